@@ -1,0 +1,153 @@
+package hsm
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Class says what an error means for the one who has to act on it. It is decided by
+// the CKR code alone (PKCS#11 v2.40 base, 5.1), never by text.
+type Class int
+
+// The classes.
+const (
+	// ClassRequest: this request cannot be served by this token as it stands
+	// (mechanism, template, arguments, data). The session is sound; a retry is futile.
+	ClassRequest Class = iota
+	// ClassSession: the session is gone or poisoned. A new one may serve at once.
+	ClassSession
+	// ClassLogin: the login or the handles are gone. They must be made anew.
+	ClassLogin
+	// ClassDevice: the token or its module is gone.
+	ClassDevice
+	// ClassSuspect: CKR_GENERAL_ERROR and CKR_FUNCTION_FAILED. Modules answer them for
+	// bad input too (SoftHSM 2.6.1 for a bad GCM tag), so that they alone prove nothing.
+	ClassSuspect
+	// ClassPIN: the PIN was refused or is locked. Never retried.
+	ClassPIN
+	// ClassExhausted: no session or memory to be had at the moment.
+	ClassExhausted
+)
+
+var classNames = [...]string{"request", "session", "login", "device", "suspect", "pin", "exhausted"}
+
+// String is the class's name as it stands in logs and metrics.
+func (c Class) String() string { return classNames[c] }
+
+// classOf gives the class of a CKR code.
+func classOf(rv pkcs11.Error) Class {
+	switch rv {
+	case pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_OPERATION_ACTIVE,
+		pkcs11.CKR_OPERATION_NOT_INITIALIZED:
+		return ClassSession
+	case pkcs11.CKR_USER_NOT_LOGGED_IN, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID:
+		return ClassLogin
+	case pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_DEVICE_MEMORY,
+		pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_TOKEN_NOT_RECOGNIZED, pkcs11.CKR_SLOT_ID_INVALID,
+		pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED:
+		return ClassDevice
+	case pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED:
+		return ClassSuspect
+	case pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE,
+		pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_LOCKED:
+		return ClassPIN
+	case pkcs11.CKR_SESSION_COUNT, pkcs11.CKR_HOST_MEMORY:
+		return ClassExhausted
+	default:
+		return ClassRequest
+	}
+}
+
+// Error is what a PKCS#11 call answered.
+type Error struct {
+	Op   string // the PKCS#11 function, or what was being done through crypto11
+	Code uint   // the CKR code
+}
+
+// Error is the operation and the code's name.
+func (e *Error) Error() string { return fmt.Sprintf("%s: %v", e.Op, pkcs11.Error(e.Code)) }
+
+// Class is the error's class.
+func (e *Error) Class() Class { return classOf(pkcs11.Error(e.Code)) }
+
+// ckr wraps an error of the bindings as *Error, if it carries a CKR code.
+func ckr(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *Error
+	if errors.As(err, &known) {
+		return err
+	}
+	var rv pkcs11.Error
+	if errors.As(err, &rv) {
+		return &Error{Op: op, Code: uint(rv)}
+	}
+	return fmt.Errorf("%s: %w", op, err)
+}
+
+// classify gives the class of any error from this package; an error without a code
+// (a pool that ran dry inside crypto11) counts as exhausted.
+func classify(err error) Class {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Class()
+	}
+	return ClassExhausted
+}
+
+// unavailable is an error after which a later try may succeed. Whoever answers a
+// caller finds it by its method RetryAfter.
+type unavailable struct {
+	err   error
+	after time.Duration
+}
+
+func (u *unavailable) Error() string { return u.err.Error() }
+func (u *unavailable) Unwrap() error { return u.err }
+
+// RetryAfter is how long a caller should wait before it tries again.
+func (u *unavailable) RetryAfter() time.Duration { return u.after }
+
+// ErrClosed is returned once Close has begun.
+var ErrClosed = errors.New("token is closed")
+
+// ErrBusy is returned when a call found no free place before its deadline.
+var ErrBusy = errors.New("no free place on the token before the deadline")
+
+// ErrTokenNotFound is returned when no present token, or more than one, answers to
+// the configured label and serial number.
+var ErrTokenNotFound = errors.New("token not found")
+
+// ErrLoginRefused is returned when the token refused the PIN. It must not be tried
+// again: most tokens lock after a few attempts.
+var ErrLoginRefused = errors.New("token refused the PIN")
+
+// A KeyError says why a key cannot be used.
+type KeyError struct {
+	Name    string     // the key's name in the keyring, or its purpose when no key has it
+	Problem KeyProblem // what is wrong
+}
+
+// KeyProblem is what is wrong with a key.
+type KeyProblem string
+
+// The problems a key can have.
+const (
+	KeyNotListed KeyProblem = "not in the keyring"
+	KeyMissing   KeyProblem = "not on the token"
+	KeyAmbiguous KeyProblem = "on the token more than once under its CKA_ID"
+	KeyLost      KeyProblem = "on the token differs from its pin"
+	KeyUnpinned  KeyProblem = "has no pin for this token"
+	KeyRetired   KeyProblem = "is retired"
+)
+
+// Error names the key and the problem.
+func (e *KeyError) Error() string { return fmt.Sprintf("key %s %s", e.Name, e.Problem) }
+
+// RetryAfter makes an unusable key a matter of availability to callers: it degrades
+// what needs the key until an operator mends the token or the keyring.
+func (e *KeyError) RetryAfter() time.Duration { return time.Minute }

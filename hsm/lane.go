@@ -1,0 +1,47 @@
+package hsm
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// Lane is a kind of work with a bound of its own: RSA is slow, EC hurts beyond the
+// number of cores, and one must not starve the other.
+type Lane string
+
+// The lanes.
+const (
+	LaneRSA Lane = "rsa" // RSA signatures
+	LaneEC  Lane = "ec"  // key agreement and secret keys
+)
+
+// Observer is told of every call that was admitted or refused. Its methods are called
+// on the request's path: they must not block.
+type Observer interface {
+	// TokenCall reports one unit of work: how long it waited for a place, how long it
+	// spent in the token, and its outcome: "ok", "busy" or the name of a Class.
+	TokenCall(op string, lane string, queued, inToken time.Duration, outcome string)
+}
+
+// lane admits a bounded number of callers, first come first served.
+type lane struct {
+	name  Lane
+	size  int
+	slots *semaphore.Weighted
+}
+
+func newLane(name Lane, size int) *lane {
+	return &lane{name: name, size: size, slots: semaphore.NewWeighted(int64(size))}
+}
+
+// enter waits for a place until the context ends.
+func (l *lane) enter(ctx context.Context) error {
+	if err := l.slots.Acquire(ctx, 1); err != nil {
+		return &unavailable{err: ErrBusy, after: time.Second}
+	}
+	return nil
+}
+
+func (l *lane) leave() { l.slots.Release(1) }

@@ -1,0 +1,137 @@
+package hsm
+
+import (
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"github.com/ThalesGroup/crypto11"
+	"github.com/miekg/pkcs11"
+)
+
+// module is the owner of one PKCS#11 library in this process. C_Initialize and
+// C_Finalize concern the whole library, whoever calls them, so that all tokens behind
+// one path share one module.
+//
+// Order matters: crypto11 initializes the library and must do so first
+// (CKR_CRYPTOKI_ALREADY_INITIALIZED otherwise); its last Close finalizes it for the
+// direct user too. The owner therefore looks for the slot before crypto11 starts,
+// finalizes, and from then on only uses what crypto11 initialized.
+type module struct {
+	path string
+	ctx  *pkcs11.Ctx // never initializes or finalizes while a crypto11 context is open
+
+	mu   sync.Mutex // guards opening and closing of tokens and the count of them
+	open int
+}
+
+// modules are the libraries of this process by absolute path.
+var modules struct {
+	sync.Mutex
+	byPath map[string]*module
+}
+
+// moduleFor gives the one owner of the library at path, loading it at first use. A
+// library stays loaded until the process ends: some cannot be loaded twice.
+func moduleFor(path string) (*module, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("load PKCS#11 module %q: %w", path, err)
+	}
+	modules.Lock()
+	defer modules.Unlock()
+	if m := modules.byPath[abs]; m != nil {
+		return m, nil
+	}
+	ctx := pkcs11.New(abs)
+	if ctx == nil {
+		return nil, fmt.Errorf("load PKCS#11 module %q: not a PKCS#11 library, or a library it needs is missing (ldd shows which)", abs)
+	}
+	if modules.byPath == nil {
+		modules.byPath = map[string]*module{}
+	}
+	m := &module{path: abs, ctx: ctx}
+	modules.byPath[abs] = m
+	return m, nil
+}
+
+// login is what crypto11 needs to open a token.
+type login struct {
+	label, serial string
+	pin           string
+	maxSessions   int
+}
+
+// connect finds the token, lets crypto11 initialize the module and log in, and
+// returns its context with the slot.
+func (m *module) connect(l login) (*crypto11.Context, uint, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	slot, err := m.findSlot(l.label, l.serial)
+	if err != nil {
+		return nil, 0, err
+	}
+	number := int(slot)
+	c11, err := crypto11.Configure(&crypto11.Config{
+		Path:            m.path,
+		SlotNumber:      &number,
+		Pin:             l.pin,
+		MaxSessions:     l.maxSessions,
+		PoolWaitTimeout: poolWait,
+		GCMIVLength:     12,
+	})
+	if err != nil {
+		err = ckr("C_Login", err)
+		if classify(err) == ClassPIN {
+			return nil, 0, fmt.Errorf("%w: %w", ErrLoginRefused, err)
+		}
+		return nil, 0, err
+	}
+	m.open++
+	return c11, slot, nil
+}
+
+// disconnect closes a context; the last one finalizes the module. No call may be in
+// flight: C_Finalize under a running call takes the process down.
+func (m *module) disconnect(c11 *crypto11.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	err := c11.Close()
+	m.open--
+	return err
+}
+
+// findSlot gives the slot of the one present token that has the label and the serial
+// number; an empty one matches all.
+func (m *module) findSlot(label, serial string) (uint, error) {
+	if m.open == 0 {
+		if err := m.ctx.Initialize(); err != nil {
+			return 0, ckr("C_Initialize", err)
+		}
+		defer func() { _ = m.ctx.Finalize() }()
+	}
+	slots, err := m.ctx.GetSlotList(true)
+	if err != nil {
+		return 0, ckr("C_GetSlotList", err)
+	}
+	var found []uint
+	for _, s := range slots {
+		// A slot that does not answer is somebody else's trouble, unless it is ours:
+		// then nothing is found below.
+		info, err := m.ctx.GetTokenInfo(s)
+		if err != nil || info.Flags&pkcs11.CKF_TOKEN_INITIALIZED == 0 {
+			continue
+		}
+		if (label == "" || info.Label == label) && (serial == "" || info.SerialNumber == serial) {
+			found = append(found, s)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return 0, fmt.Errorf("%w: no token with label %q and serial %q behind %s (of %d present)", ErrTokenNotFound, label, serial, m.path, len(slots))
+	default:
+		return 0, fmt.Errorf("%w: %d tokens have label %q and serial %q; set tokenSerial to tell them apart", ErrTokenNotFound, len(found), label, serial)
+	}
+}

@@ -1,0 +1,92 @@
+package hsm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Purpose is the one use a key has. A key has one purpose, and a purpose decides its
+// algorithms, its usage flags and its mechanisms on the token.
+type Purpose string
+
+// The purposes.
+const (
+	TAVSigning Purpose = "tav-signing" // Mastercard Tokenization Authentication Values, RSASSA-PKCS1-v1_5
+	CardVault  Purpose = "card-vault"  // card rows in the database, AES-256-GCM
+	CardIndex  Purpose = "card-index"  // look-up values of card rows, HMAC-SHA-256
+)
+
+// Algorithm is a key's type and size, as written in the keyring.
+type Algorithm string
+
+// The algorithms.
+const (
+	RSA2048    Algorithm = "RSA-2048"
+	RSA3072    Algorithm = "RSA-3072"
+	RSA4096    Algorithm = "RSA-4096"
+	AES256     Algorithm = "AES-256"
+	HMACSHA256 Algorithm = "HMAC-SHA256" // a generic secret of 32 bytes
+)
+
+// Public reports whether the algorithm has a public key, and so is pinned by it.
+func (a Algorithm) Public() bool { return a.rsaBits() != 0 }
+
+func (a Algorithm) rsaBits() int {
+	switch a {
+	case RSA2048:
+		return 2048
+	case RSA3072:
+		return 3072
+	case RSA4096:
+		return 4096
+	default:
+		return 0
+	}
+}
+
+// purposes lists the algorithms a purpose allows; the first is the default.
+// Mastercard's TAV is specified for RSA-2048.
+var purposes = map[Purpose][]Algorithm{
+	TAVSigning: {RSA2048},
+	CardVault:  {AES256},
+	CardIndex:  {HMACSHA256},
+}
+
+// Purposes lists every purpose, sorted.
+func Purposes() []Purpose {
+	var all []Purpose
+	for p := range purposes {
+		all = append(all, p)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Check reports an unknown purpose, or an algorithm that the purpose does not allow.
+func (p Purpose) Check(a Algorithm) error {
+	allowed, ok := purposes[p]
+	if !ok {
+		return fmt.Errorf("unknown purpose %q; known are %s", p, join(Purposes()))
+	}
+	if !slices.Contains(allowed, a) {
+		return fmt.Errorf("purpose %s does not allow algorithm %q; it allows %s", p, a, join(allowed))
+	}
+	return nil
+}
+
+// DefaultAlgorithm is what a new key of this purpose gets unless told otherwise.
+func (p Purpose) DefaultAlgorithm() Algorithm {
+	if allowed := purposes[p]; len(allowed) > 0 {
+		return allowed[0]
+	}
+	return ""
+}
+
+func join[T ~string](names []T) string {
+	s := make([]string, len(names))
+	for i, n := range names {
+		s[i] = string(n)
+	}
+	return strings.Join(s, ", ")
+}

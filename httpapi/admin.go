@@ -1,0 +1,78 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+)
+
+// A Check is one thing that must be well for the service to serve.
+type Check struct {
+	Name string
+	// Required is false for what degrades a part of the service and not the whole.
+	Required bool
+	// Probe reports nil when it is well. Its error is shown on the admin listener.
+	Probe func(ctx context.Context) error
+}
+
+// checkWithin bounds all probes of one health request together.
+const checkWithin = 2 * time.Second
+
+// NewAdmin gives the handler of the admin listener:
+//
+//	GET /livez    200 while the process serves; touches nothing
+//	GET /readyz   200 when every required check is well, else 503
+//	GET /healthz  the same status with every check by name
+//	GET /metrics  Prometheus
+func NewAdmin(m *Metrics, checks []Check) http.Handler {
+	engine := newEngine()
+	engine.Use(secureHeaders)
+	engine.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "live\n") })
+	engine.GET("/readyz", func(c *gin.Context) {
+		if ok, _ := probe(c.Request.Context(), checks); !ok {
+			c.String(http.StatusServiceUnavailable, "not ready; /healthz says why\n")
+			return
+		}
+		c.String(http.StatusOK, "ready\n")
+	})
+	engine.GET("/healthz", func(c *gin.Context) {
+		ok, results := probe(c.Request.Context(), checks)
+		status, body := http.StatusOK, health{Status: "ready", Checks: results}
+		if !ok {
+			status, body.Status = http.StatusServiceUnavailable, "not ready"
+		}
+		writeJSON(c, status, "application/json", body)
+	})
+	engine.GET("/metrics", gin.WrapH(m.handler()))
+	return engine
+}
+
+// health is the body of /healthz.
+type health struct {
+	Status string        `json:"status"`
+	Checks []checkResult `json:"checks"`
+}
+
+type checkResult struct {
+	Name     string `json:"name"`
+	OK       bool   `json:"ok"`
+	Required bool   `json:"required"`
+	Error    string `json:"error,omitempty"`
+}
+
+func probe(ctx context.Context, checks []Check) (bool, []checkResult) {
+	ctx, cancel := context.WithTimeout(ctx, checkWithin)
+	defer cancel()
+	ok := true
+	results := make([]checkResult, len(checks))
+	for i, ch := range checks {
+		results[i] = checkResult{Name: ch.Name, OK: true, Required: ch.Required}
+		if err := ch.Probe(ctx); err != nil {
+			results[i].OK, results[i].Error = false, err.Error()
+			ok = ok && !ch.Required
+		}
+	}
+	return ok, results
+}

@@ -1,0 +1,72 @@
+package httpapi
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// maxBody bounds a request body in bytes.
+const maxBody = 64 << 10
+
+// bodyError is a body that could not be taken. It holds nothing of it.
+type bodyError struct{ problem problem }
+
+func (e *bodyError) Error() string { return e.problem.title }
+
+// decode reads the body as exactly one JSON value of the form of into: no unknown, no
+// duplicate and no differently spelt member, nothing after it.
+func decode(c *gin.Context, into any) error {
+	mediaType, _, err := mime.ParseMediaType(c.GetHeader("Content-Type"))
+	if err != nil || mediaType != "application/json" {
+		return &bodyError{problem{status: http.StatusUnsupportedMediaType, name: "media-type", title: "Not application/json",
+			detail: "Send the body as Content-Type: application/json."}}
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return &bodyError{problem{status: http.StatusRequestEntityTooLarge, name: "body-too-large", title: "Body too large",
+			detail: "A body may have at most 65536 bytes."}}
+	case err != nil:
+		return malformedBody("The body ended early.")
+	}
+	err = json.Unmarshal(b, into, json.RejectUnknownMembers(true))
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return malformedBody("A member stands twice in one object.")
+	case errors.Is(err, json.ErrUnknownName):
+		return malformedBody("A member is not known here. Names are case-sensitive; the API description lists them.")
+	case isSyntactic(err):
+		return malformedBody("The body is not one JSON value in UTF-8, or something follows it.")
+	default:
+		return malformedBody("A member has the wrong type; the API description gives the types.")
+	}
+}
+
+// isSyntactic reports whether the fault is the JSON's own rather than its meaning here.
+func isSyntactic(err error) bool {
+	var s *jsontext.SyntacticError
+	return errors.As(err, &s) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+func malformedBody(detail string) error {
+	return &bodyError{problem{status: http.StatusBadRequest, name: "malformed-body", title: "Malformed body", detail: detail}}
+}
+
+// writeJSON answers with a JSON document that no cache keeps.
+func writeJSON(c *gin.Context, status int, mediaType string, body any) {
+	b, err := json.Marshal(body)
+	if err != nil { // our own types always encode
+		c.AbortWithStatus(http.StatusInternalServerError)
+		return
+	}
+	c.Data(status, mediaType, b)
+}

@@ -1,0 +1,131 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/mintmark/mintmark/internal/access"
+	"github.com/mintmark/mintmark/internal/provisioning"
+)
+
+// problem is an answer that is an error: an RFC 9457 document in the making.
+type problem struct {
+	status int
+	name   string // the last part of type
+	title  string
+	detail string // what to do
+	reason string // a stable code within the type
+	retry  time.Duration
+}
+
+// problemType is the prefix of every problem's type: a URN, since a stable name is all
+// that is promised.
+const problemType = "urn:mintmark:problem:"
+
+func (p problem) write(c *gin.Context) {
+	body := Problem{Type: problemType + p.name, Title: p.title, Status: p.status}
+	set := func(field **string, value string) {
+		if value != "" {
+			*field = &value
+		}
+	}
+	set(&body.Detail, p.detail)
+	set(&body.Reason, p.reason)
+	set(&body.RequestId, requestID(c))
+	if p.status == http.StatusUnauthorized {
+		c.Header("WWW-Authenticate", "Bearer")
+	}
+	if p.retry > 0 {
+		c.Header("Retry-After", strconv.Itoa(int(math.Ceil(p.retry.Seconds()))))
+	}
+	c.Set(outcomeKey, p.name)
+	writeJSON(c, p.status, "application/problem+json", body)
+	c.Abort()
+}
+
+// fail answers with the problem that err is, and logs what the problem does not say.
+func (s *server) fail(c *gin.Context, err error) {
+	p := problemOf(err)
+	if p.status >= 500 {
+		s.log.ErrorContext(c, "request failed", "requestId", requestID(c), "route", c.FullPath(), "error", err)
+	}
+	p.write(c)
+}
+
+// problemOf is the one door through which errors leave: what it does not know leaves
+// without detail.
+func problemOf(err error) problem {
+	var body *bodyError
+	if errors.As(err, &body) {
+		return body.problem
+	}
+	var auth *access.AuthenticationError
+	switch {
+	case errors.As(err, &auth):
+		return problem{status: http.StatusUnauthorized, name: "unauthenticated", title: "Not authenticated",
+			detail: "Send a bearer token of a configured client: unexpired, with its key, audience and lifetime. The server's log says what was wrong, under this request id."}
+	case errors.Is(err, access.ErrForbidden):
+		return problem{status: http.StatusForbidden, name: "forbidden", title: "Right missing",
+			detail: "The client's configuration does not grant the right for this operation."}
+	}
+	if p, ok := provisioningProblem(err); ok {
+		return p
+	}
+	var later interface{ RetryAfter() time.Duration }
+	switch {
+	case errors.As(err, &later):
+		return unavailable(later.RetryAfter())
+	case errors.Is(err, context.DeadlineExceeded):
+		return unavailable(time.Second)
+	default:
+		return problem{status: http.StatusInternalServerError, name: "internal", title: "Internal error",
+			detail: "Nothing was released. The server's log says more, under this request id."}
+	}
+}
+
+func unavailable(after time.Duration) problem {
+	return problem{status: http.StatusServiceUnavailable, name: "unavailable", title: "Not available",
+		detail: "Token, database or queue did not answer in time. Nothing was released; send the request again.",
+		retry:  max(after, time.Second)}
+}
+
+// provisioningProblem translates the errors of push provisioning.
+func provisioningProblem(err error) (problem, bool) {
+	var field *provisioning.FieldError
+	var nonce *provisioning.NonceError
+	var chain *provisioning.ChainError
+	var card *provisioning.CardError
+	switch {
+	case errors.As(err, &field):
+		return malformed(field.Error()), true
+	case errors.As(err, &nonce):
+		return malformed(nonce.Error()), true
+	case errors.As(err, &chain):
+		return problem{status: http.StatusUnprocessableEntity, name: "certificate-chain", title: "Certificate chain refused",
+			detail: chain.Error() + ". " + chain.Remedy(), reason: string(chain.Reason)}, true
+	case errors.As(err, &card):
+		return problem{status: http.StatusUnprocessableEntity, name: "card", title: "Card refused",
+			detail: "The card's stored data do not allow it to be provisioned; the reason says why.", reason: string(card.Reason)}, true
+	case errors.Is(err, provisioning.ErrWalletType):
+		return problem{status: http.StatusUnprocessableEntity, name: "wallet-type", title: "Wallet type not supported",
+			detail: "walletType must be APPLE_PAY."}, true
+	case errors.Is(err, provisioning.ErrNonceUsed):
+		return problem{status: http.StatusConflict, name: "nonce-used", title: "Nonce already used",
+			detail: "Start again in the app, which gives a new nonce."}, true
+	case errors.Is(err, provisioning.ErrUnknownCard):
+		return problem{status: http.StatusNotFound, name: "unknown-card", title: "Unknown card",
+			detail: "No card of this caller has this externalCardId."}, true
+	default:
+		return problem{}, false
+	}
+}
+
+func malformed(detail string) problem {
+	return problem{status: http.StatusBadRequest, name: "malformed-member", title: "Malformed member", detail: detail}
+}

@@ -1,0 +1,167 @@
+package config
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/goccy/go-yaml"
+)
+
+// maxFile bounds a configuration file in bytes.
+const maxFile = 1 << 20
+
+// Load reads the file at path, lays the environment (as of os.Environ) over it, fills
+// in defaults and checks the result. The error of a bad configuration names everything
+// that is wrong at once.
+func Load(path string, environ []string) (*Config, error) {
+	c, err := load(path, environ)
+	if err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+func load(path string, environ []string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxFile {
+		return nil, fmt.Errorf("larger than %d bytes", maxFile)
+	}
+	var c Config
+	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
+	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	var rest any
+	if err := dec.Decode(&rest); !errors.Is(err, io.EOF) {
+		return nil, errors.New("more than one YAML document")
+	}
+	if err := c.overlay(environ); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(b)
+	c.digest = hex.EncodeToString(sum[:])
+	c.defaults()
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	c.resolve(filepath.Dir(abs))
+	return &c, c.Check()
+}
+
+// resolve takes relative paths from the folder of the file.
+func (c *Config) resolve(dir string) {
+	paths := []*string{&c.Keyring, &c.Store.SQLite, &c.PushProvisioning.TestRootFile}
+	if c.API.TLS != nil {
+		paths = append(paths, &c.API.TLS.CertificateFile, &c.API.TLS.KeyFile)
+	}
+	for i := range c.HSM.Members {
+		paths = append(paths, &c.HSM.Members[i].Module, &c.HSM.Members[i].PINFile)
+	}
+	for i := range c.Clients {
+		for j := range c.Clients[i].Keys {
+			paths = append(paths, &c.Clients[i].Keys[j].PublicKeyFile)
+		}
+	}
+	for _, p := range paths {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+}
+
+const envPrefix = "MINTMARK_"
+
+// overlay sets scalar fields from the environment. A variable with the prefix that
+// names no field is kept for a warning, not refused: orchestrators set such variables
+// by themselves (Kubernetes: MINTMARK_SERVICE_HOST).
+func (c *Config) overlay(environ []string) error {
+	fields := map[string]reflect.Value{}
+	collect(reflect.ValueOf(c).Elem(), "MINTMARK", fields)
+	var wrong []error
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, envPrefix) {
+			continue
+		}
+		f, ok := fields[name]
+		if !ok {
+			c.ignored = append(c.ignored, name)
+			continue
+		}
+		if err := set(f, value); err != nil {
+			wrong = append(wrong, fmt.Errorf("environment: %s: %w", name, err))
+		}
+	}
+	slices.Sort(c.ignored)
+	return errors.Join(wrong...)
+}
+
+// collect gives the scalar fields of a struct by their variable's name.
+func collect(v reflect.Value, prefix string, into map[string]reflect.Value) {
+	for i := range v.NumField() {
+		tag := v.Type().Field(i).Tag.Get("yaml")
+		if tag == "" {
+			continue
+		}
+		name := prefix + "_" + snake(tag)
+		switch f := v.Field(i); f.Kind() {
+		case reflect.Struct:
+			collect(f, name, into)
+		case reflect.String, reflect.Int, reflect.Int64:
+			into[name] = f
+		}
+	}
+}
+
+func set(f reflect.Value, value string) error {
+	switch {
+	case f.Type() == reflect.TypeFor[time.Duration]():
+		d, err := time.ParseDuration(value)
+		if err != nil {
+			return errors.New("must be a duration, such as 15s")
+		}
+		f.SetInt(int64(d))
+	case f.Kind() == reflect.String:
+		f.SetString(value)
+	default:
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			return errors.New("must be a whole number")
+		}
+		f.SetInt(int64(n))
+	}
+	return nil
+}
+
+// snake turns camelCase into UPPER_SNAKE.
+func snake(s string) string {
+	var b strings.Builder
+	for i, r := range s {
+		if unicode.IsUpper(r) && i > 0 {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToUpper(r))
+	}
+	return b.String()
+}

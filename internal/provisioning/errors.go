@@ -1,0 +1,43 @@
+package provisioning
+
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrUnknownCard is returned for a card that does not exist or is not the caller's:
+// the two are not told apart.
+var ErrUnknownCard = errors.New("unknown card")
+
+// ErrNonceUsed is returned for a nonce that has been used, is in use by a request under
+// way, or was taken over from this request after its lease ran out.
+var ErrNonceUsed = errors.New("nonce already used")
+
+// ErrWalletType is returned for a wallet type that is not supported.
+var ErrWalletType = errors.New("wallet type not supported")
+
+// A FieldError is a member of a request that is missing or malformed. It holds nothing
+// of the input.
+type FieldError struct {
+	Member  string // by its name in the API
+	Problem string
+}
+
+// Error names the member and the problem.
+func (e *FieldError) Error() string { return fmt.Sprintf("%s %s", e.Member, e.Problem) }
+
+// CardReason is why a card cannot be provisioned. The texts are stable.
+type CardReason string
+
+// The reasons.
+const (
+	CardExpired CardReason = "card-expired"        // its expiration month is past
+	CardProduct CardReason = "product-unsupported" // no configuration for its product
+	CardData    CardReason = "card-data"           // its stored data break the field rules
+)
+
+// A CardError is a card that exists, is the caller's, and cannot be provisioned.
+type CardError struct{ Reason CardReason }
+
+// Error is the reason.
+func (e *CardError) Error() string { return "card cannot be provisioned: " + string(e.Reason) }

@@ -1,0 +1,69 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/mintmark/mintmark/internal/provisioning"
+)
+
+var _ provisioning.Cards = (*Store)(nil)
+
+// claimNonce takes a nonce that is new, was freed, or whose lease ran out.
+func claimNonce(ctx context.Context, tx *sql.Tx, c *provisioning.NonceClaim) error {
+	err := tx.QueryRowContext(ctx, `INSERT INTO apple_nonces (tenant, claim, state, fence, lease_until)
+		VALUES (?1, ?2, 'claimed', 1, ?3)
+		ON CONFLICT (tenant, claim) DO UPDATE
+		SET state = 'claimed', fence = apple_nonces.fence + 1, lease_until = excluded.lease_until
+		WHERE apple_nonces.state = 'free' OR (apple_nonces.state = 'claimed' AND apple_nonces.lease_until <= ?4)
+		RETURNING fence`,
+		c.Tenant, c.ID[:], millis(c.Until), millis(c.Now)).Scan(&c.Fence)
+	if errors.Is(err, sql.ErrNoRows) {
+		return provisioning.ErrNonceUsed
+	}
+	return failed("claim nonce", err)
+}
+
+// endNonce marks a claimed nonce as used or frees it, if the claim is still the one
+// that the fence names.
+func endNonce(ctx context.Context, tx *sql.Tx, e provisioning.NonceEnd) error {
+	state := "free"
+	if e.Used {
+		state = "used"
+	}
+	res, err := tx.ExecContext(ctx, `UPDATE apple_nonces SET state = ?1
+		WHERE tenant = ?2 AND claim = ?3 AND state = 'claimed' AND fence = ?4`,
+		state, e.Claim.Tenant, e.Claim.ID[:], e.Claim.Fence)
+	if err != nil {
+		return failed("end nonce claim", err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n != 1 {
+		return errors.Join(provisioning.ErrNonceUsed, err)
+	}
+	return nil
+}
+
+// putCard writes a card's row, in place of the one that has the same look-up value.
+func putCard(ctx context.Context, tx *sql.Tx, r provisioning.CardRow) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO cards (tenant, id, lookup, owner_iss, owner_sub, vault_key, iv, sealed, created_at)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+		ON CONFLICT (tenant, lookup) DO UPDATE
+		SET id = excluded.id, owner_iss = excluded.owner_iss, owner_sub = excluded.owner_sub,
+		    vault_key = excluded.vault_key, iv = excluded.iv, sealed = excluded.sealed`,
+		r.Owner.Tenant, r.ID, r.Lookup, r.Owner.Issuer, r.Owner.Subject, r.Key, r.IV, r.Sealed, millis(r.Created))
+	return failed("write card", err)
+}
+
+// FindCard gives the card row of a tenant that has the look-up value.
+func (s *Store) FindCard(ctx context.Context, tenant string, lookup []byte) (provisioning.CardRow, error) {
+	r := provisioning.CardRow{Lookup: lookup}
+	r.Owner.Tenant = tenant
+	err := s.read.QueryRowContext(ctx, `SELECT id, owner_iss, owner_sub, vault_key, iv, sealed FROM cards
+		WHERE tenant = ?1 AND lookup = ?2`, tenant, lookup).
+		Scan(&r.ID, &r.Owner.Issuer, &r.Owner.Subject, &r.Key, &r.IV, &r.Sealed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return provisioning.CardRow{}, provisioning.ErrUnknownCard
+	}
+	return r, failed("find card", err)
+}
