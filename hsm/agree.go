@@ -25,6 +25,17 @@ type Sealing struct {
 	Plaintext []byte
 }
 
+// check refuses what cannot be sealed, before the token works for it.
+func (s Sealing) check() error {
+	if s.Peer == nil || s.Peer.Curve() != ecdh.P256() {
+		return errors.New("peer is not a P-256 public key") // miekg panics on an empty point
+	}
+	if s.OtherInfo == nil {
+		return errors.New("OtherInfo is missing")
+	}
+	return checkIV(s.IV)
+}
+
 // Sealed is the outcome of a Sealing.
 type Sealed struct {
 	EphemeralPublicKey []byte // 65 bytes, uncompressed point
@@ -35,6 +46,9 @@ type Sealed struct {
 // session. One call is one pair and one payload: no other way leads to an ephemeral
 // key. It may be repeated as a whole after an error, never in part.
 func (t *Token) AgreeAndSeal(ctx context.Context, s Sealing) (Sealed, error) {
+	if err := s.check(); err != nil {
+		return Sealed{}, fmt.Errorf("agree-and-seal: %w", err)
+	}
 	var out Sealed
 	err := t.work(ctx, "agree-and-seal", func(u *unit) (err error) {
 		out, err = u.agreeAndSeal(s, u.e.kdf)
@@ -63,12 +77,6 @@ func (u *unit) agreeAndSeal(s Sealing, how kdf) (Sealed, error) {
 // sealFrom seals with the pair of which private is the token's half and point the
 // public one.
 func (u *unit) sealFrom(private handle, point []byte, s Sealing, how kdf) (Sealed, error) {
-	if s.Peer == nil || s.Peer.Curve() != ecdh.P256() {
-		return Sealed{}, errors.New("peer is not a P-256 public key") // miekg panics on an empty point
-	}
-	if err := checkIV(s.IV); err != nil {
-		return Sealed{}, err
-	}
 	z, err := u.deriveZ(private, s.Peer.Bytes(), how)
 	if err != nil {
 		return Sealed{}, err

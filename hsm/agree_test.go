@@ -177,27 +177,43 @@ func TestBestWayOfTheTokenIsChosenAndTheOthersAreOnRecord(t *testing.T) {
 	requireNothingLeft(t, tok)
 }
 
-// The shared secret is unreadable, except where reading is the only way left.
-func TestSharedSecretIsReadableOnlyForTheWayThatReadsIt(t *testing.T) {
+// The objects of an agreement have the flags of their one use. The shared secret is
+// unreadable, except where reading is the only way left.
+func TestEphemeralObjectsCanDoNothingElse(t *testing.T) {
+	const ephemeral = "PRIVATE SENSITIVE ALWAYS_SENSITIVE NEVER_EXTRACTABLE LOCAL MODIFIABLE COPYABLE DERIVE"
 	tok := open(t, softhsm.New(t), ringOf())
-	for _, way := range kdfWays {
-		t.Run(way.String(), func(t *testing.T) {
+	for _, tc := range []struct {
+		way      kdfWay
+		z        string
+		readable bool
+	}{
+		{kdfInToken, "PRIVATE SENSITIVE ALWAYS_SENSITIVE NEVER_EXTRACTABLE MODIFIABLE COPYABLE DERIVE", false},
+		{kdfDigestKey, "PRIVATE SENSITIVE ALWAYS_SENSITIVE NEVER_EXTRACTABLE MODIFIABLE COPYABLE", false},
+		{kdfReadAndWipe, "PRIVATE EXTRACTABLE MODIFIABLE COPYABLE", true},
+	} {
+		t.Run(tc.way.String(), func(t *testing.T) {
 			err := tok.work(context.Background(), "derive", func(u *unit) error {
 				public, private, err := u.ephemeralPair()
 				if err != nil {
 					return err
 				}
 				defer u.destroy(public, private)
-				if got := flagsOf(t, u, private); got != "PRIVATE SENSITIVE ALWAYS_SENSITIVE NEVER_EXTRACTABLE LOCAL MODIFIABLE COPYABLE DERIVE" {
-					t.Errorf("ephemeral private key is %s", got)
+				if got := flagsOf(t, u, private); got != ephemeral {
+					t.Errorf("private key is %s", got)
 				}
-				z, err := u.deriveZ(private, receiver(t).PublicKey().Bytes(), kdf{way: way})
+				if got := flagsOf(t, u, public); got != "LOCAL MODIFIABLE COPYABLE" {
+					t.Errorf("public key is %s", got)
+				}
+				z, err := u.deriveZ(private, receiver(t).PublicKey().Bytes(), kdf{way: tc.way})
 				if err != nil {
 					return err
 				}
 				defer u.destroy(z)
+				if got := flagsOf(t, u, z); got != tc.z {
+					t.Errorf("Z is %s", got)
+				}
 				at, err := u.attributes(z, pkcs11.CKA_VALUE)
-				if way != kdfReadAndWipe {
+				if !tc.readable {
 					requireCode(t, err, pkcs11.CKR_ATTRIBUTE_SENSITIVE)
 				} else if err != nil || len(at[0]) != 32 {
 					t.Errorf("Z is %x, %v", at, err)
@@ -299,6 +315,8 @@ func TestPanicOfTheCallerLeavesNothingBehind(t *testing.T) {
 	tok := open(t, softhsm.New(t), ringOf(), func(c *Config) { c.ECConcurrency = 1 })
 	s := appleSealing(t, receiver(t).PublicKey())
 	s.OtherInfo = func([]byte) []byte { panic("caller's fault") }
+	requireNothingLeft(t, tok)
+	before := sessionCount(t, tok)
 	func() {
 		defer func() {
 			if recover() == nil {
@@ -308,9 +326,19 @@ func TestPanicOfTheCallerLeavesNothingBehind(t *testing.T) {
 		_, _ = tok.AgreeAndSeal(context.Background(), s)
 	}()
 	requireNothingLeft(t, tok)
-	if n := len(tok.current.Load().ro.idle); n != 1 {
-		t.Errorf("%d sessions idle, want the one in use", n)
+	if after := sessionCount(t, tok); after != before {
+		t.Errorf("%d sessions open, and %d before the panic", after, before)
 	}
+}
+
+func sessionCount(t *testing.T, tok *Token) uint {
+	t.Helper()
+	e := tok.current.Load()
+	info, err := e.ctx.GetTokenInfo(e.slot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.SessionCount
 }
 
 // An object that the token will not destroy goes with its session.

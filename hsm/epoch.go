@@ -80,8 +80,10 @@ func (e *epoch) withSession(fn func(u *unit) error) error {
 		return err
 	}
 	u := &unit{e: e, s: s}
+	sound := false // also when fn panics
+	defer func() { e.ro.give(s, sound) }()
 	err = fn(u)
-	e.ro.give(s, err == nil && !u.tainted)
+	sound = err == nil && !u.tainted
 	return err
 }
 

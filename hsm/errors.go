@@ -115,6 +115,9 @@ func (u *unavailable) RetryAfter() time.Duration { return u.after }
 // ErrClosed is returned once Close has begun.
 var ErrClosed = errors.New("token is closed")
 
+// errClosed is ErrClosed as callers get it: another process may soon serve.
+var errClosed = &unavailable{err: ErrClosed, after: time.Second}
+
 // ErrBusy is returned when a call found no free place before its deadline.
 var ErrBusy = errors.New("no free place on the token before the deadline")
 

@@ -19,6 +19,26 @@ type NewKey struct {
 	State     State     // empty for active
 }
 
+// Check reports what is wrong with it, without a token.
+func (n NewKey) Check() error { return errors.Join(n.entry(time.Now()).check()...) }
+
+// entry is the keyring entry of the key to be made, without a pin.
+func (n NewKey) entry(now time.Time) Key {
+	if n.Algorithm == "" {
+		n.Algorithm = n.Purpose.DefaultAlgorithm()
+	}
+	if n.State == "" {
+		n.State = Active
+	}
+	id := make([]byte, 16)
+	_, _ = rand.Read(id) // never fails (crypto/rand)
+	return Key{
+		Name: n.Name, Purpose: n.Purpose, Algorithm: n.Algorithm,
+		ID: hex.EncodeToString(id), Pins: map[string]Pin{},
+		Provenance: Generated, State: n.State, Created: now.UTC().Format(time.DateOnly),
+	}
+}
+
 // ErrKeyExists is returned for a name that the token or the keyring already has.
 var ErrKeyExists = errors.New("a key of this name exists")
 
@@ -29,19 +49,7 @@ var ErrKeyExists = errors.New("a key of this name exists")
 // narrowed reports whether the token also took the list of allowed mechanisms and the
 // refusal to be copied; not every module knows these.
 func (t *Token) Generate(ctx context.Context, n NewKey, now time.Time) (entry Key, narrowed bool, err error) {
-	if n.Algorithm == "" {
-		n.Algorithm = n.Purpose.DefaultAlgorithm()
-	}
-	if n.State == "" {
-		n.State = Active
-	}
-	id := make([]byte, 16)
-	_, _ = rand.Read(id) // never fails (crypto/rand)
-	entry = Key{
-		Name: n.Name, Purpose: n.Purpose, Algorithm: n.Algorithm,
-		ID: hex.EncodeToString(id), Pins: map[string]Pin{},
-		Provenance: Generated, State: n.State, Created: now.UTC().Format(time.DateOnly),
-	}
+	entry = n.entry(now)
 	if wrong := errors.Join(entry.check()...); wrong != nil {
 		return Key{}, false, fmt.Errorf("generate key: %w", wrong)
 	}
@@ -55,7 +63,7 @@ func (t *Token) Generate(ctx context.Context, n NewKey, now time.Time) (entry Ke
 		}
 		defer func() { _ = e.ctx.CloseSession(s) }()
 		u := &unit{e: e, s: s}
-		narrowed, err = u.generate(&entry, id)
+		narrowed, err = u.generate(&entry)
 		return err
 	})
 	if err != nil {
@@ -64,7 +72,7 @@ func (t *Token) Generate(ctx context.Context, n NewKey, now time.Time) (entry Ke
 	return entry, narrowed, nil
 }
 
-func (u *unit) generate(k *Key, id []byte) (narrowed bool, err error) {
+func (u *unit) generate(k *Key) (narrowed bool, err error) {
 	same, err := u.find(pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Name))
 	if err != nil {
 		return false, err
@@ -72,7 +80,7 @@ func (u *unit) generate(k *Key, id []byte) (narrowed bool, err error) {
 	if len(same) != 0 {
 		return false, fmt.Errorf("%w on the token", ErrKeyExists)
 	}
-	template := templateFor(k.Name, id, k.Algorithm)
+	template := templateFor(k.Name, k.ckaID(), k.Algorithm)
 	public, private, err := u.generateFrom(template, template.narrowing())
 	narrowed = err == nil
 	if err != nil && classify(err) == ClassRequest {

@@ -20,8 +20,9 @@ func ephemeralPublicTemplate() []*pkcs11.Attribute {
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),       // gone with the session, at the latest
 		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, false),     // public by nature
 		pkcs11.NewAttribute(pkcs11.CKA_VERIFY, false),      // an agreement's key verifies nothing
-		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, false),     // and encrypts nothing by itself
-		pkcs11.NewAttribute(pkcs11.CKA_WRAP, false),        // and wraps nothing
+		pkcs11.NewAttribute(pkcs11.CKA_VERIFY_RECOVER, false),
+		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, false), // and encrypts nothing by itself
+		pkcs11.NewAttribute(pkcs11.CKA_WRAP, false),    // and wraps nothing
 	}
 }
 
@@ -36,8 +37,9 @@ func ephemeralPrivateTemplate() []*pkcs11.Attribute {
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false), // nor wrapped
 		pkcs11.NewAttribute(pkcs11.CKA_DERIVE, true),       // its one use
 		pkcs11.NewAttribute(pkcs11.CKA_SIGN, false),        // else it could sign as somebody
-		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, false),     // not its use
-		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, false),      // not its use
+		pkcs11.NewAttribute(pkcs11.CKA_SIGN_RECOVER, false),
+		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, false), // not its use
+		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, false),  // not its use
 	}
 }
 

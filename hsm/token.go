@@ -67,7 +67,8 @@ type Token struct {
 	rsa, ec *lane
 	log     *slog.Logger
 
-	closed atomic.Bool
+	closed   atomic.Bool // Close has begun
+	finished atomic.Bool // Close has done its work; set while it holds all places
 	// current is the epoch in which every handle is valid. It is replaced whole.
 	current atomic.Pointer[epoch]
 
@@ -149,15 +150,21 @@ func (t *Token) report(e *epoch) {
 
 // Close waits until no call is in flight, logs out and finalizes the module if no
 // other token uses it. If the context ends first nothing is finalized (C_Finalize
-// under a running call ends the process) and the context's error is returned.
+// under a running call ends the process) and the context's error is returned; Close may
+// then be called again. Calls that have not begun when Close does get ErrClosed.
 func (t *Token) Close(ctx context.Context) error {
-	if t.closed.Swap(true) {
+	t.closed.Store(true)
+	if t.finished.Load() {
 		return nil
 	}
 	for _, l := range []*lane{t.rsa, t.ec} {
 		if err := l.slots.Acquire(ctx, int64(l.size)); err != nil {
 			return fmt.Errorf("close token %q: calls still in flight: %w", t.cfg.Name, err)
 		}
+		defer l.slots.Release(int64(l.size)) // who queued behind us finds the token closed
+	}
+	if t.finished.Swap(true) { // by another Close, which held all places before us
+		return nil
 	}
 	e := t.current.Load()
 	e.ro.close()
@@ -182,13 +189,16 @@ func (t *Token) Stats() Stats {
 // run admits one call to the token through a lane, and reports it.
 func (t *Token) run(ctx context.Context, l *lane, op string, fn func(e *epoch) error) error {
 	asked := time.Now()
+	if t.closed.Load() {
+		return fmt.Errorf("%s: %w", op, errClosed) // rather than queue behind Close
+	}
 	if err := l.enter(ctx); err != nil {
 		t.observe(op, l, time.Since(asked), 0, "busy")
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	defer l.leave()
 	if t.closed.Load() {
-		return fmt.Errorf("%s: %w", op, &unavailable{err: ErrClosed, after: time.Second})
+		return fmt.Errorf("%s: %w", op, errClosed)
 	}
 	began := time.Now()
 	err := fn(t.current.Load())

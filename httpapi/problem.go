@@ -65,7 +65,7 @@ func problemOf(err error) problem {
 	if errors.As(err, &body) {
 		return body.problem
 	}
-	var auth *access.AuthenticationError
+	var auth access.AuthenticationError
 	switch {
 	case errors.As(err, &auth):
 		return problem{status: http.StatusUnauthorized, name: "unauthenticated", title: "Not authenticated",

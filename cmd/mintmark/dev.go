@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mintmark/mintmark/cmd/mintmark/internal/devdir"
+	"github.com/mintmark/mintmark/hsm"
+)
+
+func devCommand() *cobra.Command {
+	var o devOptions
+	c := &cobra.Command{
+		Use: "dev", Short: "Run everything for development on this machine", Args: cobra.NoArgs,
+		Long: "Makes a SoftHSM token, keys, a simulated Apple chain, a client and demo cards in a\n" +
+			"directory, and serves on loopback. A second start finds them there. Not for production.",
+		RunE: func(c *cobra.Command, _ []string) error { return runDev(c, o) },
+	}
+	dataFlag(c, &o.data)
+	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` of the API")
+	c.Flags().StringVar(&o.admin, "admin-listen", "127.0.0.1:9090", "`address` of health and metrics")
+	c.Flags().StringVar(&o.module, "module", "", "PKCS#11 `library` with a SoftHSM behind it; default: the SoftHSM found")
+	c.AddCommand(devTokenCommand())
+	return c
+}
+
+type devOptions struct{ data, listen, admin, module string }
+
+// dataFlag is the flag that names development mode's directory.
+func dataFlag(c *cobra.Command, dir *string) {
+	c.Flags().StringVar(dir, "data", ".mintmark", "development `directory`")
+}
+
+func runDev(c *cobra.Command, o devOptions) error {
+	ctx, out := c.Context(), c.OutOrStdout()
+	if err := devdir.RemoveInfo(o.data); err != nil {
+		return err
+	}
+	d, err := devdir.Make(ctx, o.data, o.module)
+	if err != nil {
+		return exit(exitHSM, err)
+	}
+	if err := d.WriteConfig(o.listen, o.admin); err != nil {
+		return err
+	}
+	p, err := loadPlan(d.Config())
+	if err != nil {
+		return err
+	}
+	prepare := func(s *service) error {
+		return errors.Join(d.StoreCards(ctx, s.provisioning), d.WritePublicKeys(s.token))
+	}
+	ready := func(at addresses) error {
+		info, err := d.Info(at.api, at.admin)
+		if err != nil {
+			return err
+		}
+		greet(out, info)
+		return info.Write()
+	}
+	err = serve(ctx, p, prepare, ready)
+	return errors.Join(err, devdir.RemoveInfo(o.data))
+}
+
+// greet says where the server is and how to call each API.
+func greet(out io.Writer, i devdir.Info) {
+	self, err := os.Executable()
+	if err != nil {
+		self = "mintmark"
+	}
+	fmt.Fprintf(out, `
+mintmark development server. NOT FOR PRODUCTION: its keys lie in %[2]s.
+
+  API    %[1]s
+  admin  %[3]s  (/healthz, /readyz, /livez, /metrics)
+
+Seal a card for Apple Wallet (a nonce can be used once; this makes a new one each time):
+
+  curl -sS %[1]s/issuer/push-provisioning/signed-cards \
+    -H "Authorization: Bearer $(%[4]s dev token issuer --data %[2]s)" \
+    -H 'Content-Type: application/json' \
+    -d '{"externalCardId":"%[5]s","certificate":"'$(cat %[6]s %[7]s | base64 | tr -d '\n')'","nonce":"'$(openssl rand -hex 4)'","nonceSignature":"40'$(openssl rand -hex 80)'"}'
+
+The whole journey, checked: %[4]s demo --data %[2]s
+
+`, i.BaseURL, i.DataDir, i.AdminURL, self, i.Cards[0].ExternalCardID, i.Apple.LeafCert, i.Apple.SubCert)
+}
+
+func devTokenCommand() *cobra.Command {
+	var data string
+	c := &cobra.Command{
+		Use: "token issuer", Short: "Print a fresh bearer token of a development client",
+		ValidArgs: []string{"issuer"}, Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			info, err := devdir.ReadInfo(data)
+			if err != nil {
+				return err
+			}
+			token, err := info.Clients.Issuer.Sign(time.Now())
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(c.OutOrStdout(), token)
+			return err
+		},
+	}
+	dataFlag(c, &data)
+	return c
+}
+
+// tavKeyFile is where development mode writes the key that verifies activation data.
+func tavKeyFile(i devdir.Info) string { return devdir.PublicKey(i.DataDir, hsm.TAVSigning) }

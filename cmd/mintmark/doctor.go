@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+
+	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/internal/secret"
+)
+
+// finding is one thing that doctor looked at.
+type finding struct {
+	What   string `json:"what"`
+	OK     bool   `json:"ok"`
+	Found  string `json:"found"`
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// diagnosis is what doctor found out about one member.
+type diagnosis struct {
+	Member   string    `json:"member"`
+	Usable   bool      `json:"usable"`
+	KDF      string    `json:"kdf,omitempty"`
+	Findings []finding `json:"findings"`
+}
+
+func (d *diagnosis) add(ok bool, what, found, remedy string) {
+	if ok {
+		remedy = ""
+	}
+	d.Findings = append(d.Findings, finding{What: what, OK: ok, Found: found, Remedy: remedy})
+}
+
+func doctorCommand() *cobra.Command {
+	var path, output string
+	c := &cobra.Command{
+		Use: "doctor", Short: "Say what the token is, what it can do, and what it lacks", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if output != "text" && output != "json" {
+				return exit(exitUsage, errors.New("-o must be text or json"))
+			}
+			p, err := loadPlan(path)
+			if err != nil {
+				return err
+			}
+			d := diagnose(c.Context(), p)
+			if err := d.print(c.OutOrStdout(), output); err != nil {
+				return err
+			}
+			if !d.Usable {
+				return exit(exitHSM, errors.New("the token is not usable"))
+			}
+			return nil
+		},
+	}
+	configFlag(c, &path)
+	c.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return c
+}
+
+func diagnose(ctx context.Context, p *plan) diagnosis {
+	m := p.cfg.HSM.Members[0]
+	d := diagnosis{Member: m.Name}
+	_, err := secret.ReadPINFile(m.PINFile)
+	d.add(err == nil, "PIN file", found(err, m.PINFile+", readable by its owner alone"), "Make the file hold the PIN alone, with mode 0400 or 0600.")
+	if err != nil {
+		return d // without a PIN there is no login to try
+	}
+	t, err := openToken(ctx, p, nil)
+	d.add(err == nil, "login and self-test", found(err, "logged in, keys found, known answers right"), openRemedy(err))
+	if err != nil {
+		return d
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.Background(), closeWithin)
+		defer cancel()
+		if err := t.Close(closing); err != nil {
+			d.add(false, "logout", err.Error(), "A call hangs inside the module; look at the HSM and its network.")
+		}
+	}()
+	d.Usable = true
+	d.KDF = t.KDF()
+	d.describe(ctx, t)
+	return d
+}
+
+// describe adds what only an open token can tell.
+func (d *diagnosis) describe(ctx context.Context, t *hsm.Token) {
+	info, err := t.Info(ctx)
+	d.add(err == nil, "module", found(err, info.Library), "")
+	d.add(err == nil, "token", found(err, fmt.Sprintf("label %q, serial %s, model %s, firmware %s", info.Label, info.Serial, info.Model, info.Firmware)), "")
+	for _, probe := range t.Probes() {
+		text := "gives the known answer; in use"
+		if !probe.OK {
+			text = "not on this token: " + probe.Err
+		}
+		// A way that is not there is no fault as long as another one is.
+		d.add(true, probe.Name, text, "")
+	}
+	began := time.Now()
+	err = t.Ping(ctx)
+	d.add(err == nil, "round trip", found(err, time.Since(began).Round(time.Microsecond).String()), "The token does not answer; look at the HSM and its network.")
+	for _, k := range t.Keys() {
+		ok := k.Problem == "" || k.Problem == hsm.KeyRetired
+		text := "answers to its pin"
+		if k.Problem != "" {
+			text = string(k.Problem)
+		}
+		d.add(ok, "key "+k.Name+" for "+string(k.Purpose), text, keyRemedy(k.Problem))
+	}
+	for _, purpose := range hsm.Purposes() {
+		if _, err := t.Active(purpose); err != nil {
+			d.add(false, "purpose "+string(purpose), err.Error(), fmt.Sprintf("mintmark keys generate --purpose %s --name NAME --write", purpose))
+		}
+	}
+	for _, o := range t.Unlisted() {
+		d.add(false, "unlisted key", fmt.Sprintf("%s, CKA_ID %s, label %q", o.Class, o.ID, o.Label), "It is never used. List it in the keyring, or remove it from the token.")
+	}
+	d.add(true, "memory erasure", hsm.MemoryErasure, "")
+}
+
+func found(err error, well string) string {
+	if err != nil {
+		return err.Error()
+	}
+	return well
+}
+
+func openRemedy(err error) string {
+	switch {
+	case errors.Is(err, hsm.ErrLoginRefused):
+		return "Correct the PIN file before anything tries again: most tokens lock after a few wrong PINs."
+	case errors.Is(err, hsm.ErrTokenNotFound):
+		return "Compare tokenLabel and tokenSerial with what the module shows: pkcs11-tool --module FILE -L."
+	default:
+		return "Look at the HSM, its network, and the module's own configuration and log."
+	}
+}
+
+func keyRemedy(p hsm.KeyProblem) string {
+	switch p {
+	case hsm.KeyMissing:
+		return "Restore the key from the HSM's backup, or retire it in the keyring and generate another."
+	case hsm.KeyAmbiguous:
+		return "Remove the objects that have the same CKA_ID and do not belong."
+	case hsm.KeyLost:
+		return "Somebody put another key in its place. Find out who; restore the key, or pin the new one after review."
+	case hsm.KeyUnpinned:
+		return "Add this member's pin to the keyring after comparing the key with that of another member."
+	default:
+		return ""
+	}
+}
+
+func (d diagnosis) print(out io.Writer, form string) error {
+	if form == "json" {
+		return json.MarshalWrite(out, d, jsontext.Multiline(true))
+	}
+	fmt.Fprintf(out, "member %s", d.Member)
+	if d.KDF != "" {
+		fmt.Fprintf(out, ", key derivation: %s", d.KDF)
+	}
+	fmt.Fprintln(out)
+	for _, f := range d.Findings {
+		mark := "ok  "
+		if !f.OK {
+			mark = "FAIL"
+		}
+		fmt.Fprintf(out, "%s  %s: %s\n", mark, f.What, f.Found)
+		if f.Remedy != "" {
+			fmt.Fprintf(out, "      %s\n", f.Remedy)
+		}
+	}
+	return nil
+}

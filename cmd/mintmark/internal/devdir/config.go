@@ -1,0 +1,47 @@
+package devdir
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// WriteConfig writes the configuration of a development server that listens on the two
+// addresses. It is written anew at each start: set what you want to try through the
+// environment (MINTMARK_LOG_LEVEL=debug), or copy the file and run mintmark serve.
+func (d *Dir) WriteConfig(api, admin string) error {
+	var b strings.Builder
+	line := func(format string, a ...any) { fmt.Fprintf(&b, format+"\n", a...) }
+	q := strconv.Quote // a Go string literal is a YAML double-quoted scalar for these texts
+	line("# Written by mintmark dev at each start. Not for production.")
+	line("environment: %s", Environment)
+	line("api:")
+	line("  listen: %s", q(api))
+	line("admin:")
+	line("  listen: %s", q(admin))
+	line("hsm:")
+	line("  environment:")
+	line("    SOFTHSM2_CONF: %s", q(d.Token.ConfigFile))
+	line("  members:")
+	line("    - name: %s", Member)
+	line("      module: %s", q(d.Module))
+	line("      tokenLabel: %s", q(d.Token.Label))
+	line("      tokenSerial: %s", q(d.Token.Serial))
+	line("      pinFile: %s", q(d.Token.PINFile))
+	line("keyring: keyring.yaml")
+	line("store:")
+	line("  sqlite: mintmark.db")
+	line("clients:")
+	line("  - issuer: %s", q(IssuerClient.Issuer))
+	line("    tenant: %s", q(Tenant))
+	line("    audience: %s", q(Audience))
+	line("    rights: [signCards]")
+	line("    keys:")
+	line("      - kid: %s", q(IssuerClient.KeyID))
+	line("        publicKeyFile: %s", q(d.clientPublicKey(IssuerClient)))
+	line("pushProvisioning:")
+	line("  testRootFile: %s", q(d.AppleFiles().RootCert))
+	line("log:")
+	line("  format: text")
+	return writeFile(d.Config(), []byte(b.String()))
+}

@@ -1,0 +1,251 @@
+// Package devdir makes what development mode needs under one directory, and describes
+// it to scripts in dev.json:
+//
+//	softhsm/         a SoftHSM token of its own, with its PIN
+//	keyring.yaml     the keys on it
+//	keys/            the public halves, PEM
+//	apple/           a simulated Apple chain, and Apple's leaf key
+//	clients/         the clients' own key pairs, PEM
+//	mintmark.yaml    the configuration, written anew at each start
+//	mintmark.db      the database
+//	dev.json         while the server runs: where everything is
+//
+// Nothing here protects anything: whoever reads the directory has every key.
+package devdir
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/internal/config"
+	"github.com/mintmark/mintmark/internal/provisioning/appletest"
+	"github.com/mintmark/mintmark/softhsm"
+)
+
+// The names by which development mode is known everywhere.
+const (
+	Environment = config.Development
+	Member      = "dev"
+	TokenLabel  = "mintmark-dev"
+	Tenant      = "dev"
+	Audience    = "mintmark-dev"
+)
+
+// IssuerClient is the client that holds every right of the issuer APIs.
+var IssuerClient = ClientName{File: "issuer", Issuer: "dev-issuer", KeyID: "dev-issuer-1", Subject: "dev-user"}
+
+// ClientName is what a development client is called.
+type ClientName struct{ File, Issuer, KeyID, Subject string }
+
+// Dir is a made directory.
+type Dir struct {
+	Root   string // absolute
+	Module string // the PKCS#11 library to load
+	Token  *softhsm.Token
+	Apple  *appletest.Issued
+}
+
+func (d *Dir) path(elem ...string) string { return filepath.Join(append([]string{d.Root}, elem...)...) }
+
+// Config is the path of the configuration.
+func (d *Dir) Config() string { return d.path("mintmark.yaml") }
+
+// AppleFiles are the paths of the simulated Apple chain.
+func (d *Dir) AppleFiles() appletest.Files { return appletest.FilesIn(d.path("apple")) }
+
+// ClientKey is the path of a client's private key.
+func (d *Dir) ClientKey(c ClientName) string { return d.path("clients", c.File+".pem") }
+
+func (d *Dir) clientPublicKey(c ClientName) string { return d.path("clients", c.File+".pub.pem") }
+
+// PublicKey is the path of the public half of a purpose's active key.
+func PublicKey(root string, p hsm.Purpose) string {
+	return filepath.Join(root, "keys", string(p)+".pem")
+}
+
+// Make makes what is missing under root, which may exist and hold foreign files. module
+// is any PKCS#11 library with a SoftHSM behind it; empty for the SoftHSM found. A
+// second call finds everything there and changes nothing.
+func Make(ctx context.Context, root, module string) (*Dir, error) {
+	abs, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("make development directory: %w", err)
+	}
+	d := &Dir{Root: abs, Module: module}
+	for _, dir := range []string{"", "keys", "clients"} {
+		if err := os.MkdirAll(d.path(dir), 0o700); err != nil {
+			return nil, fmt.Errorf("make development directory: %w", err)
+		}
+	}
+	steps := []func(context.Context) error{d.makeToken, d.makeKeys, d.makeApple, d.makeClient}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return nil, fmt.Errorf("make development directory %s: %w", abs, err)
+		}
+	}
+	return d, nil
+}
+
+func (d *Dir) makeToken(context.Context) error {
+	// A token without a keyring is one whose keys were being made when it stopped. Both
+	// are ours, and made together.
+	if _, err := os.Stat(d.keyring()); errors.Is(err, fs.ErrNotExist) {
+		if err := os.RemoveAll(d.path("softhsm")); err != nil {
+			return err
+		}
+	}
+	token, err := softhsm.Create(d.path("softhsm"), TokenLabel)
+	if err != nil {
+		return err
+	}
+	d.Token = token
+	if d.Module == "" {
+		d.Module = token.Module
+	}
+	if d.Module, err = filepath.Abs(d.Module); err != nil {
+		return err
+	}
+	return token.Setenv()
+}
+
+func (d *Dir) keyring() string { return d.path("keyring.yaml") }
+
+// makeKeys makes one key of each purpose, and then the keyring.
+func (d *Dir) makeKeys(ctx context.Context) error {
+	if _, err := os.Stat(d.keyring()); err == nil {
+		return nil
+	}
+	ring := &hsm.Keyring{Environment: Environment}
+	t, err := hsm.Open(ctx, hsm.Config{
+		Name: Member, Module: d.Module, TokenLabel: d.Token.Label, TokenSerial: d.Token.Serial,
+		PINFile: d.Token.PINFile, Keyring: ring, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return err
+	}
+	var keys []hsm.Key
+	for _, p := range hsm.Purposes() {
+		k, _, err := t.Generate(ctx, hsm.NewKey{Name: "dev-" + string(p), Purpose: p}, time.Now())
+		if err != nil {
+			return errors.Join(err, t.Close(ctx))
+		}
+		keys = append(keys, k)
+	}
+	if err := t.Close(ctx); err != nil {
+		return err
+	}
+	ring.Keys = keys
+	return ring.Save(d.keyring())
+}
+
+// makeApple makes the simulated chain, or a new one when the old has ended.
+func (d *Dir) makeApple(context.Context) error {
+	var err error
+	d.Apple, err = appletest.ReadDir(d.path("apple"))
+	soon := time.Now().Add(24 * time.Hour)
+	if err == nil && soon.Before(d.Apple.Leaf.NotAfter) && soon.Before(d.Apple.Sub.NotAfter) && soon.Before(d.Apple.Root.NotAfter) {
+		return nil
+	}
+	authority, err := appletest.New(time.Now())
+	if err != nil {
+		return err
+	}
+	if d.Apple, err = authority.Leaf(); err != nil {
+		return err
+	}
+	return d.Apple.WriteDir(d.path("apple"))
+}
+
+// makeClient makes the issuer client's key pair.
+func (d *Dir) makeClient(context.Context) error {
+	if _, err := LoadKey(d.ClientKey(IssuerClient)); err == nil {
+		return nil
+	}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	// The public half first: the private one is what marks the pair as made.
+	if err := writePublicKey(d.clientPublicKey(IssuerClient), key.Public()); err != nil {
+		return err
+	}
+	return writeFile(d.ClientKey(IssuerClient), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
+}
+
+// WritePublicKeys writes the public halves of the token's keys, so that others can
+// verify what the token signs.
+func (d *Dir) WritePublicKeys(t *hsm.Token) error {
+	for _, p := range hsm.Purposes() {
+		k, err := t.Active(p)
+		if err != nil || !k.Algorithm.Public() {
+			continue // a key that is not usable is reported where it is needed
+		}
+		pub, err := t.Public(k.Name)
+		if err != nil {
+			return err
+		}
+		if err := writePublicKey(PublicKey(d.Root, p), pub); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LoadKey reads a client's private key.
+func LoadKey(path string) (*rsa.PrivateKey, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(b)
+	if block == nil {
+		return nil, fmt.Errorf("%s holds no PEM block", path)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	private, ok := key.(*rsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s holds no RSA key", path)
+	}
+	return private, nil
+}
+
+func writePublicKey(path string, pub crypto.PublicKey) error {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return err
+	}
+	return writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+}
+
+// writeFile replaces a file whole, readable by its owner alone.
+func writeFile(path string, b []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(tmp.Name()) }()
+	_, err = tmp.Write(b)
+	if err = errors.Join(err, tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/cobra"
+
+	"github.com/mintmark/mintmark/hsm"
+)
+
+func keysCommand() *cobra.Command {
+	return group("keys", "Make and list keys on the token", keysGenerateCommand(), keysListCommand())
+}
+
+// withToken opens the token of a configuration for one command.
+func withToken(ctx context.Context, path string, use func(p *plan, t *hsm.Token) error) error {
+	p, err := loadPlan(path)
+	if err != nil {
+		return err
+	}
+	t, err := openToken(ctx, p, nil)
+	if err != nil {
+		return err
+	}
+	closing, cancel := context.WithTimeout(context.Background(), closeWithin)
+	defer cancel()
+	return errors.Join(use(p, t), exit(exitHSM, t.Close(closing)))
+}
+
+func keysGenerateCommand() *cobra.Command {
+	var path string
+	var n hsm.NewKey
+	var write bool
+	c := &cobra.Command{
+		Use:   "generate --name NAME --purpose PURPOSE",
+		Short: "Make a key in the token and print its keyring entry",
+		Long: "Makes a key in the token, proves it, and prints its entry for the keyring, which is a\n" +
+			"reviewed file: add the entry yourself, or have it added with --write. The service\n" +
+			"uses the key after its next start.",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := n.Check(); err != nil {
+				return exit(exitUsage, err)
+			}
+			return withToken(c.Context(), path, func(p *plan, t *hsm.Token) error {
+				return generateKey(c, p, t, n, write)
+			})
+		},
+	}
+	configFlag(c, &path)
+	c.Flags().StringVar(&n.Name, "name", "", "the key's `name`: its entry in the keyring and its CKA_LABEL")
+	c.Flags().StringVar((*string)(&n.Purpose), "purpose", "", fmt.Sprintf("its one use, of %v", hsm.Purposes()))
+	c.Flags().StringVar((*string)(&n.Algorithm), "algorithm", "", "type and size; default: what the purpose asks for")
+	c.Flags().StringVar((*string)(&n.State), "state", string(hsm.Active), "active or next")
+	c.Flags().BoolVar(&write, "write", false, "add the entry to the keyring file")
+	return c
+}
+
+func generateKey(c *cobra.Command, p *plan, t *hsm.Token, n hsm.NewKey, write bool) error {
+	k, narrowed, err := t.Generate(c.Context(), n, time.Now())
+	if err != nil {
+		return exit(exitHSM, err)
+	}
+	entry, err := yaml.MarshalWithOptions([]hsm.Key{k}, yaml.IndentSequence(true))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.OutOrStdout(), "%s", entry)
+	if !narrowed {
+		fmt.Fprintln(c.ErrOrStderr(), "warning: the token took neither CKA_ALLOWED_MECHANISMS nor CKA_COPYABLE=false; the usage flags alone bound this key")
+	}
+	if !write {
+		return nil
+	}
+	ring := &hsm.Keyring{Environment: p.keyring.Environment, Keys: append(slices.Clone(p.keyring.Keys), k)}
+	return exit(exitConfiguration, ring.Save(p.cfg.Keyring))
+}
+
+func keysListCommand() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use: "list", Short: "List the keyring's keys as the token has them, and keys that are not listed", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return withToken(c.Context(), path, func(_ *plan, t *hsm.Token) error {
+				return printKeys(c.OutOrStdout(), t)
+			})
+		},
+	}
+	configFlag(c, &path)
+	return c
+}
+
+func printKeys(out io.Writer, t *hsm.Token) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "NAME\tPURPOSE\tALGORITHM\tSTATE\tPROVENANCE\tCREATED\tON THE TOKEN")
+	for _, k := range t.Keys() {
+		found := "answers to its pin"
+		if k.Problem != "" {
+			found = string(k.Problem)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.Name, k.Purpose, k.Algorithm, k.State, k.Provenance, k.Created, found)
+	}
+	for _, o := range t.Unlisted() {
+		fmt.Fprintf(w, "%s\t-\t%s\t-\t-\t-\tnot in the keyring, never used (CKA_ID %s)\n", o.Label, o.Class, o.ID)
+	}
+	return w.Flush()
+}

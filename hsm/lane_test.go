@@ -1,0 +1,217 @@
+package hsm
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/mintmark/mintmark/softhsm"
+)
+
+// hold begins an agreement that stays inside the token's lane until release is called;
+// release waits for its end and gives its error.
+func hold(t *testing.T, tok *Token) (release func() error) {
+	t.Helper()
+	inside, free, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	s := appleSealing(t, receiver(t).PublicKey())
+	s.OtherInfo = func(point []byte) []byte {
+		close(inside)
+		<-free
+		return appleInfo(point)
+	}
+	go func() { done <- second(tok.AgreeAndSeal(context.Background(), s)) }()
+	<-inside
+	return func() error {
+		close(free)
+		return <-done
+	}
+}
+
+func TestFullLaneAnswersBusyAndLaterServes(t *testing.T) {
+	on := softhsm.New(t)
+	tav, _, _ := stock(t, on)
+	seen := &calls{}
+	tok := open(t, on, ringOf(tav), func(c *Config) { c.ECConcurrency = 1; c.Observer = seen })
+	release := hold(t, tok)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	waiting := make(chan error)
+	go func() { waiting <- tok.Ping(ctx) }()
+	cancel() // whether it waits already or not
+	for _, err := range []error{<-waiting, tok.Ping(expired())} {
+		if !errors.Is(err, ErrBusy) {
+			t.Errorf("error is %v, want ErrBusy", err)
+		}
+		if d, ok := retryAfter(err); !ok || d <= 0 {
+			t.Errorf("RetryAfter is %v, %v", d, ok)
+		}
+	}
+	requireSigns(t, tok, tav.Name) // the other lane is free
+
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tok.Ping(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"ping ec busy", "ping ec busy", "sign rsa ok", "agree-and-seal ec ok", "ping ec ok"}
+	if got := seen.all(); !slices.Equal(got, want) {
+		t.Errorf("observed %q\nwant     %q", got, want)
+	}
+}
+
+// calls is an Observer that keeps what it is told.
+type calls struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (c *calls) TokenCall(op, lane string, queued, inToken time.Duration, outcome string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if queued < 0 || inToken < 0 || outcome == "busy" && inToken != 0 {
+		outcome += fmt.Sprintf(" after %v and %v", queued, inToken)
+	}
+	c.list = append(c.list, op+" "+lane+" "+outcome)
+}
+
+func (c *calls) all() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.list)
+}
+
+func TestCloseWaitsForCallsInFlight(t *testing.T) {
+	on := softhsm.New(t)
+	tok := open(t, on, ringOf())
+	release := hold(t, tok)
+	closed := make(chan error, 1)
+	go func() { closed <- tok.Close(context.Background()) }()
+	for !tok.closed.Load() { // Close has begun
+		runtime.Gosched()
+	}
+	if err := tok.Ping(context.Background()); !errors.Is(err, ErrClosed) {
+		t.Errorf("error is %v, want ErrClosed", err)
+	}
+	select {
+	case err := <-closed:
+		t.Errorf("Close returned %v while a call was in flight", err)
+	default:
+	}
+	if err := release(); err != nil {
+		t.Errorf("the call in flight failed: %v", err)
+	}
+	if err := <-closed; err != nil {
+		t.Fatal(err)
+	}
+	open(t, on, ringOf()) // finalized: C_Initialize serves again
+}
+
+// A Close that cannot wait long enough leaves the module alone, since C_Finalize under
+// a running call takes the process down. It can be repeated.
+func TestCloseThatCannotWaitFinalizesNothing(t *testing.T) {
+	on := softhsm.New(t)
+	tok := open(t, on, ringOf(), func(c *Config) { c.ECConcurrency = 2 })
+	release := hold(t, tok)
+	for range 2 {
+		if err := tok.Close(expired()); !errors.Is(err, context.Canceled) {
+			t.Fatalf("error is %v, want the context's", err)
+		}
+		if _, err := tok.mod.ctx.GetInfo(); err != nil {
+			t.Fatalf("the module was finalized: %v", err)
+		}
+	}
+	if err := tok.Ping(context.Background()); !errors.Is(err, ErrClosed) {
+		t.Errorf("error is %v, want ErrClosed", err)
+	}
+	if err := release(); err != nil {
+		t.Errorf("the call in flight failed: %v", err)
+	}
+	shut(t, tok)
+	requireCode(t, second(tok.mod.ctx.GetInfo()), pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED)
+	shut(t, tok) // and once more, which does nothing
+	open(t, on, ringOf())
+}
+
+// Nobody hangs on a closed token, however long a caller would wait.
+func TestClosedTokenAnswersAtOnce(t *testing.T) {
+	tok := open(t, softhsm.New(t), ringOf(), func(c *Config) { c.ECConcurrency = 1 })
+	release := hold(t, tok)
+	answers := make(chan error)
+	const waiting = 8
+	for range waiting {
+		go func() { answers <- tok.Ping(context.Background()) }()
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- tok.Close(context.Background()) }()
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	for range waiting {
+		if err := <-answers; err != nil && !errors.Is(err, ErrClosed) { // served, or told
+			t.Errorf("error is %v, want ErrClosed", err)
+		}
+	}
+	ctx := context.Background()
+	for op, err := range map[string]error{
+		"Sign":         second(tok.Sign(ctx, "k", sha(""), crypto.SHA256)),
+		"AgreeAndSeal": second(tok.AgreeAndSeal(ctx, appleSealing(t, receiver(t).PublicKey()))),
+		"HMAC":         second(tok.HMAC(ctx, "k", nil)),
+		"Ping":         tok.Ping(ctx),
+	} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("%s: error is %v, want ErrClosed", op, err)
+		}
+		if _, ok := retryAfter(err); !ok {
+			t.Errorf("%s: %v is not a matter of availability", op, err)
+		}
+	}
+}
+
+// What a device code means reaches the caller as one question: may a retry help?
+func TestErrorsReachTheCallerByTheirClass(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		err     error
+		retry   bool
+		outcome string
+	}{
+		{"request", &Error{"C_X", pkcs11.CKR_MECHANISM_INVALID}, false, "request"},
+		{"session", &Error{"C_X", pkcs11.CKR_SESSION_HANDLE_INVALID}, true, "session"},
+		{"login", &Error{"C_X", pkcs11.CKR_USER_NOT_LOGGED_IN}, true, "login"},
+		{"device", &Error{"C_X", pkcs11.CKR_DEVICE_ERROR}, true, "device"},
+		{"suspect", &Error{"C_X", pkcs11.CKR_GENERAL_ERROR}, true, "suspect"},
+		{"exhausted", &Error{"C_X", pkcs11.CKR_SESSION_COUNT}, true, "exhausted"},
+		{"wrapped", fmt.Errorf("sign: %w", &Error{"C_X", pkcs11.CKR_DEVICE_REMOVED}), true, "device"},
+		{"key", &KeyError{"k", KeyLost}, true, "request"},
+		{"our own refusal", errors.New("IV has 3 bytes"), false, "request"},
+		{"none", nil, false, "ok"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			seen := &calls{}
+			tok := &Token{ec: newLane(LaneEC, 1), log: slog.Default(), cfg: Config{Observer: seen}}
+			err := tok.run(context.Background(), tok.ec, "op", func(*epoch) error { return tc.err })
+			if !errors.Is(err, tc.err) {
+				t.Errorf("error is %v, want %v", err, tc.err)
+			}
+			if _, ok := retryAfter(err); ok != tc.retry {
+				t.Errorf("RetryAfter is there: %v, want %v", ok, tc.retry)
+			}
+			if got := seen.all(); !slices.Equal(got, []string{"op ec " + tc.outcome}) {
+				t.Errorf("observed %q", got)
+			}
+		})
+	}
+}
