@@ -69,26 +69,35 @@ func luhn(digits []byte) bool {
 	return sum%10 == 0
 }
 
-// LooksLikePAN reports whether s holds, anywhere, a run of 13 to 19 digits that is
-// a primary account number, single spaces and dashes inside it ignored. It is the net under
-// logs and under identifiers that a caller chooses: a net, since one number in ten
-// has a correct check digit by chance.
+// LooksLikePAN reports whether s holds, anywhere, 13 to 19 digits that are a primary
+// account number, single spaces and dashes between them ignored. A number may begin
+// and end wherever a group of digits does, so that one beside it does not hide it. It is
+// the net under logs and under identifiers that a caller chooses: a net, since one
+// number in ten has a correct check digit by chance.
 func LooksLikePAN(s string) bool {
-	var run []byte
-	gap := false
-	hit := func() bool { return len(run) >= 13 && len(run) <= 19 && luhn(run) }
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c >= '0' && c <= '9':
-			run, gap = append(run, c), false
-		case (c == ' ' || c == '-') && len(run) > 0 && !gap:
-			gap = true
-		default:
-			if hit() {
-				return true
-			}
-			run, gap = run[:0], false
+	digit := func(i int) bool { return i >= 0 && i < len(s) && s[i] >= '0' && s[i] <= '9' }
+	for i := range len(s) {
+		if digit(i) && !digit(i-1) && panFrom(s[i:]) {
+			return true
 		}
 	}
-	return hit()
+	return false
+}
+
+// panFrom reports whether s, which begins with a digit, begins with a number as
+// LooksLikePAN describes it.
+func panFrom(s string) bool {
+	var run []byte
+	for i := 0; i < len(s) && len(run) <= 19; i++ {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9':
+			run = append(run, c)
+			continue
+		case len(run) >= 13 && luhn(run):
+			return true
+		case c != ' ' && c != '-', s[i-1] == ' ', s[i-1] == '-':
+			return false
+		}
+	}
+	return len(run) >= 13 && len(run) <= 19 && luhn(run)
 }

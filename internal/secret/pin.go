@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"syscall"
 )
 
 // ErrPINFile is wrapped by every refusal of a PIN file.
@@ -25,7 +26,7 @@ func NewPIN(pin []byte) PIN { return PIN{newCell(pin)} }
 // line end after it. A file that its group or others may read or write is refused:
 // a PIN has one reader. Errors wrap ErrPINFile and name the path and what to do.
 func ReadPINFile(path string) (PIN, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would block
 	if err != nil {
 		return PIN{}, fmt.Errorf("%w: %w", ErrPINFile, err)
 	}
