@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/mintmark/mintmark/internal/access"
+	"github.com/mintmark/mintmark/internal/secret"
 )
 
 // Keys of values that middleware leaves in the Gin context.
@@ -23,11 +24,11 @@ const (
 
 var requestIDForm = regexp.MustCompile(`^[A-Za-z0-9-]{8,64}$`)
 
-// withRequestID takes the caller's X-Request-Id if it has the form of one, or makes
-// one, and sends it back.
+// withRequestID takes the caller's X-Request-Id if it has the form of one and not that
+// of a card number, or makes one, and sends it back.
 func withRequestID(c *gin.Context) {
 	id := c.GetHeader("X-Request-Id")
-	if !requestIDForm.MatchString(id) {
+	if !requestIDForm.MatchString(id) || secret.LooksLikePAN(id) {
 		id = uuid.Must(uuid.NewV7()).String()
 	}
 	c.Set(requestIDKey, id)

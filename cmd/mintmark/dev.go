@@ -60,8 +60,11 @@ func runDev(c *cobra.Command, o devOptions) error {
 		if err != nil {
 			return err
 		}
+		if err := info.Write(); err != nil {
+			return err
+		}
 		greet(out, info)
-		return info.Write()
+		return nil
 	}
 	err = serve(ctx, p, prepare, ready)
 	return errors.Join(err, devdir.RemoveInfo(o.data))

@@ -135,14 +135,14 @@ func IssueReceipt(t *Ticket, res Result) *Receipt { return &Receipt{ticket: t.ID
 type Held[T any] struct {
 	ticket string
 	digest Digest
-	value  T
+	open   func() T // a function: fmt prints its address, where it would print a value
 }
 
 // Hold locks value, an output made under t; wire is its form on the wire, of which
 // the record keeps the SHA-256.
 func Hold[T any](t *Ticket, name string, value T, wire []byte) Held[T] {
 	sum := sha256.Sum256(wire)
-	return Held[T]{ticket: t.ID(), digest: Digest{Name: name, SHA256: hex.EncodeToString(sum[:])}, value: value}
+	return Held[T]{ticket: t.ID(), digest: Digest{Name: name, SHA256: hex.EncodeToString(sum[:])}, open: func() T { return value }}
 }
 
 // Digest is what the result must name.
@@ -157,5 +157,5 @@ func (h Held[T]) Release(r *Receipt) (T, error) {
 		var none T
 		return none, fmt.Errorf("release %s: %w", h.digest.Name, ErrNoReceipt)
 	}
-	return h.value, nil
+	return h.open(), nil
 }

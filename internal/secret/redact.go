@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 )
 
 // Redact wraps a log handler as a net under everything that is logged: a text that
@@ -62,7 +63,18 @@ func redactAttr(a slog.Attr) slog.Attr {
 	case slog.KindAny:
 		// A handler prints what it does not know in its own way; what it prints is
 		// decided here instead.
-		a.Value = slog.StringValue(redactText(fmt.Sprint(v.Any())))
+		text := fmt.Sprint(v.Any())
+		if b, ok := v.Any().([]byte); ok {
+			text = string(b)
+		} else if LooksLikePAN(fmt.Sprintf("%s", v.Any())) { // bytes inside, which Sprint lists as numbers
+			text = redacted
+		}
+		a.Value = slog.StringValue(redactText(text))
+	case slog.KindFloat64: // what encoding/json makes of a number
+		a.Value = v
+		if LooksLikePAN(strconv.FormatFloat(v.Float64(), 'f', -1, 64)) {
+			a.Value = slog.StringValue(redacted)
+		}
 	default:
 		a.Value = v
 	}

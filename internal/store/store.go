@@ -54,12 +54,13 @@ func open(ctx context.Context, path, environment string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	// SQLite makes files under the umask; the file must exist with its mode before.
+	// SQLite makes files under the umask; the file must exist with its mode before, from
+	// which those beside it take theirs.
 	f, err := os.OpenFile(abs, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Close(); err != nil {
+	if err := errors.Join(f.Chmod(0o600), f.Close()); err != nil {
 		return nil, err
 	}
 	dsn := (&url.URL{Scheme: "file", Path: abs}).String() +

@@ -1,0 +1,48 @@
+# mintmark: `make run` to try it, `make test` to test it, `make help` for the rest.
+
+GO      ?= go
+BIN     := bin/mintmark
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
+DATA    ?= .mintmark
+# runtime/secret erases what single-use keys leave in registers, stack and heap.
+export GOEXPERIMENT := runtimesecret
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo build test lint generate calls fuzz clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+run: softhsm build ## install SoftHSM if need be, build, and run the development server
+	@$(BIN) dev --data $(DATA)
+
+demo: softhsm build ## run the development server, the whole journey against it, and stop
+	@tools/demo.sh $(BIN) $(DATA)
+
+build: ## build bin/mintmark
+	@tools/ensure.sh gcc
+	@$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/mintmark
+
+test: softhsm ## run every test, from scratch
+	@tools/ensure.sh gcc node openssl
+	$(GO) test -race -count=1 ./...
+
+calls: softhsm ## print the PKCS#11 calls of one sealed card, as in docs/pkcs11.md
+	@tools/ensure.sh gcc
+	$(GO) test -count=1 -v -run TestCallsOfOneSealedCard ./integration
+
+fuzz: softhsm ## fuzz every parser for 30 seconds each
+	@tools/fuzz.sh 30s
+
+lint: ## gofmt, go vet, generated code, staticcheck
+	@tools/lint.sh
+
+generate: ## make httpapi/openapi.gen.go from openapi.yaml
+	$(GO) generate ./...
+
+clean: ## remove what was built, and the development data
+	rm -rf bin $(DATA)
+
+.PHONY: softhsm
+softhsm:
+	@tools/ensure.sh softhsm

@@ -1,0 +1,343 @@
+package integration
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"database/sql"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "github.com/mattn/go-sqlite3"
+)
+
+// mintmark is the binary under test.
+var mintmark string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "mintmark-integration-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		mintmark = filepath.Join(dir, "mintmark")
+		build := exec.Command("go", "build", "-race", "-o", mintmark, "../cmd/mintmark")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build mintmark: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// devInfo is dev.json as a script reads it.
+type devInfo struct {
+	BaseURL, AdminURL, DataDir string
+	PID                        int
+	HSM                        struct{ Module, TokenLabel, PinFile, Softhsm2Conf string }
+	Clients                    struct {
+		Issuer struct{ Iss, Kid, Aud, Sub, KeyFile, Token string }
+	}
+	Apple struct{ RootCert, SubCert, LeafCert, LeafKey string }
+	Cards []struct{ ExternalCardID, Network, Last4 string }
+}
+
+// server is a development server in a process of its own.
+type server struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	info devInfo
+	dir  string
+
+	stderr *lockedBuffer
+	stdout *lockedBuffer
+	exited chan struct{} // closed when the process has ended
+	err    error         // how it ended; read after exited
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.SplitAfter(text, "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "")
+}
+
+// startWithin is the development mode's own promise.
+const startWithin = 20 * time.Second
+
+// start runs mintmark dev in dir with further arguments and environment, and waits
+// until it is ready. It is stopped when the test ends.
+func start(t *testing.T, dir string, args, env []string) *server {
+	t.Helper()
+	s := &server{t: t, dir: dir, stderr: &lockedBuffer{}, stdout: &lockedBuffer{}, exited: make(chan struct{})}
+	s.cmd = exec.Command(mintmark, append([]string{"dev", "--data", dir, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, args...)...)
+	s.cmd.Env = append(os.Environ(), env...)
+	s.cmd.Stderr = s.stderr
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ready := make(chan struct{})
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			fmt.Fprintln(s.stdout, lines.Text())
+			if strings.HasPrefix(lines.Text(), "The whole journey") {
+				close(ready)
+			}
+		}
+	}()
+	go func() {
+		<-read // Wait closes the pipe; everything must have been read
+		s.err = s.cmd.Wait()
+		close(s.exited)
+	}()
+	t.Cleanup(func() {
+		s.stop()
+		if t.Failed() {
+			t.Logf("the end of the server's log:\n%s", lastLines(s.stderr.String(), 30))
+		}
+		if strings.Contains(s.stderr.String(), "DATA RACE") {
+			t.Errorf("the race detector found something:\n%s", s.stderr)
+		}
+	})
+	select {
+	case <-ready:
+	case <-s.exited:
+		t.Fatalf("mintmark dev ended: %v\n%s", s.err, s.stderr)
+	case <-time.After(startWithin):
+		t.Fatalf("mintmark dev is not ready after %v\n%s", startWithin, s.stderr)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "dev.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b, &s.info); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// stop asks the server to end, and waits for it.
+func (s *server) stop() {
+	select {
+	case <-s.exited:
+		return
+	default:
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.exited:
+		if s.err != nil {
+			s.t.Errorf("mintmark dev stopped with %v\n%s", s.err, s.stderr)
+		}
+	case <-time.After(40 * time.Second):
+		s.t.Error("mintmark dev does not stop")
+		s.kill()
+	}
+}
+
+// kill is kill -9.
+func (s *server) kill() {
+	_ = s.cmd.Process.Kill()
+	<-s.exited
+}
+
+// request is a body of signed-cards.
+type request map[string]any
+
+// newRequest is a valid request with a fresh nonce for the first demo card.
+func (s *server) newRequest() request {
+	b := make([]byte, 84)
+	_, _ = rand.Read(b)
+	return request{
+		"externalCardId": s.info.Cards[0].ExternalCardID,
+		"certificates":   []string{s.certificate(s.info.Apple.LeafCert), s.certificate(s.info.Apple.SubCert)},
+		"nonce":          hex.EncodeToString(b[:4]),
+		"nonceSignature": "40" + hex.EncodeToString(b[4:]),
+		"walletType":     "APPLE_PAY",
+	}
+}
+
+// with is a copy with members changed; a nil value removes one.
+func (r request) with(changes request) request {
+	out := request{}
+	for k, v := range r {
+		out[k] = v
+	}
+	for k, v := range changes {
+		if v == nil {
+			delete(out, k)
+			continue
+		}
+		out[k] = v
+	}
+	return out
+}
+
+func (s *server) certificate(path string) string {
+	return base64.StdEncoding.EncodeToString(s.pem(path))
+}
+
+func (s *server) pem(path string) []byte {
+	s.t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	block, _ := pem.Decode(b)
+	if block == nil {
+		s.t.Fatalf("%s holds no PEM block", path)
+	}
+	return block.Bytes
+}
+
+// answer is what a caller got.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// problem is the stable name of the answer's problem.
+func (a answer) problem() string {
+	var p struct{ Type string }
+	_ = json.Unmarshal(a.body, &p)
+	return strings.TrimPrefix(p.Type, "urn:mintmark:problem:")
+}
+
+// member gives a member of the answer, Base64 decoded once.
+func (a answer) member(t *testing.T, name string) []byte {
+	t.Helper()
+	var m map[string]string
+	if err := json.Unmarshal(a.body, &m); err != nil {
+		t.Fatalf("answer %d is no object of strings: %s", a.status, a.body)
+	}
+	b, err := base64.StdEncoding.DecodeString(m[name])
+	if err != nil || len(b) == 0 {
+		t.Fatalf("%s is not Base64: %s", name, m[name])
+	}
+	return b
+}
+
+var client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64}}
+
+// post sends a request as the issuer client.
+func (s *server) post(body any) (answer, error) {
+	b, ok := body.([]byte)
+	if !ok {
+		var err error
+		if b, err = json.Marshal(body); err != nil {
+			return answer{}, err
+		}
+	}
+	req, err := http.NewRequest(http.MethodPost, s.info.BaseURL+"/issuer/push-provisioning/signed-cards", bytes.NewReader(b))
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+s.info.Clients.Issuer.Token)
+	return do(req)
+}
+
+func (s *server) mustPost(body any) answer {
+	s.t.Helper()
+	a, err := s.post(body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return a
+}
+
+func do(req *http.Request) (answer, error) {
+	resp, err := client.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, resp.Header, body}, err
+}
+
+func (s *server) get(url string) answer {
+	s.t.Helper()
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	a, err := do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return a
+}
+
+// count asks the database, beside the server, for one number.
+func (s *server) count(query string, args ...any) int {
+	s.t.Helper()
+	db, err := sql.Open("sqlite3", "file:"+filepath.Join(s.dir, "mintmark.db")+"?mode=ro&_busy_timeout=5000")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	var n int
+	if err := db.QueryRow(query, args...).Scan(&n); err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// node runs a script of testdata with JSON in, and decodes the JSON that comes out.
+func node(t *testing.T, script string, in, out any) {
+	t.Helper()
+	b, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("node", filepath.Join("testdata", script))
+	cmd.Stdin = bytes.NewReader(b)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	result, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("node %s: %v\n%s", script, err, stderr.Bytes())
+	}
+	if err := json.Unmarshal(result, out); err != nil {
+		t.Fatalf("node %s: %v\n%s", script, err, result)
+	}
+}

@@ -1,0 +1,104 @@
+package integration
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const modulePath = "github.com/mintmark/mintmark/"
+
+// mayImport are the edges of the house: who may know whom. Packages beside their test
+// support count as one.
+var mayImport = map[string][]string{
+	"internal/secret":                 {},
+	"internal/record":                 {},
+	"internal/config":                 {},
+	"softhsm":                         {},
+	"hsm":                             {"internal/secret"},
+	"signer":                          {"hsm", "internal/record", "internal/secret"},
+	"internal/audit":                  {"internal/record"},
+	"internal/access":                 {"internal/secret"},
+	"internal/provisioning":           {"signer", "internal/record", "internal/secret"},
+	"internal/provisioning/appletest": {},
+	"internal/store":                  {"internal/provisioning", "internal/audit", "internal/access", "internal/record"},
+	"httpapi":                         {"internal/provisioning", "internal/access", "internal/record", "internal/secret"},
+}
+
+// free are the packages that may import anything of ours: commands, test support and
+// the end-to-end tests.
+func free(name string) bool {
+	return strings.HasPrefix(name, "cmd/") || strings.HasPrefix(name, "integration") || name == "hsm/hsmtest"
+}
+
+func TestImportsRunDownward(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", modulePath+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	for dec.More() {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(p.ImportPath, modulePath)
+		allowed, known := mayImport[name]
+		if !known && !free(name) {
+			t.Errorf("%s stands in no room of the house", name)
+		}
+		for _, imported := range p.Imports {
+			ours, ok := strings.CutPrefix(imported, modulePath)
+			if ok && !free(name) && !slices.Contains(allowed, ours) {
+				t.Errorf("%s imports %s", name, ours)
+			}
+			pkcs11 := strings.HasPrefix(imported, "github.com/miekg/pkcs11") || strings.HasPrefix(imported, "github.com/ThalesGroup/crypto11")
+			if pkcs11 && name != "hsm" {
+				t.Errorf("%s imports %s; only hsm may", name, imported)
+			}
+		}
+	}
+}
+
+// Only the recorder issues tickets and receipts: whoever else could would sign without
+// a record.
+func TestOnlyTheRecorderIssuesTickets(t *testing.T) {
+	issued := 0
+	err := filepath.WalkDir("..", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			call, ok := n.(*ast.SelectorExpr)
+			if !ok || (call.Sel.Name != "IssueTicket" && call.Sel.Name != "IssueReceipt") {
+				return true
+			}
+			issued++
+			if filepath.Dir(path) != filepath.Join("..", "internal", "audit") {
+				t.Errorf("%s calls %s", path, call.Sel.Name)
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if issued != 2 {
+		t.Errorf("tickets and receipts are issued in %d places", issued)
+	}
+}

@@ -1,0 +1,322 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/provisioning"
+	"github.com/mintmark/mintmark/internal/record"
+	"github.com/mintmark/mintmark/internal/store"
+)
+
+// No test leaves a connection behind.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const environment = "test"
+
+// noon is when everything happens.
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+func open(t testing.TB, path string) *store.Store {
+	t.Helper()
+	s, err := store.Open(context.Background(), path, environment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// openNew opens a new database and gives its path too.
+func openNew(t testing.TB) (*store.Store, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "mintmark.db")
+	return open(t, path), path
+}
+
+// beside is another connection to the same file, for what only an operator does.
+func beside(t testing.TB, path string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite3", (&url.URL{Scheme: "file", Path: path}).String()+"?_busy_timeout=5000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func execute(t testing.TB, db *sql.DB, text string) {
+	t.Helper()
+	if _, err := db.Exec(text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// entry is an entry of the log with this body.
+func entry(body string) audit.Entry {
+	return audit.Entry{At: noon, Kind: audit.KindIntent, Ticket: "ticket", Tenant: "bank", Body: []byte(body)}
+}
+
+func appendEntry(t testing.TB, s *store.Store, changes ...record.Change) error {
+	t.Helper()
+	return s.Append(context.Background(), entry(`{}`), changes)
+}
+
+func mustAppend(t testing.TB, s *store.Store, changes ...record.Change) {
+	t.Helper()
+	if err := appendEntry(t, s, changes...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func entries(t testing.TB, s *store.Store) []audit.Entry {
+	t.Helper()
+	all, err := s.Read(context.Background(), 0, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// requireUnavailable requires an error that says when to try again, and says nothing
+// that the database driver said.
+func requireUnavailable(t testing.TB, err error) {
+	t.Helper()
+	var later interface{ RetryAfter() time.Duration }
+	if !errors.As(err, &later) || later.RetryAfter() <= 0 {
+		t.Fatalf("error %v has no RetryAfter", err)
+	}
+	if text := err.Error(); !strings.HasPrefix(text, "database: ") || !strings.HasSuffix(text, " failed") {
+		t.Errorf("error text %q says more than what was being done", text)
+	}
+}
+
+func TestDatabaseKeepsWhatWasCommittedWhenOpenedAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mintmark.db")
+	card := provisioning.CardRow{
+		Owner: provisioning.Owner{Tenant: "bank", Issuer: "https://issuer", Subject: "user"}, ID: "row-1",
+		Lookup: []byte("lookup"), Key: "vault", IV: []byte("iv"), Sealed: []byte("sealed"), Created: noon,
+	}
+	claim := newClaim("nonce", noon, time.Minute)
+	var before []audit.Entry
+	for i := range 3 { // made, migrated, and twice opened again
+		s, err := store.Open(context.Background(), path, environment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Ping(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if i == 0 {
+			mustAppend(t, s, card, claim)
+			mustAppend(t, s, provisioning.NonceEnd{Claim: *claim, Used: true})
+			before = entries(t, s)
+		}
+		if diff := cmp.Diff(before, entries(t, s)); diff != "" {
+			t.Errorf("opening %d: %s", i, diff)
+		}
+		if got, err := s.FindCard(context.Background(), "bank", []byte("lookup")); err != nil || got.ID != "row-1" {
+			t.Errorf("opening %d: card %+v, %v", i, got, err)
+		}
+		if err := appendTo(s, newClaim("nonce", noon.Add(time.Hour), time.Minute)); !errors.Is(err, provisioning.ErrNonceUsed) {
+			t.Errorf("opening %d: used nonce gives %v", i, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func appendTo(s *store.Store, changes ...record.Change) error {
+	return s.Append(context.Background(), entry(`{}`), changes)
+}
+
+func TestDatabaseOfAnotherEnvironmentIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mintmark.db")
+	s, err := store.Open(context.Background(), path, "production")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the refusal does not stamp it anew
+		s, err := store.Open(context.Background(), path, "development")
+		if s != nil || !errors.Is(err, store.ErrStamp) {
+			t.Fatalf("opened %v with error %v, want ErrStamp", s, err)
+		}
+		for _, say := range []string{path, "production", "development"} {
+			if !strings.Contains(err.Error(), say) {
+				t.Errorf("refusal %q does not name %s", err, say)
+			}
+		}
+	}
+	if s, err = store.Open(context.Background(), path, "production"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDatabaseIsReadableByItsOwnerAlone(t *testing.T) {
+	for name, prepare := range map[string]func(path string) error{
+		"new": func(string) error { return nil },
+		"left readable by all": func(path string) error {
+			return errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, 0o644))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "mintmark.db")
+			if err := prepare(path); err != nil {
+				t.Fatal(err)
+			}
+			mustAppend(t, open(t, path))
+			files, err := filepath.Glob(path + "*")
+			if err != nil || len(files) < 2 { // the database and its log
+				t.Fatalf("files %v, %v", files, err)
+			}
+			for _, f := range files {
+				info, err := os.Stat(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if info.Mode().Perm() != 0o600 {
+					t.Errorf("%s has mode %v", filepath.Base(f), info.Mode().Perm())
+				}
+			}
+		})
+	}
+}
+
+func TestDatabaseOpensUnderAnyName(t *testing.T) {
+	for _, name := range []string{"plain.db", "with space.db", "with?question.db", "with%41percent.db", "with#hash.db", "ünïcode.db"} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), name)
+			mustAppend(t, open(t, path))
+			if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+				t.Errorf("the database is not at %s: %v", path, err)
+			}
+		})
+	}
+}
+
+func TestDatabaseThatCannotBeOpenedIsAnError(t *testing.T) {
+	dir := t.TempDir()
+	noDatabase := filepath.Join(dir, "no-database.db")
+	if err := os.WriteFile(noDatabase, []byte(strings.Repeat("this is no SQLite database\n", 100)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{
+		"another format":    noDatabase,
+		"a directory":       dir,
+		"missing directory": filepath.Join(dir, "missing", "mintmark.db"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := store.Open(context.Background(), path, environment)
+			if err == nil || s != nil {
+				t.Fatalf("opened %v, error %v", s, err)
+			}
+			if !strings.Contains(err.Error(), path) {
+				t.Errorf("error %q does not name the file", err)
+			}
+		})
+	}
+	t.Run("context ended", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if s, err := store.Open(ctx, filepath.Join(dir, "new.db"), environment); s != nil || !errors.Is(err, context.Canceled) {
+			t.Errorf("opened %v, error %v", s, err)
+		}
+	})
+}
+
+// everything is each thing that a store can be asked for.
+var everything = map[string]func(context.Context, *store.Store) error{
+	"ping":   func(ctx context.Context, s *store.Store) error { return s.Ping(ctx) },
+	"append": func(ctx context.Context, s *store.Store) error { return s.Append(ctx, entry(`{}`), nil) },
+	"claim": func(ctx context.Context, s *store.Store) error {
+		return s.Append(ctx, entry(`{}`), []record.Change{newClaim("n", noon, time.Minute)})
+	},
+	"read": func(ctx context.Context, s *store.Store) error {
+		_, err := s.Read(ctx, 0, 10)
+		return err
+	},
+	"find card": func(ctx context.Context, s *store.Store) error {
+		_, err := s.FindCard(ctx, "bank", []byte("lookup"))
+		return err
+	},
+}
+
+func TestClosedDatabaseIsAMatterOfAvailability(t *testing.T) {
+	for name, ask := range everything {
+		t.Run(name, func(t *testing.T) {
+			s, _ := openNew(t)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			requireUnavailable(t, ask(context.Background(), s))
+		})
+	}
+}
+
+func TestCallerWhoIsGoneGetsHisOwnError(t *testing.T) {
+	s, _ := openNew(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for name, ask := range everything {
+		t.Run(name, func(t *testing.T) {
+			err := ask(ctx, s)
+			requireUnavailable(t, err)
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("error %v does not tell that the caller is gone", errors.Unwrap(err))
+			}
+		})
+	}
+	if all := entries(t, s); len(all) != 0 {
+		t.Errorf("%d entries stand in the log", len(all))
+	}
+}
+
+// A caller who waits for the one writer is not kept beyond his deadline.
+func TestCallerWaitsForTheWriterNoLongerThanHisDeadline(t *testing.T) {
+	s, path := openNew(t)
+	other, err := beside(t, path).Conn(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"BEGIN IMMEDIATE", "INSERT INTO stamp VALUES ('held', 'by another')"} {
+		if _, err := other.ExecContext(context.Background(), text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	err = s.Append(ctx, entry(`{}`), nil)
+	requireUnavailable(t, err)
+	if _, err := other.ExecContext(context.Background(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s) // and all is well again
+	if all := entries(t, s); len(all) != 1 {
+		t.Errorf("%d entries, want the one that was committed", len(all))
+	}
+}

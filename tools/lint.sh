@@ -1,0 +1,24 @@
+#!/bin/sh
+# gofmt, go vet, generated code, staticcheck: each says what to do.
+set -eu
+
+cd "$(dirname "$0")/.."
+
+unformatted=$(gofmt -l $(git ls-files '*.go'))
+if [ -n "$unformatted" ]; then
+	echo "not gofmt'd; run gofmt -w on:" >&2
+	echo "$unformatted" >&2
+	exit 1
+fi
+
+go vet ./...
+
+# Generated code is current if making it again changes nothing.
+before=$(cat httpapi/openapi.gen.go | cksum)
+go generate ./...
+if [ "$before" != "$(cat httpapi/openapi.gen.go | cksum)" ]; then
+	echo "generated code was not current; run make generate and commit it" >&2
+	exit 1
+fi
+
+go tool -modfile=tools/go.mod staticcheck ./...
