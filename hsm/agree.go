@@ -77,12 +77,16 @@ func (u *unit) agreeAndSeal(s Sealing, how kdf) (Sealed, error) {
 // sealFrom seals with the pair of which private is the token's half and point the
 // public one.
 func (u *unit) sealFrom(private handle, point []byte, s Sealing, how kdf) (Sealed, error) {
+	otherInfo := s.OtherInfo(point)
+	if len(otherInfo) == 0 {
+		return Sealed{}, errors.New("OtherInfo is empty") // it names the algorithm, at least (5.8.2.1.1)
+	}
 	z, err := u.deriveZ(private, s.Peer.Bytes(), how)
 	if err != nil {
 		return Sealed{}, err
 	}
 	defer u.destroy(z)
-	ciphertext, err := how.way.seal(u, z, s.OtherInfo(point), s.IV, s.Plaintext)
+	ciphertext, err := how.way.seal(u, z, otherInfo, s.IV, s.Plaintext)
 	if err != nil {
 		return Sealed{}, err
 	}

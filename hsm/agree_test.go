@@ -51,21 +51,23 @@ func requireNothingLeft(t *testing.T, tok *Token) {
 }
 
 func TestSealedPayloadOpensAtTheReceiver(t *testing.T) {
-	tok := open(t, softhsm.New(t), ringOf())
-	for _, text := range [][]byte{[]byte("card"), nil, bytes.Repeat([]byte("x"), 70_000)} {
-		to := receiver(t)
-		s := appleSealing(t, to.PublicKey())
-		s.Plaintext = text
-		out, err := tok.AgreeAndSeal(context.Background(), s)
-		if err != nil {
-			t.Fatal(err)
+	onEveryModule(t, func(t *testing.T, on *softhsm.Token) {
+		tok := open(t, on, ringOf())
+		for _, text := range [][]byte{[]byte("card"), nil, bytes.Repeat([]byte("x"), 70_000)} {
+			to := receiver(t)
+			s := appleSealing(t, to.PublicKey())
+			s.Plaintext = text
+			out, err := tok.AgreeAndSeal(context.Background(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := appletest.OpenECDH(to, out.EphemeralPublicKey, out.Ciphertext)
+			if err != nil || !bytes.Equal(got, text) {
+				t.Errorf("opened %d bytes of %d, %v", len(got), len(text), err)
+			}
 		}
-		got, err := appletest.OpenECDH(to, out.EphemeralPublicKey, out.Ciphertext)
-		if err != nil || !bytes.Equal(got, text) {
-			t.Errorf("opened %d bytes of %d, %v", len(got), len(text), err)
-		}
-	}
-	requireNothingLeft(t, tok)
+		requireNothingLeft(t, tok)
+	})
 }
 
 // The IV and the OtherInfo are the caller's, and both count.
@@ -98,83 +100,96 @@ func TestSealingUsesTheGivenIVAndOtherInfo(t *testing.T) {
 // protected like one of ours, must give the published bytes by every way that a token
 // knows. SoftHSM lacks the mechanisms of in-token and refuses them by name.
 func TestPublicVectorThroughTheToken(t *testing.T) {
+	onEveryModule(t, func(t *testing.T, on *softhsm.Token) {
+		tok := open(t, on, ringOf())
+		for _, way := range kdfWays {
+			for _, der := range []bool{false, true} {
+				how := kdf{way, der}
+				t.Run(how.String(), func(t *testing.T) {
+					out, err := sealVector(t, tok, how)
+					requireNothingLeft(t, tok)
+					if way == kdfInToken && tok.KDF() != "in-token" {
+						requireCode(t, err, pkcs11.CKR_MECHANISM_INVALID)
+						return
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					v := appletest.VectorV1
+					if !bytes.Equal(out.EphemeralPublicKey, v.EphemeralPublicKey) || !bytes.Equal(out.Ciphertext, v.Encrypted) {
+						t.Errorf("sealed %x under %x", out.Ciphertext, out.EphemeralPublicKey)
+					}
+				})
+			}
+		}
+	})
+}
+
+// sealVector seals the vector's plaintext with the vector's ephemeral key.
+func sealVector(t *testing.T, tok *Token, how kdf) (out Sealed, err error) {
+	t.Helper()
 	v := appletest.VectorV1
 	peer, err := ecdh.P256().NewPublicKey(v.StaticPublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tok := open(t, softhsm.New(t), ringOf())
-	for _, tc := range []struct {
-		how     kdf
-		refusal uint // 0: the way works on SoftHSM
-	}{
-		{kdf{kdfInToken, false}, pkcs11.CKR_MECHANISM_INVALID},
-		{kdf{kdfInToken, true}, pkcs11.CKR_MECHANISM_INVALID},
-		{kdf{kdfDigestKey, false}, 0},
-		{kdf{kdfDigestKey, true}, 0},
-		{kdf{kdfReadAndWipe, false}, 0},
-		{kdf{kdfReadAndWipe, true}, 0},
-	} {
-		t.Run(tc.how.String(), func(t *testing.T) {
-			var out Sealed
-			err := tok.work(context.Background(), "vector", func(u *unit) error {
-				private := create(t, u, append(ephemeralPrivateTemplate(),
-					pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, oidP256),
-					pkcs11.NewAttribute(pkcs11.CKA_VALUE, v.EphemeralPrivateKey))...)
-				tok.ephemeralCreated.Add(1)
-				defer u.destroy(private)
-				requireCode(t, second(u.attributes(private, pkcs11.CKA_VALUE)), pkcs11.CKR_ATTRIBUTE_SENSITIVE)
-				var err error
-				out, err = u.sealFrom(private, v.EphemeralPublicKey, Sealing{
-					Peer: peer, IV: v.IV, Plaintext: v.Plaintext,
-					OtherInfo: func(ephemeral []byte) []byte {
-						if !bytes.Equal(ephemeral, v.EphemeralPublicKey) {
-							t.Errorf("OtherInfo is asked for %x", ephemeral)
-						}
-						return v.KDFInput[4+32:]
-					},
-				}, tc.how)
-				return err
-			})
-			requireNothingLeft(t, tok)
-			if tc.refusal != 0 {
-				requireCode(t, err, tc.refusal)
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(out.EphemeralPublicKey, v.EphemeralPublicKey) || !bytes.Equal(out.Ciphertext, v.Encrypted) {
-				t.Errorf("sealed %x under %x", out.Ciphertext, out.EphemeralPublicKey)
-			}
-		})
-	}
+	err = tok.work(context.Background(), "vector", func(u *unit) (err error) {
+		private := create(t, u, append(ephemeralPrivateTemplate(),
+			pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, oidP256),
+			pkcs11.NewAttribute(pkcs11.CKA_VALUE, v.EphemeralPrivateKey))...)
+		tok.ephemeralCreated.Add(1)
+		defer u.destroy(private)
+		requireCode(t, second(u.attributes(private, pkcs11.CKA_VALUE)), pkcs11.CKR_ATTRIBUTE_SENSITIVE)
+		out, err = u.sealFrom(private, v.EphemeralPublicKey, Sealing{
+			Peer: peer, IV: v.IV, Plaintext: v.Plaintext,
+			OtherInfo: func(ephemeral []byte) []byte {
+				if !bytes.Equal(ephemeral, v.EphemeralPublicKey) {
+					t.Errorf("OtherInfo is asked for %x", ephemeral)
+				}
+				return v.KDFInput[4+32:]
+			},
+		}, how)
+		return err
+	})
+	return out, err
 }
 
 func TestBestWayOfTheTokenIsChosenAndTheOthersAreOnRecord(t *testing.T) {
-	tok := open(t, softhsm.New(t), ringOf())
-	if tok.KDF() != "digest-key" {
-		t.Errorf("way in use is %s, want digest-key", tok.KDF())
-	}
-	for i, want := range []struct {
+	type probe struct {
 		name, err string
 		ok        bool
+	}
+	for _, tc := range []struct {
+		module string
+		on     *softhsm.Token
+		way    string
+		probes []probe
 	}{
-		{"key agreement: in-token, raw peer point", "CKR_MECHANISM_INVALID", false},
-		{"key agreement: in-token, DER peer point", "CKR_MECHANISM_INVALID", false},
-		{"key agreement: digest-key, raw peer point", "", true},
+		{"SoftHSM", softhsm.New(t), "digest-key", []probe{
+			{"key agreement: in-token, raw peer point", "CKR_MECHANISM_INVALID", false},
+			{"key agreement: in-token, DER peer point", "CKR_MECHANISM_INVALID", false},
+			{"key agreement: digest-key, raw peer point", "", true},
+		}},
+		{"NSS", newNSS(t), "in-token", []probe{
+			{"key agreement: in-token, raw peer point", "", true},
+		}},
 	} {
-		if i >= len(tok.Probes()) {
-			t.Fatalf("%d probes on record", len(tok.Probes()))
-		}
-		if p := tok.Probes()[i]; p.Name != want.name || p.OK != want.ok || !strings.Contains(p.Err, want.err) || p.OK != (p.Err == "") {
-			t.Errorf("probe %d is %+v, want %+v", i, p, want)
-		}
+		t.Run(tc.module, func(t *testing.T) {
+			tok := open(t, tc.on, ringOf())
+			if tok.KDF() != tc.way {
+				t.Errorf("way in use is %s, want %s", tok.KDF(), tc.way)
+			}
+			if n := len(tok.Probes()); n != len(tc.probes) {
+				t.Fatalf("%d probes on record, want %d", n, len(tc.probes))
+			}
+			for i, want := range tc.probes {
+				if p := tok.Probes()[i]; p.Name != want.name || p.OK != want.ok || !strings.Contains(p.Err, want.err) || p.OK != (p.Err == "") {
+					t.Errorf("probe %d is %+v, want %+v", i, p, want)
+				}
+			}
+			requireNothingLeft(t, tok)
+		})
 	}
-	if n := len(tok.Probes()); n != 3 {
-		t.Errorf("%d probes on record, want 3", n)
-	}
-	requireNothingLeft(t, tok)
 }
 
 // The objects of an agreement have the flags of their one use. The shared secret is
@@ -230,74 +245,92 @@ func TestEphemeralObjectsCanDoNothingElse(t *testing.T) {
 
 // Of many agreements at once each has its own key, and all keys are gone afterwards.
 func TestManyAgreementsAtOnceEachUseAKeyOfTheirOwn(t *testing.T) {
-	tok := open(t, softhsm.New(t), ringOf(), func(c *Config) { c.ECConcurrency = 4 })
-	to := receiver(t)
-	const callers, each = 16, 13
-	var mu sync.Mutex
-	points := map[string]bool{}
-	var wg sync.WaitGroup
-	for range callers {
-		wg.Go(func() {
-			for range each {
-				out, err := tok.AgreeAndSeal(context.Background(), appleSealing(t, to.PublicKey()))
-				if err != nil {
-					t.Error(err)
-					return
+	onEveryModule(t, func(t *testing.T, on *softhsm.Token) {
+		tok := open(t, on, ringOf(), func(c *Config) { c.ECConcurrency = 4 })
+		to := receiver(t)
+		const callers, each = 16, 13
+		var mu sync.Mutex
+		points := map[string]bool{}
+		var wg sync.WaitGroup
+		for range callers {
+			wg.Go(func() {
+				for range each {
+					out, err := tok.AgreeAndSeal(context.Background(), appleSealing(t, to.PublicKey()))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if _, err := appletest.OpenECDH(to, out.EphemeralPublicKey, out.Ciphertext); err != nil {
+						t.Error(err)
+					}
+					mu.Lock()
+					points[string(out.EphemeralPublicKey)] = true
+					mu.Unlock()
 				}
-				if _, err := appletest.OpenECDH(to, out.EphemeralPublicKey, out.Ciphertext); err != nil {
-					t.Error(err)
-				}
-				mu.Lock()
-				points[string(out.EphemeralPublicKey)] = true
-				mu.Unlock()
-			}
-		})
-	}
-	wg.Wait()
-	if len(points) != callers*each {
-		t.Errorf("%d different ephemeral keys in %d agreements", len(points), callers*each)
-	}
-	requireNothingLeft(t, tok)
+			})
+		}
+		wg.Wait()
+		if len(points) != callers*each {
+			t.Errorf("%d different ephemeral keys in %d agreements", len(points), callers*each)
+		}
+		requireNothingLeft(t, tok)
+	})
 }
 
 func TestFailedSealingLeavesNothingBehind(t *testing.T) {
-	tok := open(t, softhsm.New(t), ringOf())
-	p384, err := ecdh.P384().GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	good := appleSealing(t, receiver(t).PublicKey())
-	for _, tc := range []struct {
-		name  string
-		spoil func(s *Sealing)
-	}{
-		{"no peer", func(s *Sealing) { s.Peer = nil }},
-		{"an empty peer", func(s *Sealing) { s.Peer = new(ecdh.PublicKey) }},
-		{"a peer on another curve", func(s *Sealing) { s.Peer = p384.PublicKey() }},
-		{"no IV", func(s *Sealing) { s.IV = nil }},
-		{"an IV of 16 bytes", func(s *Sealing) { s.IV = make([]byte, 16) }},
-		{"no OtherInfo", func(s *Sealing) { s.OtherInfo = nil }},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			s := good
-			tc.spoil(&s)
-			before := tok.Stats()
-			out, err := tok.AgreeAndSeal(context.Background(), s)
-			if err == nil || out.EphemeralPublicKey != nil || out.Ciphertext != nil {
-				t.Fatalf("sealed: %+v, %v", out, err)
-			}
-			if _, ok := retryAfter(err); ok {
-				t.Errorf("%v invites to try again", err)
-			}
-			if after := tok.Stats(); after != before {
-				t.Errorf("the token was put to work for it: %+v, then %+v", before, after)
-			}
-			requireNothingLeft(t, tok)
-			if _, err := tok.AgreeAndSeal(context.Background(), good); err != nil {
-				t.Fatalf("afterwards: %v", err)
-			}
-		})
-	}
+	onEveryModule(t, func(t *testing.T, on *softhsm.Token) {
+		tok := open(t, on, ringOf())
+		p384, err := ecdh.P384().GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		good := appleSealing(t, receiver(t).PublicKey())
+		for _, tc := range []struct {
+			name  string
+			spoil func(s *Sealing)
+		}{
+			{"no peer", func(s *Sealing) { s.Peer = nil }},
+			{"an empty peer", func(s *Sealing) { s.Peer = new(ecdh.PublicKey) }},
+			{"a peer on another curve", func(s *Sealing) { s.Peer = p384.PublicKey() }},
+			{"no IV", func(s *Sealing) { s.IV = nil }},
+			{"an IV of 16 bytes", func(s *Sealing) { s.IV = make([]byte, 16) }},
+			{"no OtherInfo", func(s *Sealing) { s.OtherInfo = nil }},
+		} {
+			t.Run(tc.name, func(t *testing.T) {
+				s := good
+				tc.spoil(&s)
+				before := tok.Stats()
+				out, err := tok.AgreeAndSeal(context.Background(), s)
+				if err == nil || out.EphemeralPublicKey != nil || out.Ciphertext != nil {
+					t.Fatalf("sealed: %+v, %v", out, err)
+				}
+				if _, ok := retryAfter(err); ok {
+					t.Errorf("%v invites to try again", err)
+				}
+				if after := tok.Stats(); after != before {
+					t.Errorf("the token was put to work for it: %+v, then %+v", before, after)
+				}
+				requireNothingLeft(t, tok)
+				if _, err := tok.AgreeAndSeal(context.Background(), good); err != nil {
+					t.Fatalf("afterwards: %v", err)
+				}
+			})
+		}
+	})
+}
+
+// OtherInfo names the algorithm at least (SP 800-56A rev. 3, 5.8.2.1.1). It is made
+// from the ephemeral key, so that the pair exists by then.
+func TestEmptyOtherInfoIsRefused(t *testing.T) {
+	onEveryModule(t, func(t *testing.T, on *softhsm.Token) {
+		tok := open(t, on, ringOf())
+		s := appleSealing(t, receiver(t).PublicKey())
+		s.OtherInfo = func([]byte) []byte { return nil }
+		if out, err := tok.AgreeAndSeal(context.Background(), s); err == nil {
+			t.Errorf("sealed %x", out.Ciphertext)
+		}
+		requireNothingLeft(t, tok)
+	})
 }
 
 // A KDF that fails in the middle of its steps takes all its objects with it.

@@ -19,7 +19,8 @@
 //   - One owner per module opens crypto11 first and miekg/pkcs11 beside it; both share
 //     one login. crypto11 backs the long-lived signing keys; what it cannot do
 //     (ephemeral pairs, key agreement, C_DigestKey, attributes, secret keys without its
-//     panics) goes through miekg.
+//     panics) goes through miekg, except calls whose output has a known length: these
+//     go to the module with a buffer of ours, which is overwritten.
 //   - Every session and object handle belongs to an epoch, the time between one login
 //     and its end. A handle is never used outside its epoch: after C_Finalize and
 //     C_Initialize an old handle number may name another key, and sign with it.
@@ -33,6 +34,6 @@
 //     token are reported apart (Observer).
 //
 // What it does not promise: a call that hangs inside a vendor's library cannot be
-// cancelled from here; the bytes of a single-use key that PKCS#11 hands to the host
-// pass through C memory that the binding frees without overwriting it.
+// cancelled from here; where the shared secret itself must be read (KDF way
+// read-and-wipe), it passes through C memory that the binding frees without overwriting.
 package hsm

@@ -21,6 +21,7 @@ type epoch struct {
 	token  *Token
 	slot   uint
 	ctx    *pkcs11.Ctx
+	sized  sized
 	c11    *crypto11.Context
 	ro     *sessions
 

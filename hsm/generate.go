@@ -83,7 +83,7 @@ func (u *unit) generate(k *Key) (narrowed bool, err error) {
 	template := templateFor(k.Name, k.ckaID(), k.Algorithm)
 	public, private, err := u.generateFrom(template, template.narrowing())
 	narrowed = err == nil
-	if err != nil && classify(err) == ClassRequest {
+	if err != nil && (classify(err) == ClassRequest || classify(err) == ClassSuspect) { // suspect: NSS
 		public, private, err = u.generateFrom(template, nil)
 	}
 	if err != nil {

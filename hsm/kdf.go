@@ -214,8 +214,7 @@ func (u *unit) digestKey(z handle, otherInfo []byte) ([]byte, error) {
 	if err := u.e.ctx.DigestUpdate(u.s, otherInfo); err != nil {
 		return nil, ckr("C_DigestUpdate", err)
 	}
-	k, err := u.e.ctx.DigestFinal(u.s)
-	return k, ckr("C_DigestFinal", err)
+	return u.e.sized.digestFinal(u.s, sha256.Size)
 }
 
 // readAndHash reads Z and hashes it here.

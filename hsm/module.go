@@ -18,8 +18,9 @@ import (
 // direct user too. The owner therefore looks for the slot before crypto11 starts,
 // finalizes, and from then on only uses what crypto11 initialized.
 type module struct {
-	path string
-	ctx  *pkcs11.Ctx // never initializes or finalizes while a crypto11 context is open
+	path  string
+	ctx   *pkcs11.Ctx // never initializes or finalizes while a crypto11 context is open
+	sized sized       // the same library, called without the binding
 
 	mu   sync.Mutex // guards opening and closing of tokens and the count of them
 	open int
@@ -47,10 +48,15 @@ func moduleFor(path string) (*module, error) {
 	if ctx == nil {
 		return nil, fmt.Errorf("load PKCS#11 module %q: not a PKCS#11 library, or a library it needs is missing (ldd shows which)", abs)
 	}
+	direct, err := sizedFor(abs)
+	if err != nil {
+		ctx.Destroy()
+		return nil, fmt.Errorf("load PKCS#11 module %q: %w", abs, err)
+	}
 	if modules.byPath == nil {
 		modules.byPath = map[string]*module{}
 	}
-	m := &module{path: abs, ctx: ctx}
+	m := &module{path: abs, ctx: ctx, sized: direct}
 	modules.byPath[abs] = m
 	return m, nil
 }

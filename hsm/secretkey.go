@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 
 	"github.com/miekg/pkcs11"
@@ -28,9 +29,9 @@ func (t *Token) EncryptGCM(ctx context.Context, name string, iv, aad, plaintext 
 	return out, err
 }
 
-// DecryptGCM opens what EncryptGCM made. A retired key still opens. It must only see
-// ciphertext of our own making: the binding loses its output buffer on each failure,
-// and a bad tag has no error code of its own.
+// DecryptGCM opens what EncryptGCM made. A retired key still opens. It should only see
+// ciphertext of our own making: a bad tag has no error code of its own, so that a
+// stranger's would look like trouble with the token.
 func (t *Token) DecryptGCM(ctx context.Context, name string, iv, aad, ciphertext []byte) ([]byte, error) {
 	var out []byte
 	err := t.work(ctx, "decrypt", func(u *unit) error {
@@ -77,8 +78,7 @@ func (u *unit) encryptGCM(h handle, iv, aad, plaintext []byte) ([]byte, error) {
 	if err := u.e.ctx.EncryptInit(u.s, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, h); err != nil {
 		return nil, ckr("C_EncryptInit", err)
 	}
-	out, err := u.e.ctx.Encrypt(u.s, plaintext)
-	return out, ckr("C_Encrypt", err)
+	return u.e.sized.encrypt(u.s, plaintext)
 }
 
 func (u *unit) decryptGCM(h handle, iv, aad, ciphertext []byte) ([]byte, error) {
@@ -90,14 +90,12 @@ func (u *unit) decryptGCM(h handle, iv, aad, ciphertext []byte) ([]byte, error) 
 	if err := u.e.ctx.DecryptInit(u.s, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, h); err != nil {
 		return nil, ckr("C_DecryptInit", err)
 	}
-	out, err := u.e.ctx.Decrypt(u.s, ciphertext)
-	return out, ckr("C_Decrypt", err)
+	return u.e.sized.decrypt(u.s, ciphertext)
 }
 
 func (u *unit) hmac(h handle, data []byte) ([]byte, error) {
 	if err := u.e.ctx.SignInit(u.s, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_SHA256_HMAC, nil)}, h); err != nil {
 		return nil, ckr("C_SignInit", err)
 	}
-	out, err := u.e.ctx.Sign(u.s, data)
-	return out, ckr("C_Sign", err)
+	return u.e.sized.sign(u.s, data, sha256.Size)
 }

@@ -65,7 +65,8 @@ func sharedSecretTemplate(way kdfWay) []*pkcs11.Attribute {
 }
 
 // concatenationTemplate is an intermediate of the in-token chain. NSS does not inherit
-// SENSITIVE and EXTRACTABLE from the base key, so that each step says them again.
+// SENSITIVE and EXTRACTABLE from the base key, so that each step says them again, and
+// gives every use to a key of which nothing is said.
 func concatenationTemplate() []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
@@ -75,6 +76,12 @@ func concatenationTemplate() []*pkcs11.Attribute {
 		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true),    // unread
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false), // unread
 		pkcs11.NewAttribute(pkcs11.CKA_DERIVE, true),       // the next step derives from it
+		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, false),     // it is no cipher key
+		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, false),     // it is no cipher key
+		pkcs11.NewAttribute(pkcs11.CKA_SIGN, false),        // it is no MAC key
+		pkcs11.NewAttribute(pkcs11.CKA_VERIFY, false),      // it is no MAC key
+		pkcs11.NewAttribute(pkcs11.CKA_WRAP, false),        // it wraps nothing
+		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, false),      // it unwraps nothing
 	}
 }
 
@@ -90,6 +97,9 @@ func contentKeyTemplate() []*pkcs11.Attribute {
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false), // unread
 		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, true),      // its one use, once
 		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, false),     // Apple decrypts
+		pkcs11.NewAttribute(pkcs11.CKA_DERIVE, false),      // the chain ends here
+		pkcs11.NewAttribute(pkcs11.CKA_SIGN, false),        // it is no MAC key
+		pkcs11.NewAttribute(pkcs11.CKA_VERIFY, false),      // it is no MAC key
 		pkcs11.NewAttribute(pkcs11.CKA_WRAP, false),        // it wraps nothing
 		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, false),      // it unwraps nothing
 	}

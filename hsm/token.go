@@ -126,7 +126,7 @@ func (t *Token) begin(ctx context.Context, number uint64) (*epoch, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &epoch{number: number, token: t, slot: slot, ctx: t.mod.ctx, c11: c11, ro: newSessions(t.mod.ctx, slot, t.cfg.ECConcurrency)}
+	e := &epoch{number: number, token: t, slot: slot, ctx: t.mod.ctx, sized: t.mod.sized, c11: c11, ro: newSessions(t.mod.ctx, slot, t.cfg.ECConcurrency)}
 	if err := e.prepare(ctx); err != nil {
 		e.ro.close()
 		return nil, errors.Join(err, t.mod.disconnect(c11))

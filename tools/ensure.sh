@@ -6,6 +6,7 @@
 #	gcc         a C compiler and the C library's headers
 #	node        Node.js
 #	openssl     the command
+#	nss         NSS's PKCS#11 module and certutil
 #	postgresql  the server's programs, such as initdb; no server is set up or started
 #
 # Knows apt-get (Debian, Ubuntu), dnf (Fedora), apk (Alpine) and brew (macOS), and uses
@@ -37,7 +38,7 @@ any_program() {
 	return 1
 }
 
-# softhsm and postgresql look in the same places as the Go code that uses them.
+# softhsm, nss and postgresql look in the same places as the Go code that uses them.
 present() {
 	case $1 in
 	softhsm)
@@ -61,6 +62,17 @@ present() {
 			/usr/local/bin/softhsm2-util /opt/homebrew/bin/softhsm2-util \
 			/home/linuxbrew/.linuxbrew/bin/softhsm2-util /opt/local/bin/softhsm2-util
 		;;
+	nss)
+		any_file \
+			/usr/lib/*-linux-*/libsoftokn3.so \
+			/usr/lib/*-linux-*/nss/libsoftokn3.so \
+			/usr/lib64/libsoftokn3.so \
+			/usr/lib/libsoftokn3.so \
+			/opt/homebrew/lib/libsoftokn3.dylib \
+			/usr/local/lib/libsoftokn3.dylib \
+			/home/linuxbrew/.linuxbrew/lib/libsoftokn3.so || return 1
+		has certutil
+		;;
 	gcc)
 		# A compiler without headers is common on small systems.
 		has gcc && echo '#include <stdlib.h>' | gcc -E -x c - >/dev/null 2>&1
@@ -75,7 +87,7 @@ present() {
 			/usr/local/opt/postgresql*/bin/initdb
 		;;
 	node | openssl) has "$1" ;;
-	*) die "unknown tool $1 (known: softhsm gcc node openssl postgresql)" ;;
+	*) die "unknown tool $1 (known: softhsm nss gcc node openssl postgresql)" ;;
 	esac
 }
 
@@ -83,6 +95,9 @@ present() {
 packages() {
 	case $1/$2 in
 	apt-get/softhsm) echo softhsm2 ;;
+	apt-get/nss) echo libnss3 libnss3-tools ;;
+	dnf/nss) echo nss-softokn nss-tools ;;
+	apk/nss) echo nss nss-tools ;;
 	apt-get/gcc) echo gcc libc6-dev ;;
 	apk/gcc) echo gcc musl-dev ;;
 	dnf/gcc) echo gcc glibc-devel ;;
@@ -132,7 +147,7 @@ install() {
 	esac
 }
 
-[ $# -gt 0 ] || die "usage: ensure.sh softhsm|gcc|node|openssl|postgresql..."
+[ $# -gt 0 ] || die "usage: ensure.sh softhsm|nss|gcc|node|openssl|postgresql..."
 
 missing=
 for name in "$@"; do

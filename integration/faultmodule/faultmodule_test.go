@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/big"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -463,20 +464,30 @@ func TestTwoModulesInOneProcess(t *testing.T) {
 	}
 }
 
-// TestReservedReachesTheModule needs a module that reads its parameters there.
-func TestReservedReachesTheModule(t *testing.T) {
-	softoken := ""
-	for _, place := range []string{"/usr/lib/x86_64-linux-gnu/libsoftokn3.so", "/usr/lib/aarch64-linux-gnu/libsoftokn3.so", "/usr/lib64/libsoftokn3.so", "/usr/lib/libsoftokn3.so"} {
-		if _, err := os.Stat(place); err == nil {
-			softoken = place
-			break
+// softoken finds NSS's PKCS#11 module.
+func softoken(t *testing.T) string {
+	t.Helper()
+	for _, place := range []string{
+		"/usr/lib/*-linux-*/libsoftokn3.so",
+		"/usr/lib/*-linux-*/nss/libsoftokn3.so",
+		"/usr/lib64/libsoftokn3.so",
+		"/usr/lib/libsoftokn3.so",
+		"/opt/homebrew/lib/libsoftokn3.dylib",
+		"/usr/local/lib/libsoftokn3.dylib",
+		"/home/linuxbrew/.linuxbrew/lib/libsoftokn3.so",
+	} {
+		if found, _ := filepath.Glob(place); len(found) > 0 {
+			return found[0]
 		}
 	}
-	if softoken == "" {
-		t.Skip("NSS's softoken is not installed; nothing else here reads pReserved")
-	}
+	t.Fatal("libsoftokn3 is not installed (tools/ensure.sh nss installs it)")
+	return ""
+}
+
+// TestReservedReachesTheModule uses NSS, a module that reads its parameters there.
+func TestReservedReachesTheModule(t *testing.T) {
 	fault := faultmodule.NewWith(t, faultmodule.Config{
-		Inner:    softoken,
+		Inner:    softoken(t),
 		Reserved: "configdir='' certPrefix='' keyPrefix='' secmod='' flags=noCertDB,noModDB cryptoTokenDescription='from pReserved' ",
 	})
 	h := &hsm{Ctx: pkcs11.New(fault.Path), t: t}
