@@ -10,10 +10,15 @@ import (
 
 // CardIndex gives the value under which a tenant's card is found in the database:
 // HMAC-SHA-256 in the token over tenant and externalCardId (PCI DSS 4.0.1, 3.5.1.1: a
-// keyed hash, so that whoever holds the database cannot search it). The key does not
-// rotate by itself: a new one means to index every card anew.
+// keyed hash, so that whoever holds the database cannot search it). It is for storing
+// a card and for finding one. The key does not rotate by itself: a new one means to
+// index every card anew.
 func (g *Gate) CardIndex(ctx context.Context, t *record.Ticket, tenant, externalCardID string) ([]byte, error) {
-	if err := t.Use(t.Intent().Operation, "card-index"); err != nil {
+	op := record.SignCard
+	if t != nil && t.Intent().Operation == record.StoreCard {
+		op = record.StoreCard
+	}
+	if err := t.Use(op, "card-index"); err != nil {
 		return nil, err
 	}
 	key, err := g.token.Active(hsm.CardIndex)

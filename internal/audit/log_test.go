@@ -168,6 +168,27 @@ func TestWhatACallerChoosesStaysInItsPlace(t *testing.T) {
 	}
 }
 
+// Whatever the store, it is handed times as entries have them.
+func TestTimeOfAnEntryIsUTCToTheMillisecond(t *testing.T) {
+	_, s := newLog(t)
+	seen := &watched{Store: s}
+	begin(t, audit.New(seen, func() time.Time { return now }), full)
+	if diff := cmp.Diff(kept, seen.last.At); diff != "" || seen.last.At.Location() != time.UTC {
+		t.Errorf("%v: %s", seen.last.At, diff)
+	}
+}
+
+// watched shows what a store is handed.
+type watched struct {
+	audit.Store
+	last audit.Entry
+}
+
+func (w *watched) Append(ctx context.Context, e audit.Entry, changes []record.Change) error {
+	w.last = e
+	return w.Store.Append(ctx, e, changes)
+}
+
 func TestTicketsDifferAndSortByTime(t *testing.T) {
 	log, s := newLog(t)
 	form := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)

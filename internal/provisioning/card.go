@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
@@ -60,7 +61,7 @@ func (c Card) check() error {
 		}
 	})
 	c.Name.Reveal(func(n []byte) {
-		if len(bytes.TrimSpace(n)) == 0 || len(n) > maxName || !utf8.Valid(n) || bytes.ContainsFunc(n, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
+		if len(bytes.TrimSpace(n)) == 0 || len(n) > maxName || !utf8.Valid(n) || bytes.ContainsFunc(n, unicode.IsControl) {
 			err = errors.Join(err, fmt.Errorf("%w: name must be 1 to %d bytes of printable UTF-8", ErrCardData, maxName))
 		}
 	})

@@ -175,10 +175,17 @@ func (s *Service) conclude(ctx context.Context, t *record.Ticket, res record.Res
 }
 
 // fail records that an operation ended without output and returns why. If the record
-// itself fails, that is added: the claim then ends with its lease.
+// itself fails, that is added: the claim then ends with its lease. If the nonce has
+// become another's there is no claim to end; the result is recorded by itself, so that
+// an intent without one means a crash or a database that did not answer.
 func (s *Service) fail(ctx context.Context, t *record.Ticket, why error, changes ...record.Change) error {
 	outcome, reason := outcomeOf(why)
-	_, err := s.conclude(ctx, t, record.Result{Outcome: outcome, Reason: reason}, changes...)
+	res := record.Result{Outcome: outcome, Reason: reason}
+	_, err := s.conclude(ctx, t, res, changes...)
+	if errors.Is(err, ErrNonceUsed) {
+		_, alone := s.conclude(ctx, t, res)
+		err = errors.Join(err, alone)
+	}
 	return errors.Join(why, err)
 }
 

@@ -69,10 +69,13 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 	}
 
 	// 4. Transaction 2, fenced: nonce used, result on record. A crash before it released
-	// nothing.
+	// nothing. Whoever was fenced out has that on record instead.
 	result := record.Done(made.activationData.Digest(), made.sealed.EphemeralPublicKey.Digest(), made.sealed.EncryptedData.Digest())
 	result.Refs = map[string]string{"card": made.cardID}
 	receipt, err := s.conclude(ctx, ticket, result, NonceEnd{Claim: *claim, Used: true})
+	if errors.Is(err, ErrNonceUsed) {
+		return SignedCard{}, s.fail(ctx, ticket, err)
+	}
 	if err != nil {
 		return SignedCard{}, err
 	}

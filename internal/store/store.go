@@ -75,8 +75,16 @@ func open(ctx context.Context, path, environment string) (*Store, error) {
 		return nil, errors.Join(err, write.Close())
 	}
 	s := &Store{write: write, read: read}
-	if err := errors.Join(s.migrate(ctx), s.stamp(ctx, environment)); err != nil {
-		return nil, errors.Join(err, s.Close())
+	// A database of another environment is refused before it is changed, a new one
+	// stamped after it is made.
+	for _, step := range []func() error{
+		func() error { return s.checkStamp(ctx, environment) },
+		func() error { return s.migrate(ctx) },
+		func() error { return s.stamp(ctx, environment) },
+	} {
+		if err := step(); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
 	}
 	return s, nil
 }
@@ -105,18 +113,31 @@ func (s *Store) migrate(ctx context.Context) error {
 	return nil
 }
 
+// checkStamp refuses a database that is stamped with another environment; one that has
+// no stamp is new.
+func (s *Store) checkStamp(ctx context.Context, environment string) error {
+	var tables int
+	if err := s.write.QueryRowContext(ctx, `SELECT COUNT(*) FROM sqlite_master WHERE name = 'stamp'`).Scan(&tables); err != nil || tables == 0 {
+		return err
+	}
+	var have string
+	err := s.write.QueryRowContext(ctx, `SELECT value FROM stamp WHERE name = 'environment'`).Scan(&have)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err == nil && have != environment:
+		return fmt.Errorf("%w: it is stamped %s, the configuration says %s", ErrStamp, have, environment)
+	default:
+		return err
+	}
+}
+
+// stamp stamps a new database, and makes sure of the stamp of any.
 func (s *Store) stamp(ctx context.Context, environment string) error {
 	if _, err := s.write.ExecContext(ctx, `INSERT INTO stamp (name, value) VALUES ('environment', ?1) ON CONFLICT DO NOTHING`, environment); err != nil {
 		return err
 	}
-	var have string
-	if err := s.write.QueryRowContext(ctx, `SELECT value FROM stamp WHERE name = 'environment'`).Scan(&have); err != nil {
-		return err
-	}
-	if have != environment {
-		return fmt.Errorf("%w: it is stamped %s, the configuration says %s", ErrStamp, have, environment)
-	}
-	return nil
+	return s.checkStamp(ctx, environment)
 }
 
 // failure is a storage error of which only what was being done is told to callers.
