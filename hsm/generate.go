@@ -20,7 +20,12 @@ type NewKey struct {
 }
 
 // Check reports what is wrong with it, without a token.
-func (n NewKey) Check() error { return errors.Join(n.entry(time.Now()).check()...) }
+func (n NewKey) Check() error {
+	if n.State == Retired {
+		return errors.New("a new key cannot be retired; it is active or next")
+	}
+	return errors.Join(n.entry(time.Now()).check()...)
+}
 
 // entry is the keyring entry of the key to be made, without a pin.
 func (n NewKey) entry(now time.Time) Key {

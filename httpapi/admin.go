@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -62,17 +64,50 @@ type checkResult struct {
 	Error    string `json:"error,omitempty"`
 }
 
+// probe asks all checks at the same time, so that one that hangs takes no time from the
+// others, and answers when the time is up. A probe that does not heed its context, such
+// as a call that hangs inside a PKCS#11 module, is left behind with its goroutine.
 func probe(ctx context.Context, checks []Check) (bool, []checkResult) {
 	ctx, cancel := context.WithTimeout(ctx, checkWithin)
 	defer cancel()
+	answers := make([]chan error, len(checks))
+	for i, ch := range checks {
+		answers[i] = make(chan error, 1)
+		go func() { answers[i] <- ch.ask(ctx) }()
+	}
 	ok := true
 	results := make([]checkResult, len(checks))
 	for i, ch := range checks {
 		results[i] = checkResult{Name: ch.Name, OK: true, Required: ch.Required}
-		if err := ch.Probe(ctx); err != nil {
+		if err := await(ctx, answers[i]); err != nil {
 			results[i].OK, results[i].Error = false, err.Error()
 			ok = ok && !ch.Required
 		}
 	}
 	return ok, results
+}
+
+// ask is Probe in a goroutine of its own, where a panic would end the process.
+func (ch Check) ask(ctx context.Context) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = errors.New("the probe panicked")
+		}
+	}()
+	return ch.Probe(ctx)
+}
+
+// await gives the answer, which counts even if the time ran out meanwhile for others.
+func await(ctx context.Context, answer <-chan error) error {
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-answer:
+		return err
+	default:
+		return fmt.Errorf("no answer within %v", checkWithin)
+	}
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"mime"
@@ -20,7 +21,7 @@ type bodyError struct{ problem problem }
 func (e *bodyError) Error() string { return e.problem.title }
 
 // decode reads the body as exactly one JSON value of the form of into: no unknown, no
-// duplicate and no differently spelt member, nothing after it.
+// duplicate and no differently spelt member, no null, nothing after it.
 func decode(c *gin.Context, into any) error {
 	mediaType, _, err := mime.ParseMediaType(c.GetHeader("Content-Type"))
 	if err != nil || mediaType != "application/json" {
@@ -38,6 +39,8 @@ func decode(c *gin.Context, into any) error {
 	}
 	err = json.Unmarshal(b, into, json.RejectUnknownMembers(true))
 	switch {
+	case err == nil && holdsNull(b):
+		return malformedBody("A value is null; leave out a member that is not meant.")
 	case err == nil:
 		return nil
 	case errors.Is(err, jsontext.ErrDuplicateName):
@@ -48,6 +51,20 @@ func decode(c *gin.Context, into any) error {
 		return malformedBody("The body is not one JSON value in UTF-8, or something follows it.")
 	default:
 		return malformedBody("A member has the wrong type; the API description gives the types.")
+	}
+}
+
+// holdsNull reports whether null stands anywhere in a valid JSON text. No schema here
+// allows it, and the decoder takes it for a value of any type.
+func holdsNull(b []byte) bool {
+	d := jsontext.NewDecoder(bytes.NewReader(b))
+	for {
+		switch t, err := d.ReadToken(); {
+		case err != nil: // the end
+			return false
+		case t.Kind() == 'n':
+			return true
+		}
 	}
 }
 

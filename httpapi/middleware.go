@@ -75,7 +75,7 @@ func knownMethod(m string) string {
 }
 
 // recoverPanic answers 500 and keeps the server up. The panic's value is not logged: it
-// may hold what was being worked on. The stack holds addresses only.
+// may hold what was being worked on. The stack holds names, lines and machine words.
 func (s *server) recoverPanic(c *gin.Context) {
 	defer func() {
 		if r := recover(); r != nil {

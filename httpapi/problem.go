@@ -81,7 +81,7 @@ func problemOf(err error) problem {
 	switch {
 	case errors.As(err, &later):
 		return unavailable(later.RetryAfter())
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled): // a caller that left is no fault of ours
 		return unavailable(time.Second)
 	default:
 		return problem{status: http.StatusInternalServerError, name: "internal", title: "Internal error",

@@ -62,7 +62,7 @@ func TestMalformedInputChangesNothing(t *testing.T) {
 		{"member twice", raw(duplicate), 400, "malformed-body"},
 		{"trailing data", raw(string(encoded) + "{}"), 400, "malformed-body"},
 		{"no body", raw(""), 400, "malformed-body"},
-		{"null", raw("null"), 400, "malformed-member"},
+		{"null", raw("null"), 400, "malformed-body"},
 		{"an array", raw("[]"), 400, "malformed-body"},
 		{"not UTF-8", raw("{\"nonce\":\"\xff\xfe\"}"), 400, "malformed-body"},
 		{"1 MB", raw(`{"nonce":"` + strings.Repeat("a", 1<<20) + `"}`), 413, "body-too-large"},

@@ -42,7 +42,10 @@ func runDev(c *cobra.Command, o devOptions) error {
 		return err
 	}
 	d, err := devdir.Make(ctx, o.data, o.module)
-	if err != nil {
+	switch {
+	case errors.Is(err, devdir.ErrForeign):
+		return exit(exitUsage, err)
+	case err != nil:
 		return exit(exitHSM, err)
 	}
 	if err := d.WriteConfig(o.listen, o.admin); err != nil {

@@ -116,7 +116,13 @@ func (d *diagnosis) describe(ctx context.Context, t *hsm.Token) {
 		d.add(ok, "key "+k.Name+" for "+string(k.Purpose), text, keyRemedy(k.Problem))
 	}
 	for _, purpose := range hsm.Purposes() {
-		if _, err := t.Active(purpose); err != nil {
+		_, err := t.Active(purpose)
+		var why *hsm.KeyError
+		switch {
+		case err == nil:
+		case errors.As(err, &why) && why.Problem != hsm.KeyNotListed:
+			d.add(false, "purpose "+string(purpose), err.Error(), "Mend the key as its own line says.")
+		default:
 			d.add(false, "purpose "+string(purpose), err.Error(), fmt.Sprintf("mintmark keys generate --purpose %s --name NAME --write", purpose))
 		}
 	}

@@ -70,7 +70,9 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		// Without a command, a usage error rather than success.
-		RunE: func(*cobra.Command, []string) error { return errors.New("name a command; mintmark --help lists them") },
+		RunE: func(*cobra.Command, []string) error {
+			return exit(exitUsage, errors.New("name a command; mintmark --help lists them"))
+		},
 		Args: cobra.NoArgs,
 	}
 	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), configCommand(), versionCommand())
@@ -84,9 +86,6 @@ func asUsageErrors(c *cobra.Command) {
 	if args := c.Args; args != nil {
 		c.Args = func(c *cobra.Command, a []string) error { return exit(exitUsage, args(c, a)) }
 	}
-	if run := c.RunE; run != nil && c.HasSubCommands() {
-		c.RunE = func(c *cobra.Command, a []string) error { return exit(exitUsage, run(c, a)) }
-	}
 	for _, sub := range c.Commands() {
 		asUsageErrors(sub)
 	}
@@ -97,7 +96,7 @@ func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{
 		Use: use, Short: short, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return fmt.Errorf("name a command; %s --help lists them", c.CommandPath())
+			return exit(exitUsage, fmt.Errorf("name a command; %s --help lists them", c.CommandPath()))
 		},
 	}
 	c.AddCommand(subs...)

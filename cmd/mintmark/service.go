@@ -137,14 +137,12 @@ func (s *service) serve(ctx context.Context, ready func(addresses) error) error 
 	api.TLSConfig = s.plan.tls
 	admin := httpapi.Server(httpapi.NewAdmin(s.metrics, s.checks()), cfg.Admin.Listen, s.plan.log)
 
-	if err := s.listen(ctx, api, admin, ready); err != nil {
-		return err
-	}
+	err := s.listen(ctx, api, admin, ready)
 	life.Event = "stop"
-	// The context that ended is why we stop; the record of it gets its own time.
+	// The context that ended may be why we stop; the record of it gets its own time.
 	stopCtx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
-	return exit(exitStorage, s.audit.Note(stopCtx, life))
+	return errors.Join(err, exit(exitStorage, s.audit.Note(stopCtx, life)))
 }
 
 // listen runs both servers until the context ends or one of them fails.

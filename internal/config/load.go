@@ -55,9 +55,7 @@ func load(path string, environ []string) (*Config, error) {
 	if err := dec.Decode(&rest); !errors.Is(err, io.EOF) {
 		return nil, errors.New("more than one YAML document")
 	}
-	if err := c.overlay(environ); err != nil {
-		return nil, err
-	}
+	wrong := c.overlay(environ)
 	sum := sha256.Sum256(b)
 	c.digest = hex.EncodeToString(sum[:])
 	c.defaults()
@@ -66,7 +64,7 @@ func load(path string, environ []string) (*Config, error) {
 		return nil, err
 	}
 	c.resolve(filepath.Dir(abs))
-	return &c, c.Check()
+	return &c, errors.Join(wrong, c.Check())
 }
 
 // resolve takes relative paths from the folder of the file.
@@ -96,6 +94,14 @@ const envPrefix = "MINTMARK_"
 // names no field is kept for a warning, not refused: orchestrators set such variables
 // by themselves (Kubernetes: MINTMARK_SERVICE_HOST).
 func (c *Config) overlay(environ []string) error {
+	if c.API.TLS == nil { // the one section that may be absent
+		c.API.TLS = new(TLS)
+		defer func() {
+			if *c.API.TLS == (TLS{}) {
+				c.API.TLS = nil
+			}
+		}()
+	}
 	fields := map[string]reflect.Value{}
 	collect(reflect.ValueOf(c).Elem(), "MINTMARK", fields)
 	var wrong []error
@@ -128,6 +134,8 @@ func collect(v reflect.Value, prefix string, into map[string]reflect.Value) {
 		switch f := v.Field(i); f.Kind() {
 		case reflect.Struct:
 			collect(f, name, into)
+		case reflect.Pointer:
+			collect(f.Elem(), name, into)
 		case reflect.String, reflect.Int, reflect.Int64:
 			into[name] = f
 		}

@@ -29,9 +29,12 @@ var DemoCards = []DemoCard{
 	{ExternalCardID: "demo-maestro-1", Network: "maestro", Number: "6759649826438453", Expiration: "01/47", Name: "Jane Appleseed"},
 }
 
+// cardsStored is the file that says the demo cards are in the vault.
+const cardsStored = "cards-stored"
+
 // StoreCards puts the demo cards into the vault, once for a directory.
 func (d *Dir) StoreCards(ctx context.Context, svc *provisioning.Service) error {
-	done := d.path("cards-stored")
+	done := d.path(cardsStored)
 	if _, err := os.Stat(done); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

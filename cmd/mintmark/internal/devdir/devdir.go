@@ -9,6 +9,10 @@
 //	mintmark.yaml    the configuration, written anew at each start
 //	mintmark.db      the database
 //	dev.json         while the server runs: where everything is
+//	.mintmark-dev    says that these are ours
+//
+// Other files there are left alone. If one of these names is taken before the directory
+// is ours, nothing is made.
 //
 // Nothing here protects anything: whoever reads the directory has every key.
 package devdir
@@ -84,6 +88,9 @@ func Make(ctx context.Context, root, module string) (*Dir, error) {
 		return nil, fmt.Errorf("make development directory: %w", err)
 	}
 	d := &Dir{Root: abs, Module: module}
+	if err := d.claim(); err != nil {
+		return nil, fmt.Errorf("make development directory %s: %w", abs, err)
+	}
 	for _, dir := range []string{"", "keys", "clients"} {
 		if err := os.MkdirAll(d.path(dir), 0o700); err != nil {
 			return nil, fmt.Errorf("make development directory: %w", err)
@@ -96,6 +103,32 @@ func Make(ctx context.Context, root, module string) (*Dir, error) {
 		}
 	}
 	return d, nil
+}
+
+// ErrForeign is returned for a directory where a name that is needed belongs to somebody
+// else: a folder of sources called softhsm, a real configuration, a real key.
+var ErrForeign = errors.New("was not made by mintmark dev; choose another directory with --data")
+
+// claim makes the directory ours, once, before anything in it is written or removed.
+func (d *Dir) claim() error {
+	marker := d.path(".mintmark-dev")
+	if _, err := os.Stat(marker); err == nil {
+		return nil
+	}
+	apple := d.AppleFiles()
+	for _, path := range []string{
+		d.path("softhsm"), d.keyring(), PublicKey(d.Root, hsm.TAVSigning), d.Config(), d.path("mintmark.db"), d.path(cardsStored),
+		apple.RootCert, apple.SubCert, apple.LeafCert, apple.LeafKey, d.ClientKey(IssuerClient), d.clientPublicKey(IssuerClient),
+	} {
+		if _, err := os.Lstat(path); err == nil {
+			name, _ := filepath.Rel(d.Root, path)
+			return fmt.Errorf("%s is there and %w", name, ErrForeign)
+		}
+	}
+	if err := os.MkdirAll(d.Root, 0o700); err != nil {
+		return err
+	}
+	return writeFile(marker, nil)
 }
 
 func (d *Dir) makeToken(context.Context) error {

@@ -1,0 +1,568 @@
+package config_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/mintmark/mintmark/internal/config"
+)
+
+// least is the shortest configuration that is in order.
+const least = `environment: test
+hsm:
+  members:
+    - name: hsm-a
+      module: /lib/pkcs11.so
+      tokenLabel: cards
+      pinFile: /run/pin
+keyring: keyring.yaml
+store:
+  sqlite: mintmark.db
+pushProvisioning:
+  testRootFile: root.pem
+`
+
+// client is a client to put after it.
+const client = `clients:
+  - issuer: https://issuer.example
+    tenant: bank-a
+    audience: mint.example
+    keys:
+      - kid: "2026-07"
+        publicKeyFile: issuer.pem
+`
+
+// file writes a configuration and gives its path.
+func file(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "mintmark.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func load(t *testing.T, text string, environ ...string) *config.Config {
+	t.Helper()
+	c, err := config.Load(file(t, text), environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// refused gives what is wrong, one line each.
+func refused(t *testing.T, text string, environ ...string) []string {
+	t.Helper()
+	path := file(t, text)
+	c, err := config.Load(path, environ)
+	if err == nil {
+		t.Fatalf("taken: %+v", c)
+	}
+	lines, ok := strings.CutPrefix(err.Error(), "configuration "+path+": ")
+	if !ok {
+		t.Fatalf("the error does not name the file: %v", err)
+	}
+	return strings.Split(lines, "\n")
+}
+
+// with is least with a line replaced, or removed if new is empty.
+func with(t *testing.T, old, replacement string) string {
+	t.Helper()
+	if strings.Count(least+client, old) != 1 {
+		t.Fatalf("%q does not stand in the configuration once", old)
+	}
+	return strings.Replace(least+client, old, replacement, 1)
+}
+
+func TestDefaultsFillWhatIsLeftOut(t *testing.T) {
+	path := file(t, least+client)
+	c, err := config.Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Dir(path)
+	want := &config.Config{
+		Environment: "test",
+		API:         config.API{Listen: "127.0.0.1:8080", RequestTimeout: 15 * time.Second},
+		Admin:       config.Admin{Listen: "127.0.0.1:9090"},
+		HSM:         config.HSM{Members: []config.Member{{Name: "hsm-a", Module: "/lib/pkcs11.so", TokenLabel: "cards", PINFile: "/run/pin"}}},
+		Keyring:     filepath.Join(dir, "keyring.yaml"),
+		Store:       config.Store{SQLite: filepath.Join(dir, "mintmark.db")},
+		Clients: []config.Client{{
+			Issuer: "https://issuer.example", Tenant: "bank-a", Audience: "mint.example",
+			Keys:        []config.ClientKey{{ID: "2026-07", PublicKeyFile: filepath.Join(dir, "issuer.pem")}},
+			MaxLifetime: 15 * time.Minute, Leeway: 10 * time.Second,
+		}},
+		PushProvisioning: config.PushProvisioning{
+			TestRootFile: filepath.Join(dir, "root.pem"), NonceLease: time.Minute, NonceLength: 4, NonceSignatureLength: 81,
+			TAV: config.TAV{Version: "3", Validity: 30 * time.Minute},
+		},
+		Log: config.Log{Level: "info", Format: "json"},
+	}
+	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(config.Config{})); diff != "" {
+		t.Errorf("configuration (-want +got):\n%s", diff)
+	}
+	sum := sha256.Sum256([]byte(least + client))
+	if c.Digest() != hex.EncodeToString(sum[:]) {
+		t.Errorf("digest %s is not the file's", c.Digest())
+	}
+	if len(c.Ignored()) != 0 {
+		t.Errorf("ignored %v", c.Ignored())
+	}
+}
+
+func TestEveryFieldCanBeSetInTheFile(t *testing.T) {
+	c := load(t, `
+environment: test
+api: {listen: "0.0.0.0:443", requestTimeout: 20s, tls: {certificateFile: /c.pem, keyFile: /k.pem}}
+admin: {listen: "[::1]:9"}
+hsm:
+  environment: {SOFTHSM2_CONF: /etc/softhsm2.conf}
+  members:
+    - {name: a, module: /m.so, tokenLabel: l, tokenSerial: "0123", pinFile: /pin, rsaConcurrency: 7, ecConcurrency: 1024}
+keyring: /k.yaml
+store: {sqlite: /db}
+clients:
+  - {issuer: i, tenant: t, audience: a, rights: [signCards], maxLifetime: 5m, leeway: 1s, keys: [{kid: k, publicKeyFile: /p.pem}]}
+pushProvisioning: {testRootFile: /r.pem, nonceLease: 2m, nonceLength: 8, nonceSignatureLength: 96, tav: {version: 4, keyAlias: MC-1, validity: 720h}}
+log: {level: debug, format: text}
+`)
+	want := &config.Config{
+		Environment: "test",
+		API:         config.API{Listen: "0.0.0.0:443", RequestTimeout: 20 * time.Second, TLS: &config.TLS{CertificateFile: "/c.pem", KeyFile: "/k.pem"}},
+		Admin:       config.Admin{Listen: "[::1]:9"},
+		HSM: config.HSM{
+			Environment: map[string]string{"SOFTHSM2_CONF": "/etc/softhsm2.conf"},
+			Members:     []config.Member{{Name: "a", Module: "/m.so", TokenLabel: "l", TokenSerial: "0123", PINFile: "/pin", RSAConcurrency: 7, ECConcurrency: 1024}},
+		},
+		Keyring: "/k.yaml",
+		Store:   config.Store{SQLite: "/db"},
+		Clients: []config.Client{{
+			Issuer: "i", Tenant: "t", Audience: "a", Rights: []string{"signCards"}, MaxLifetime: 5 * time.Minute, Leeway: time.Second,
+			Keys: []config.ClientKey{{ID: "k", PublicKeyFile: "/p.pem"}},
+		}},
+		PushProvisioning: config.PushProvisioning{
+			TestRootFile: "/r.pem", NonceLease: 2 * time.Minute, NonceLength: 8, NonceSignatureLength: 96,
+			TAV: config.TAV{Version: "4", KeyAlias: "MC-1", Validity: 720 * time.Hour},
+		},
+		Log: config.Log{Level: "debug", Format: "text"},
+	}
+	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(config.Config{})); diff != "" {
+		t.Errorf("configuration (-want +got):\n%s", diff)
+	}
+}
+
+// Whatever is wrong is said in the words of the file, so that the operator finds it.
+func TestEachFaultIsNamedByItsKey(t *testing.T) {
+	tls := "api: {listen: \"0.0.0.0:443\", tls: {certificateFile: c.pem, keyFile: k.pem}}\n"
+	push := func(text string) string {
+		return with(t, "  testRootFile: root.pem\n", "  testRootFile: root.pem\n  "+text+"\n")
+	}
+	member := func(text string) string {
+		return with(t, "      pinFile: /run/pin\n", "      pinFile: /run/pin\n      "+text+"\n")
+	}
+	for want, texts := range map[string][]string{
+		"environment must be development, test or production; it has no default": {
+			with(t, "environment: test\n", ""), with(t, "environment: test", "environment: prod"), with(t, "environment: test", "environment: Test"),
+		},
+		"api.listen must be host:port":                                              {least + "api: {listen: \"8080\"}\n", least + "api: {listen: \"::1:8080\"}\n", least + "api: {listen: localhost}\n"},
+		"api.tls is required where api.listen is not a loopback address":            {least + "api: {listen: \"0.0.0.0:8080\"}\n", least + "api: {listen: \":8080\"}\n", least + "api: {listen: \"[::]:8080\"}\n", least + "api: {listen: \"mint.example:443\"}\n", least + "api: {listen: \"192.0.2.1:443\"}\n", least + "api: {listen: \"localhost.example:443\"}\n"},
+		"api.tls.certificateFile is missing":                                        {strings.Replace(tls, "certificateFile: c.pem, ", "", 1) + least},
+		"api.tls.keyFile is missing":                                                {strings.Replace(tls, ", keyFile: k.pem", "", 1) + least, least + "api: {tls: {certificateFile: c.pem}}\n"},
+		"api.requestTimeout must be at least 1s":                                    {least + "api: {requestTimeout: 999ms}\n", least + "api: {requestTimeout: -1s}\n"},
+		"admin.listen must be host:port of a loopback address":                      {least + "admin: {listen: \"0.0.0.0:9090\"}\n", least + "admin: {listen: \":9090\"}\n", least + "admin: {listen: \"9090\"}\n", least + "admin: {listen: \"[::]:9090\"}\n"},
+		"hsm.members[0].name is missing":                                            {with(t, "name: hsm-a\n      module", "module")},
+		"hsm.members[0].module is missing":                                          {with(t, "      module: /lib/pkcs11.so\n", "")},
+		"hsm.members[0].pinFile is missing":                                         {with(t, "      pinFile: /run/pin\n", "")},
+		"hsm.members[0].tokenLabel or tokenSerial is required":                      {with(t, "      tokenLabel: cards\n", "")},
+		"hsm.members[0].rsaConcurrency must be 1 to 1024, or left out":              {member("rsaConcurrency: -1"), member("rsaConcurrency: 1025")},
+		"hsm.members[0].ecConcurrency must be 1 to 1024, or left out":               {member("ecConcurrency: -1"), member("ecConcurrency: 1025")},
+		"keyring is missing":                                                        {with(t, "keyring: keyring.yaml\n", "")},
+		"store.sqlite is missing":                                                   {with(t, "  sqlite: mintmark.db\n", "  {}\n")},
+		"clients[0].issuer is missing":                                              {with(t, "- issuer: https://issuer.example\n    tenant", "- tenant")},
+		"clients[0].tenant is missing":                                              {with(t, "    tenant: bank-a\n", "")},
+		"clients[0].audience is missing":                                            {with(t, "    audience: mint.example\n", "")},
+		"clients[0].keys must name at least one key":                                {with(t, "    keys:\n      - kid: \"2026-07\"\n        publicKeyFile: issuer.pem\n", "")},
+		"clients[0].keys[0].publicKeyFile is missing":                               {with(t, "        publicKeyFile: issuer.pem\n", "")},
+		"pushProvisioning.testRootFile is required outside production":              {with(t, "  testRootFile: root.pem\n", "  {}\n"), with(t, "pushProvisioning:\n  testRootFile: root.pem\n", "")},
+		"pushProvisioning.nonceLease must be longer than api.requestTimeout":        {push("nonceLease: 15s"), push("nonceLease: -1m"), least + "api: {requestTimeout: 60s}\n"},
+		"pushProvisioning.nonceLength must be 1 to 64":                              {push("nonceLength: -1"), push("nonceLength: 65")},
+		"pushProvisioning.nonceSignatureLength must be 1 to 512":                    {push("nonceSignatureLength: -1"), push("nonceSignatureLength: 513")},
+		"pushProvisioning.tav.version must be 3 or 4":                               {push("tav: {version: \"5\"}"), push("tav: {version: 2}")},
+		"pushProvisioning.tav.keyAlias is required for version 4, and for no other": {push("tav: {version: \"4\"}"), push("tav: {version: \"3\", keyAlias: A}"), push("tav: {keyAlias: A}")},
+		"pushProvisioning.tav.validity must be positive and at most 720h":           {push("tav: {validity: -1s}"), push("tav: {validity: 721h}")},
+		"log.level must be debug, info, warn or error":                              {least + "log: {level: INFO}\n", least + "log: {level: trace}\n"},
+		"log.format must be json or text":                                           {least + "log: {format: xml}\n"},
+	} {
+		for i, text := range texts {
+			t.Run(fmt.Sprintf("%s %d", want, i), func(t *testing.T) {
+				if diff := cmp.Diff([]string{want}, refused(t, text)); diff != "" {
+					t.Errorf("refusal (-want +got):\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+func TestExactlyOneTokenIsNamed(t *testing.T) {
+	second := with(t, "keyring:", "    - {name: b, module: /m.so, tokenSerial: \"1\", pinFile: /pin}\nkeyring:")
+	none := with(t, "    - name: hsm-a\n      module: /lib/pkcs11.so\n      tokenLabel: cards\n      pinFile: /run/pin\n", "    []\n")
+	for _, text := range []string{second, none} {
+		if diff := cmp.Diff([]string{"hsm.members must name exactly one token"}, refused(t, text)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+func TestEverythingWrongIsSaidAtOnce(t *testing.T) {
+	got := refused(t, `
+api: {listen: "0.0.0.0:1", requestTimeout: 1ms}
+admin: {listen: "0.0.0.0:2"}
+hsm: {members: [{rsaConcurrency: -1}]}
+clients: [{}, {issuer: i}]
+pushProvisioning: {nonceLength: 100, tav: {version: "9"}}
+log: {level: loud, format: xml}
+`, "MINTMARK_API_REQUEST_TIMEOUT=soon", "MINTMARK_PUSH_PROVISIONING_NONCE_LENGTH=four")
+	for _, key := range []string{
+		"MINTMARK_API_REQUEST_TIMEOUT", "MINTMARK_PUSH_PROVISIONING_NONCE_LENGTH",
+		"environment ", "api.tls ", "api.requestTimeout ", "admin.listen ",
+		"hsm.members[0].name ", "hsm.members[0].module ", "hsm.members[0].pinFile ", "hsm.members[0].tokenLabel ", "hsm.members[0].rsaConcurrency ",
+		"keyring ", "store.sqlite ", "clients[0].issuer ", "clients[0].tenant ", "clients[0].audience ", "clients[0].keys ",
+		"clients[1].tenant ", "clients[1].audience ", "clients[1].keys ",
+		"pushProvisioning.testRootFile ", "pushProvisioning.nonceLength ", "pushProvisioning.tav.version ", "log.level ", "log.format ",
+	} {
+		found := 0
+		for _, line := range got {
+			if strings.Contains(line, key) {
+				found++
+			}
+		}
+		if found != 1 {
+			t.Errorf("%s is named %d times in:\n%s", key, found, strings.Join(got, "\n"))
+		}
+	}
+	if len(got) != 25 {
+		t.Errorf("%d lines:\n%s", len(got), strings.Join(got, "\n"))
+	}
+}
+
+func TestProductionRefusesWhatOnlyDevelopmentMayHave(t *testing.T) {
+	production := strings.Replace(least, "environment: test", "environment: production", 1)
+	want := []string{"pushProvisioning.testRootFile is refused in production, which trusts Apple's root alone"}
+	if diff := cmp.Diff(want, refused(t, production)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(want, refused(t, strings.Replace(production, "pushProvisioning:\n  testRootFile: root.pem\n", "", 1), "MINTMARK_PUSH_PROVISIONING_TEST_ROOT_FILE=/r.pem")); diff != "" {
+		t.Errorf("by the environment: %s", diff)
+	}
+	load(t, strings.Replace(production, "pushProvisioning:\n  testRootFile: root.pem\n", "", 1))
+}
+
+func TestPlainHTTPIsForLoopbackAlone(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:8080", "127.8.8.8:1", "localhost:8080", "[::1]:8080", "127.0.0.1:0", "[::ffff:127.0.0.1]:80"} {
+		c := load(t, least+fmt.Sprintf("api: {listen: %q}\nadmin: {listen: %q}\n", address, address))
+		if c.API.Listen != address || c.API.TLS != nil {
+			t.Errorf("API %+v", c.API)
+		}
+	}
+	load(t, least+"api: {listen: \"0.0.0.0:443\", tls: {certificateFile: c.pem, keyFile: k.pem}}\n")
+}
+
+func TestUnknownMembersAreRefusedWithTheirLine(t *testing.T) {
+	for name, test := range map[string]struct {
+		text string
+		line int
+		name string
+	}{
+		"at the top":        {"colour: red\n" + least, 1, "colour"},
+		"in a section":      {least + "api:\n  listen: 127.0.0.1:1\n  lisen: x\n", 15, "lisen"},
+		"in a list":         {with(t, "      tokenLabel: cards\n", "      tokenLabel: cards\n      pin: 1234\n"), 7, "pin"},
+		"deep down":         {with(t, "  testRootFile: root.pem\n", "  testRootFile: root.pem\n  tav:\n    versio: 3\n"), 14, "versio"},
+		"in another case":   {with(t, "keyring:", "Keyring:"), 8, "Keyring"},
+		"a Go field's name": {with(t, "      pinFile: /run/pin", "      PINFile: /run/pin"), 7, "PINFile"},
+		"twice":             {least + "environment: test\n", 13, "environment"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := strings.Join(refused(t, test.text), "\n")
+			if !strings.Contains(got, fmt.Sprintf("[%d:", test.line)) || !strings.Contains(got, test.name) {
+				t.Errorf("want line %d and %s in:\n%s", test.line, test.name, got)
+			}
+		})
+	}
+}
+
+func TestValuesOfTheWrongKindAreRefusedWithTheirLine(t *testing.T) {
+	for name, text := range map[string]string{
+		"a number for a duration":   least + "api:\n  requestTimeout: 15\n",
+		"a text for a number":       with(t, "pinFile: /run/pin\n", "pinFile: /run/pin\n      rsaConcurrency: many\n"),
+		"a text for a list":         strings.Replace(least, "hsm:\n  members:\n    - name: hsm-a\n      module: /lib/pkcs11.so\n      tokenLabel: cards\n      pinFile: /run/pin\n", "hsm:\n  members: one\n", 1),
+		"no YAML":                   "environment: [test\n",
+		"a tab":                     "environment: test\n\tapi: x\n",
+		"an unknown anchor":         "environment: *nowhere\n",
+		"a list instead of members": "- environment\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := strings.Join(refused(t, text), "\n"); !regexp.MustCompile(`\[\d+:\d+\]`).MatchString(got) {
+				t.Errorf("no line in:\n%s", got)
+			}
+		})
+	}
+}
+
+// The YAML library gives no line for this one; the value leads to it.
+func TestDurationThatIsNoneIsRefusedWithItsText(t *testing.T) {
+	if diff := cmp.Diff([]string{`time: invalid duration "soon"`}, refused(t, least+"api:\n  requestTimeout: soon\n")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestFilesThatAreNoConfiguration(t *testing.T) {
+	for name, text := range map[string]string{
+		"two documents":                  least + "---\n" + least,
+		"a second one that is no YAML":   least + "---\n: [\n",
+		"a second one, of another shape": least + "---\n- 1\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := strings.Join(refused(t, text), "\n")
+			if !strings.Contains(got, "more than one YAML document") && !strings.Contains(got, "[14:") {
+				t.Errorf("refused with:\n%s", got)
+			}
+		})
+	}
+	for name, text := range map[string]string{"empty": "", "blank": " \n\n", "a comment": "# nothing yet\n", "an empty document": "---\n"} {
+		t.Run(name, func(t *testing.T) {
+			if got := refused(t, text); got[0] != "environment must be development, test or production; it has no default" {
+				t.Errorf("refused with %q", got)
+			}
+		})
+	}
+	t.Run("one document with its markers", func(t *testing.T) { load(t, "---\n"+least) })
+	t.Run("just not too large", func(t *testing.T) {
+		load(t, least+"#"+strings.Repeat("x", 1<<20-len(least)-2)+"\n")
+	})
+	t.Run("too large", func(t *testing.T) {
+		if diff := cmp.Diff([]string{"larger than 1048576 bytes"}, refused(t, least+"#"+strings.Repeat("x", 1<<20-len(least)-1)+"\n")); diff != "" {
+			t.Error(diff)
+		}
+	})
+	t.Run("not there", func(t *testing.T) {
+		if _, err := config.Load(filepath.Join(t.TempDir(), "none.yaml"), nil); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("refused with %v", err)
+		}
+	})
+	t.Run("a folder", func(t *testing.T) {
+		if _, err := config.Load(t.TempDir(), nil); err == nil {
+			t.Error("taken")
+		}
+	})
+}
+
+func TestEnvironmentIsLaidOverTheFile(t *testing.T) {
+	for variable, test := range map[string]struct {
+		get  func(*config.Config) any
+		want any
+	}{
+		"MINTMARK_ENVIRONMENT=development":                     {func(c *config.Config) any { return c.Environment }, "development"},
+		"MINTMARK_API_LISTEN=[::1]:1":                          {func(c *config.Config) any { return c.API.Listen }, "[::1]:1"},
+		"MINTMARK_API_REQUEST_TIMEOUT=1500ms":                  {func(c *config.Config) any { return c.API.RequestTimeout }, 1500 * time.Millisecond},
+		"MINTMARK_ADMIN_LISTEN=localhost:1":                    {func(c *config.Config) any { return c.Admin.Listen }, "localhost:1"},
+		"MINTMARK_KEYRING=/k=v.yaml":                           {func(c *config.Config) any { return c.Keyring }, "/k=v.yaml"},
+		"MINTMARK_STORE_SQLITE=/db":                            {func(c *config.Config) any { return c.Store.SQLite }, "/db"},
+		"MINTMARK_PUSH_PROVISIONING_TEST_ROOT_FILE=/r.pem":     {func(c *config.Config) any { return c.PushProvisioning.TestRootFile }, "/r.pem"},
+		"MINTMARK_PUSH_PROVISIONING_NONCE_LEASE=5m":            {func(c *config.Config) any { return c.PushProvisioning.NonceLease }, 5 * time.Minute},
+		"MINTMARK_PUSH_PROVISIONING_NONCE_LENGTH=8":            {func(c *config.Config) any { return c.PushProvisioning.NonceLength }, 8},
+		"MINTMARK_PUSH_PROVISIONING_NONCE_SIGNATURE_LENGTH=96": {func(c *config.Config) any { return c.PushProvisioning.NonceSignatureLength }, 96},
+		"MINTMARK_PUSH_PROVISIONING_TAV_VERSION=3":             {func(c *config.Config) any { return c.PushProvisioning.TAV.Version }, "3"},
+		"MINTMARK_PUSH_PROVISIONING_TAV_VALIDITY=1h":           {func(c *config.Config) any { return c.PushProvisioning.TAV.Validity }, time.Hour},
+		"MINTMARK_LOG_LEVEL=debug":                             {func(c *config.Config) any { return c.Log.Level }, "debug"},
+		"MINTMARK_LOG_FORMAT=text":                             {func(c *config.Config) any { return c.Log.Format }, "text"},
+		"MINTMARK_LOG_LEVEL=":                                  {func(c *config.Config) any { return c.Log.Level }, "info"},
+		"mintmark_log_level=debug":                             {func(c *config.Config) any { return c.Log.Level }, "warn"},
+		"XMINTMARK_LOG_LEVEL=debug":                            {func(c *config.Config) any { return c.Log.Level }, "warn"},
+	} {
+		t.Run(variable, func(t *testing.T) {
+			c := load(t, least+"log: {level: warn}\n", "PATH=/bin", variable, "HOME=/")
+			if got := test.get(c); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+			if len(c.Ignored()) != 0 {
+				t.Errorf("ignored %v", c.Ignored())
+			}
+		})
+	}
+}
+
+// TLS is often where containers differ: its files can be named by the environment
+// alone, and what is not named there stays what it was.
+func TestTLSCanBeSetByTheEnvironment(t *testing.T) {
+	c := load(t, least, "MINTMARK_API_LISTEN=0.0.0.0:443", "MINTMARK_API_TLS_CERTIFICATE_FILE=/c.pem", "MINTMARK_API_TLS_KEY_FILE=k.pem")
+	if c.API.TLS == nil || c.API.TLS.CertificateFile != "/c.pem" || !filepath.IsAbs(c.API.TLS.KeyFile) {
+		t.Errorf("TLS %+v", c.API.TLS)
+	}
+	c = load(t, least+"api: {tls: {certificateFile: /a.pem, keyFile: /b.pem}}\n", "MINTMARK_API_TLS_KEY_FILE=/k.pem")
+	if diff := cmp.Diff(&config.TLS{CertificateFile: "/a.pem", KeyFile: "/k.pem"}, c.API.TLS); diff != "" {
+		t.Error(diff)
+	}
+	if c := load(t, least, "MINTMARK_LOG_LEVEL=warn"); c.API.TLS != nil {
+		t.Errorf("TLS %+v out of nothing", c.API.TLS)
+	}
+	if got := refused(t, least+"api: {tls: {}}\n"); len(got) != 2 {
+		t.Errorf("an empty section is refused with %q", got)
+	}
+	if diff := cmp.Diff([]string{"api.tls.keyFile is missing"}, refused(t, least, "MINTMARK_API_TLS_CERTIFICATE_FILE=/c.pem")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestBadValuesInTheEnvironmentAreRefused(t *testing.T) {
+	got := refused(t, least,
+		"MINTMARK_API_REQUEST_TIMEOUT=15", "MINTMARK_PUSH_PROVISIONING_NONCE_LEASE=", "MINTMARK_PUSH_PROVISIONING_NONCE_LENGTH=4.0",
+		"MINTMARK_PUSH_PROVISIONING_NONCE_SIGNATURE_LENGTH=99999999999999999999", "MINTMARK_LOG_LEVEL=loud")
+	want := []string{
+		"environment: MINTMARK_API_REQUEST_TIMEOUT: must be a duration, such as 15s",
+		"environment: MINTMARK_PUSH_PROVISIONING_NONCE_LEASE: must be a duration, such as 15s",
+		"environment: MINTMARK_PUSH_PROVISIONING_NONCE_LENGTH: must be a whole number",
+		"environment: MINTMARK_PUSH_PROVISIONING_NONCE_SIGNATURE_LENGTH: must be a whole number",
+		"log.level must be debug, info, warn or error",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("refusal (-want +got):\n%s", diff)
+	}
+}
+
+// Orchestrators set variables of this prefix by themselves. They are listed, so that a
+// mistyped one is found, and change nothing.
+func TestUnknownVariablesAreListedAndChangeNothing(t *testing.T) {
+	c := load(t, least, "MINTMARK_SERVICE_HOST=10.0.0.1", "MINTMARK_API_LISTN=x", "MINTMARK_=x", "MINTMARK_HSM_MEMBERS=x", "MINTMARK_HSM_ENVIRONMENT=x", "MINTMARK_DIGEST=x", "MINTMARK_CLIENTS=x", "MINTMARK", "MINTMARK_API=x")
+	want := []string{"MINTMARK_", "MINTMARK_API", "MINTMARK_API_LISTN", "MINTMARK_CLIENTS", "MINTMARK_DIGEST", "MINTMARK_HSM_ENVIRONMENT", "MINTMARK_HSM_MEMBERS", "MINTMARK_SERVICE_HOST"}
+	if diff := cmp.Diff(want, c.Ignored()); diff != "" {
+		t.Errorf("ignored (-want +got):\n%s", diff)
+	}
+	if c.API.Listen != "127.0.0.1:8080" || len(c.Clients) != 0 {
+		t.Errorf("configuration %+v", c)
+	}
+}
+
+func TestRelativePathsAreTakenFromTheFolderOfTheFile(t *testing.T) {
+	text := strings.NewReplacer("/lib/pkcs11.so", "lib/p.so", "/run/pin", "../pin").Replace(least+client) +
+		"api: {tls: {certificateFile: tls/c.pem, keyFile: /abs/k.pem}}\n"
+	path := file(t, text)
+	t.Chdir(filepath.Dir(filepath.Dir(path)))
+	relative := filepath.Join(filepath.Base(filepath.Dir(path)), "mintmark.yaml")
+	for _, name := range []string{path, relative} {
+		c, err := config.Load(name, []string{"MINTMARK_STORE_SQLITE=var/db"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := func(elem string) string { return filepath.Join(filepath.Dir(path), elem) }
+		got := []string{
+			c.Keyring, c.Store.SQLite, c.PushProvisioning.TestRootFile, c.API.TLS.CertificateFile, c.API.TLS.KeyFile,
+			c.HSM.Members[0].Module, c.HSM.Members[0].PINFile, c.Clients[0].Keys[0].PublicKeyFile,
+		}
+		want := []string{
+			in("keyring.yaml"), in("var/db"), in("root.pem"), in("tls/c.pem"), "/abs/k.pem",
+			in("lib/p.so"), in("../pin"), in("issuer.pem"),
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// The structs are the manual: each field stands in the file under one name, and says
+// what it means, and where it has a default, which.
+func TestEveryFieldIsDocumented(t *testing.T) {
+	docs := fieldDocs(t)
+	defaults := load(t, least)
+	var walk func(typ reflect.Type, v reflect.Value, at string)
+	walk = func(typ reflect.Type, v reflect.Value, at string) {
+		for f := range fields(typ) {
+			key := f.Tag.Get("yaml")
+			if key == "" || strings.Contains(key, ",") {
+				t.Errorf("%s.%s has no plain name in the file (yaml:%q)", typ.Name(), f.Name, key)
+			}
+			doc := docs[typ.Name()+"."+f.Name]
+			if len(doc) < 10 || !strings.Contains(doc, ".") {
+				t.Errorf("%s%s (%s.%s) does not say what it means: %q", at, key, typ.Name(), f.Name, doc)
+			}
+			inner, value := f.Type, reflect.Value{}
+			if v.IsValid() {
+				value = v.FieldByIndex(f.Index)
+			}
+			// A number that is not zero with nothing said is a default, and is told.
+			scalar := inner.Kind() == reflect.Int || inner.Kind() == reflect.Int64
+			if scalar && value.IsValid() && !value.IsZero() && !strings.Contains(doc, "Default") {
+				t.Errorf("%s%s has a default that its comment does not give: %q", at, key, doc)
+			}
+			for inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice {
+				inner, value = inner.Elem(), reflect.Value{}
+			}
+			if inner.Kind() == reflect.Struct {
+				walk(inner, value, at+key+".")
+			}
+		}
+	}
+	walk(reflect.TypeFor[config.Config](), reflect.ValueOf(*defaults), "")
+}
+
+// fields are the exported fields of a struct.
+func fields(typ reflect.Type) func(func(reflect.StructField) bool) {
+	return func(yield func(reflect.StructField) bool) {
+		for i := range typ.NumField() {
+			if f := typ.Field(i); f.IsExported() && !yield(f) {
+				return
+			}
+		}
+	}
+}
+
+// fieldDocs gives each field's comment by Struct.Field. A comment stands for the fields
+// that follow it without a blank line or a comment of their own, if it names them.
+func fieldDocs(t *testing.T) map[string]string {
+	t.Helper()
+	parsed, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs := map[string]string{}
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		typ, ok := n.(*ast.TypeSpec)
+		if !ok {
+			return true
+		}
+		st, ok := typ.Type.(*ast.StructType)
+		if !ok {
+			return true
+		}
+		before := ""
+		for _, f := range st.Fields.List {
+			doc := f.Doc.Text()
+			for _, name := range f.Names {
+				if doc == "" && strings.Contains(before, name.Name) {
+					doc = before
+				}
+				docs[typ.Name.Name+"."+name.Name] = doc
+			}
+			before = doc
+		}
+		return true
+	})
+	return docs
+}
