@@ -241,20 +241,6 @@ func (a answer) problem() string {
 	return strings.TrimPrefix(p.Type, "urn:mintmark:problem:")
 }
 
-// member gives a member of the answer, Base64 decoded once.
-func (a answer) member(t *testing.T, name string) []byte {
-	t.Helper()
-	var m map[string]string
-	if err := json.Unmarshal(a.body, &m); err != nil {
-		t.Fatalf("answer %d is no object of strings: %s", a.status, a.body)
-	}
-	b, err := base64.StdEncoding.DecodeString(m[name])
-	if err != nil || len(b) == 0 {
-		t.Fatalf("%s is not Base64: %s", name, m[name])
-	}
-	return b
-}
-
 var client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64}}
 
 // post sends a request as the issuer client.
