@@ -1,10 +1,12 @@
 package hsm
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdh"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/miekg/pkcs11"
 )
@@ -42,6 +44,8 @@ type Sealed struct {
 	Ciphertext         []byte // with the 16-byte tag at its end
 }
 
+var errSignsOnly = errors.New("the member signs only; another one must seal")
+
 // AgreeAndSeal makes an ephemeral pair, agrees, derives, encrypts and destroys, in one
 // session. One call is one pair and one payload: no other way leads to an ephemeral
 // key. It may be repeated as a whole after an error, never in part.
@@ -49,12 +53,15 @@ func (t *Token) AgreeAndSeal(ctx context.Context, s Sealing) (Sealed, error) {
 	if err := s.check(); err != nil {
 		return Sealed{}, fmt.Errorf("agree-and-seal: %w", err)
 	}
-	var out Sealed
-	err := t.work(ctx, "agree-and-seal", func(u *unit) (err error) {
-		out, err = u.agreeAndSeal(s, u.e.kdf)
-		return err
-	})
-	return out, err
+	if t.cfg.SignaturesOnly {
+		return Sealed{}, fmt.Errorf("agree-and-seal: %w", &unavailable{err: errSignsOnly, after: time.Minute})
+	}
+	// A copy of its own: the caller overwrites the plaintext, and may be gone before the
+	// token is done.
+	s.IV, s.Plaintext = bytes.Clone(s.IV), bytes.Clone(s.Plaintext)
+	return work(ctx, t, "agree-and-seal", func(u *unit) (Sealed, error) {
+		return u.agreeAndSeal(s, u.e.kdf)
+	}, s.Plaintext)
 }
 
 func (u *unit) agreeAndSeal(s Sealing, how kdf) (Sealed, error) {

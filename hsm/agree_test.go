@@ -133,7 +133,7 @@ func sealVector(t *testing.T, tok *Token, how kdf) (out Sealed, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = tok.work(context.Background(), "vector", func(u *unit) (err error) {
+	err = inSession(tok, "vector", func(u *unit) (err error) {
 		private := create(t, u, append(ephemeralPrivateTemplate(),
 			pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, oidP256),
 			pkcs11.NewAttribute(pkcs11.CKA_VALUE, v.EphemeralPrivateKey))...)
@@ -207,7 +207,7 @@ func TestEphemeralObjectsCanDoNothingElse(t *testing.T) {
 		{kdfReadAndWipe, "PRIVATE EXTRACTABLE MODIFIABLE COPYABLE", true},
 	} {
 		t.Run(tc.way.String(), func(t *testing.T) {
-			err := tok.work(context.Background(), "derive", func(u *unit) error {
+			err := inSession(tok, "derive", func(u *unit) error {
 				public, private, err := u.ephemeralPair()
 				if err != nil {
 					return err
@@ -336,7 +336,7 @@ func TestEmptyOtherInfoIsRefused(t *testing.T) {
 // A KDF that fails in the middle of its steps takes all its objects with it.
 func TestFailureInTheMiddleLeavesNothingBehind(t *testing.T) {
 	tok := open(t, softhsm.New(t), ringOf())
-	err := tok.work(context.Background(), "seal", func(u *unit) error {
+	err := inSession(tok, "seal", func(u *unit) error {
 		return second(u.agreeAndSeal(appleSealing(t, receiver(t).PublicKey()), kdf{way: kdfInToken}))
 	})
 	requireCode(t, err, pkcs11.CKR_MECHANISM_INVALID)
@@ -429,7 +429,7 @@ func TestECPointInBothForms(t *testing.T) {
 
 func TestErrorsOfTheTokenKeepTheirCode(t *testing.T) {
 	tok := open(t, softhsm.New(t), ringOf())
-	err := tok.work(context.Background(), "op", func(u *unit) error {
+	err := inSession(tok, "op", func(u *unit) error {
 		return second(u.deriveZ(handle(987654321), receiver(t).PublicKey().Bytes(), kdf{way: kdfDigestKey}))
 	})
 	var e *Error

@@ -1,6 +1,9 @@
 // Package hsm owns the PKCS#11 modules and the tokens behind them. It is the only
 // package that imports miekg/pkcs11 and crypto11, and the only code that logs in.
 //
+// An HSM is a set of members that come up, fail and come back by themselves; a Token is
+// one of them, which a command opens alone:
+//
 //	tok, err := hsm.Open(ctx, hsm.Config{
 //		Name:       "main",
 //		Module:     "/usr/lib/softhsm/libsofthsm2.so",

@@ -1,11 +1,12 @@
 package hsm
 
 import (
-	"context"
 	"crypto"
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/ThalesGroup/crypto11"
 	"github.com/miekg/pkcs11"
@@ -39,13 +40,34 @@ type tokenKey struct {
 	pub     crypto.PublicKey // what the pin answers for; nil for secret keys
 	problem KeyProblem       // empty when the key may be used
 
+	lost atomic.Bool // set when it signs what its public key does not verify
+
 	mu     sync.Mutex // guards signer, which is made at first use
 	signer crypto11.Signer
 }
 
+// preparePatiently prepares again, at once, after errors that a session or the code alone
+// may be to blame for. A run of these costs requests a moment; without patience it would
+// cost a back-off each.
+func (e *epoch) preparePatiently() (err error) {
+	const tries = 20
+	began := time.Now()
+	for range tries {
+		err = e.prepare()
+		if c := classify(err); err == nil || (c != ClassSession && c != ClassSuspect) || time.Since(began) > backoffFirst {
+			break
+		}
+	}
+	return err
+}
+
 // prepare finds and proves the keys and chooses the KDF way.
-func (e *epoch) prepare(ctx context.Context) error {
-	if err := e.withSession(func(u *unit) error { return u.findKeys() }); err != nil {
+func (e *epoch) prepare() error {
+	err := e.withSession(func(u *unit) (err error) {
+		e.keys, e.unlisted, err = u.findKeys()
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("find keys: %w", err)
 	}
 	if err := e.chooseKDF(); err != nil {
@@ -54,10 +76,19 @@ func (e *epoch) prepare(ctx context.Context) error {
 	if err := e.warmSigners(); err != nil {
 		return fmt.Errorf("open sessions: %w", err)
 	}
-	if err := e.selfTestSignatures(ctx); err != nil {
+	if err := e.selfTestSignatures(); err != nil {
 		return fmt.Errorf("self-test of signatures: %w", err)
 	}
 	return nil
+}
+
+// retire closes the epoch's sessions and its login. When it is the module's last, the
+// module is finalized. No work may be under way in the epoch.
+func (e *epoch) retire() {
+	e.ro.close()
+	if err := e.token.mod.disconnect(e.c11); err != nil {
+		e.token.log.Debug("close crypto11 context", "error", err)
+	}
 }
 
 // usable gives the key called name if it may be used; a retired key only where
@@ -66,6 +97,9 @@ func (e *epoch) usable(name string, retired bool) (*tokenKey, error) {
 	k := e.keys[name]
 	if k == nil {
 		return nil, &KeyError{Name: name, Problem: KeyNotListed}
+	}
+	if k.lost.Load() {
+		return nil, &KeyError{Name: name, Problem: KeyLost}
 	}
 	if k.problem != "" && (k.problem != KeyRetired || !retired) {
 		return nil, &KeyError{Name: name, Problem: k.problem}
@@ -97,42 +131,44 @@ type unit struct {
 }
 
 // findKeys lists the token's keys in one pass and matches them with the keyring.
-func (u *unit) findKeys() error {
+func (u *unit) findKeys() (keys map[string]*tokenKey, unlisted []Object, err error) {
 	objects, err := u.objects()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	found := map[string][]Object{} // by CKA_ID
 	for _, o := range objects {
 		found[o.ID] = append(found[o.ID], o)
 	}
-	u.e.keys = map[string]*tokenKey{}
+	keys = map[string]*tokenKey{}
 	listed := map[string]bool{}
 	for _, k := range u.e.token.cfg.Keyring.Keys {
 		listed[k.ID] = true
-		tk, err := u.match(k, found[k.ID])
-		if err != nil {
-			return err
+		if keys[k.Name], err = u.match(k, found[k.ID]); err != nil {
+			return nil, nil, err
 		}
-		u.e.keys[k.Name] = tk
 	}
-	u.e.unlisted = nil
 	for _, o := range objects {
 		if !listed[o.ID] && o.Class != ClassPublicKey {
-			u.e.unlisted = append(u.e.unlisted, o)
+			unlisted = append(unlisted, o)
 		}
 	}
-	return nil
+	return keys, unlisted, nil
 }
 
 // match finds k among the objects with its CKA_ID and proves it against its pin.
 func (u *unit) match(k Key, objects []Object) (*tokenKey, error) {
 	tk := &tokenKey{Key: k}
 	var private, public []Object
+	own := ClassSecretKey
+	if k.Algorithm.Public() {
+		own = ClassPrivateKey
+	}
 	for _, o := range objects {
-		if o.Class == ClassPublicKey {
+		switch o.Class {
+		case ClassPublicKey:
 			public = append(public, o)
-		} else {
+		case own:
 			private = append(private, o)
 		}
 	}
@@ -165,31 +201,23 @@ func (u *unit) match(k Key, objects []Object) (*tokenKey, error) {
 	return tk, nil
 }
 
-// selfTestSignatures signs once with every active signing key, which also proves that
-// the private half belongs to the pinned public one. A key that fails it is lost; a
-// token that does not answer is an error.
-func (e *epoch) selfTestSignatures(ctx context.Context) error {
-	digest := selfTestDigest()
-	for _, k := range e.keys {
-		if !k.Algorithm.Public() || k.problem != "" {
-			continue
-		}
-		sig, err := e.sign(k, digest, selfTestHash)
-		if err != nil {
-			var own *KeyError
-			if errors.As(err, &own) {
-				k.problem = own.Problem
-				continue
-			}
-			if classify(err) == ClassRequest {
-				k.problem = KeyLost // the token is well; this private key is not the pinned public one's
-				continue
-			}
+// selfTestSignatures signs and verifies with the first signing key that can, which also
+// proves that its private half belongs to the pinned public one. Others prove it with
+// each signature that is verified before release: finding every key through crypto11
+// would cost seconds with hundreds of keys. A key that fails here is lost; a token that
+// does not answer is an error.
+func (e *epoch) selfTestSignatures() error {
+	for _, k := range e.signingKeys() {
+		_, err := e.signVerified(k, selfTestDigest(), selfTestHash)
+		var own *KeyError
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &own), classify(err) == ClassRequest:
+			e.disprove(k) // the token is well; this private key is not the pinned public one's
+		default:
 			return fmt.Errorf("sign with %s: %w", k.Name, err)
 		}
-		if verify(k.pub, digest, sig) != nil {
-			k.problem = KeyLost
-		}
 	}
-	return ctx.Err()
+	return nil
 }

@@ -3,6 +3,7 @@ package hsm
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/miekg/pkcs11"
@@ -23,8 +24,9 @@ const (
 	ClassLogin
 	// ClassDevice: the token or its module is gone.
 	ClassDevice
-	// ClassSuspect: CKR_GENERAL_ERROR and CKR_FUNCTION_FAILED. Modules answer them for
-	// bad input too (SoftHSM 2.6.1 for a bad GCM tag), so that they alone prove nothing.
+	// ClassSuspect: CKR_GENERAL_ERROR and CKR_FUNCTION_FAILED, which modules answer for
+	// bad input too (SoftHSM 2.6.1 for a bad GCM tag), and codes that the standard does not
+	// know, such as vendors' for a lost link. They alone prove nothing.
 	ClassSuspect
 	// ClassPIN: the PIN was refused or is locked. Never retried.
 	ClassPIN
@@ -49,16 +51,29 @@ func classOf(rv pkcs11.Error) Class {
 		pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_TOKEN_NOT_RECOGNIZED, pkcs11.CKR_SLOT_ID_INVALID,
 		pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED:
 		return ClassDevice
-	case pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED:
-		return ClassSuspect
 	case pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE,
 		pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_LOCKED:
 		return ClassPIN
 	case pkcs11.CKR_SESSION_COUNT, pkcs11.CKR_HOST_MEMORY:
 		return ClassExhausted
-	default:
+	}
+	if slices.Contains(requestCodes, rv) {
 		return ClassRequest
 	}
+	return ClassSuspect
+}
+
+// requestCodes are the codes that speak of what was asked for.
+var requestCodes = []pkcs11.Error{
+	pkcs11.CKR_ARGUMENTS_BAD, pkcs11.CKR_BUFFER_TOO_SMALL, pkcs11.CKR_FUNCTION_NOT_SUPPORTED,
+	pkcs11.CKR_ACTION_PROHIBITED, pkcs11.CKR_TOKEN_WRITE_PROTECTED, pkcs11.CKR_SESSION_READ_ONLY,
+	pkcs11.CKR_ATTRIBUTE_READ_ONLY, pkcs11.CKR_ATTRIBUTE_SENSITIVE, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID,
+	pkcs11.CKR_TEMPLATE_INCOMPLETE, pkcs11.CKR_TEMPLATE_INCONSISTENT, pkcs11.CKR_DOMAIN_PARAMS_INVALID, pkcs11.CKR_CURVE_NOT_SUPPORTED,
+	pkcs11.CKR_MECHANISM_INVALID, pkcs11.CKR_MECHANISM_PARAM_INVALID,
+	pkcs11.CKR_DATA_INVALID, pkcs11.CKR_DATA_LEN_RANGE, pkcs11.CKR_ENCRYPTED_DATA_INVALID, pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE,
+	pkcs11.CKR_SIGNATURE_INVALID, pkcs11.CKR_SIGNATURE_LEN_RANGE,
+	pkcs11.CKR_KEY_SIZE_RANGE, pkcs11.CKR_KEY_TYPE_INCONSISTENT, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_KEY_INDIGESTIBLE,
+	pkcs11.CKR_KEY_NEEDED, pkcs11.CKR_KEY_NOT_NEEDED, pkcs11.CKR_KEY_CHANGED, pkcs11.CKR_KEY_NOT_WRAPPABLE, pkcs11.CKR_KEY_UNEXTRACTABLE,
 }
 
 // Error is what a PKCS#11 call answered.
@@ -154,3 +169,7 @@ func (e *KeyError) Error() string { return fmt.Sprintf("key %s %s", e.Name, e.Pr
 // RetryAfter makes an unusable key a matter of availability to callers: it degrades
 // what needs the key until an operator mends the token or the keyring.
 func (e *KeyError) RetryAfter() time.Duration { return time.Minute }
+
+// Known marks the error as one that was reported when the key was found so; see
+// DownError.Known.
+func (e *KeyError) Known() bool { return true }

@@ -61,20 +61,28 @@ func (t *Token) Generate(ctx context.Context, n NewKey, now time.Time) (entry Ke
 	if _, ok := t.cfg.Keyring.Find(n.Name); ok {
 		return Key{}, false, fmt.Errorf("generate key %s: %w in the keyring", n.Name, ErrKeyExists)
 	}
-	err = t.run(ctx, t.ec, "generate", func(e *epoch) error {
+	made, err := run(ctx, t, t.ec, "generate", func(e *epoch) (generated, error) {
 		s, err := e.ctx.OpenSession(e.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 		if err != nil {
-			return ckr("C_OpenSession", err)
+			return generated{}, ckr("C_OpenSession", err)
 		}
 		defer func() { _ = e.ctx.CloseSession(s) }()
 		u := &unit{e: e, s: s}
-		narrowed, err = u.generate(&entry)
-		return err
+		made := generated{key: entry}
+		made.key.Pins = map[string]Pin{}
+		made.narrowed, err = u.generate(&made.key)
+		return made, err
 	})
 	if err != nil {
 		return Key{}, false, fmt.Errorf("generate key %s: %w", n.Name, err)
 	}
-	return entry, narrowed, nil
+	return made.key, made.narrowed, nil
+}
+
+// generated is a key that was made, and whether the token took its narrowing attributes.
+type generated struct {
+	key      Key
+	narrowed bool
 }
 
 func (u *unit) generate(k *Key) (narrowed bool, err error) {
@@ -133,12 +141,7 @@ func (u *unit) pinNew(k Key, public, private handle) (Pin, error) {
 		return "", err
 	}
 	tk := &tokenKey{Key: k, handle: private, pub: pub}
-	digest := selfTestDigest()
-	sig, err := u.e.sign(tk, digest, selfTestHash)
-	if err != nil {
-		return "", fmt.Errorf("sign with the new key: %w", err)
-	}
-	if err := verify(pub, digest, sig); err != nil {
+	if _, err := u.e.signVerified(tk, selfTestDigest(), selfTestHash); err != nil {
 		return "", fmt.Errorf("sign with the new key: %w", err)
 	}
 	return spkiPin(pub)

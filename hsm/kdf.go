@@ -32,12 +32,16 @@ const (
 	kdfDigestKey
 	// kdfReadAndWipe: Z is read, hashed on the host and overwritten.
 	kdfReadAndWipe
+	// kdfNone: a member that signs only.
+	kdfNone
 )
 
 var kdfWays = []kdfWay{kdfInToken, kdfDigestKey, kdfReadAndWipe}
 
 // String is the way's name in logs and reports.
-func (w kdfWay) String() string { return [...]string{"in-token", "digest-key", "read-and-wipe"}[w] }
+func (w kdfWay) String() string {
+	return [...]string{"in-token", "digest-key", "read-and-wipe", "none"}[w]
+}
 
 // kdf is a way together with the form in which this token takes a peer's point.
 type kdf struct {
@@ -60,14 +64,32 @@ type Probe struct {
 }
 
 // KDF names the way in use: in-token, digest-key or read-and-wipe.
-func (t *Token) KDF() string { return t.current.Load().kdf.way.String() }
+func (t *Token) KDF() string {
+	if e := t.current.Load(); e != nil {
+		return e.kdf.way.String()
+	}
+	return "unknown"
+}
 
 // Probes lists what was tried when this epoch began, in order.
-func (t *Token) Probes() []Probe { return t.current.Load().probes }
+func (t *Token) Probes() []Probe {
+	if e := t.current.Load(); e != nil {
+		return e.probes
+	}
+	return nil
+}
 
 // chooseKDF takes the best way that gives the known answer. Mechanism lists are not
 // asked: NSS does not list what it can do, others list what they cannot.
+//
+// A fault on the way is no answer: only a token that cannot, or answers wrongly, is asked
+// for a worse way, and never for one that is worse than it has proved before.
 func (e *epoch) chooseKDF() error {
+	e.probes = nil // of an attempt before
+	if e.token.cfg.SignaturesOnly {
+		e.kdf = kdf{way: kdfNone}
+		return nil
+	}
 	for _, way := range kdfWays {
 		for _, der := range []bool{false, true} {
 			how := kdf{way: way, derPeer: der}
@@ -78,15 +100,38 @@ func (e *epoch) chooseKDF() error {
 			}
 			e.probes = append(e.probes, p)
 			switch {
+			case err == nil && e.worse(how):
+				return fmt.Errorf("only %v gives the known answer, and a better way did before", how)
 			case err == nil:
 				e.kdf = how
 				return nil
-			case classify(err) == ClassDevice || classify(err) == ClassLogin:
-				return err // the token is gone, not incapable
+			case !incapable(err):
+				return err
 			}
 		}
 	}
 	return errors.New("the token gives the known answer by none of the known ways")
+}
+
+// incapable reports whether a failed proof says something of the token's abilities.
+// Modules answer CKR_GENERAL_ERROR, too, for a mechanism they do not have.
+func incapable(err error) bool {
+	var known *Error
+	if !errors.As(err, &known) {
+		return true
+	}
+	return known.Class() == ClassRequest || known.Class() == ClassSuspect
+}
+
+// worse reports whether the way is worse than one that this token has proved before,
+// and remembers the best.
+func (e *epoch) worse(how kdf) bool {
+	best := &e.token.bestKDF // owned by the holder of the machine's op, as begin is
+	if *best != nil && how.way > **best {
+		return true
+	}
+	*best = &how.way
+	return false
 }
 
 var errWrongAnswer = errors.New("the answer differs from the known one")

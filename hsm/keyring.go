@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"time"
 
@@ -155,17 +154,7 @@ func (r *Keyring) Save(path string) error {
 	if err != nil {
 		return fmt.Errorf("save keyring: %w", err)
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".keyring-*")
-	if err != nil {
-		return fmt.Errorf("save keyring: %w", err)
-	}
-	defer func() { _ = os.Remove(tmp.Name()) }()
-	_, err = tmp.Write(b)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
+	if err := replaceFile(path, b); err != nil {
 		return fmt.Errorf("save keyring: %w", err)
 	}
 	sum := sha256.Sum256(b)

@@ -21,8 +21,10 @@ const (
 // on the request's path: they must not block.
 type Observer interface {
 	// TokenCall reports one unit of work: how long it waited for a place, how long it
-	// spent in the token, and its outcome: "ok", "busy" or the name of a Class.
+	// spent in the token, and its outcome: "ok", "busy", "down" or the name of a Class.
 	TokenCall(op string, lane string, queued, inToken time.Duration, outcome string)
+	// MemberState reports that a member has changed its state.
+	MemberState(member, state string)
 }
 
 // lane admits a bounded number of callers, first come first served.

@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"log/slog"
 	"runtime"
 	"slices"
 	"sync"
@@ -74,6 +73,9 @@ type calls struct {
 	mu   sync.Mutex
 	list []string
 }
+
+// MemberState counts nothing.
+func (c *calls) MemberState(_, _ string) {}
 
 func (c *calls) TokenCall(op, lane string, queued, inToken time.Duration, outcome string) {
 	c.mu.Lock()
@@ -201,8 +203,8 @@ func TestErrorsReachTheCallerByTheirClass(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			seen := &calls{}
-			tok := &Token{ec: newLane(LaneEC, 1), log: slog.Default(), cfg: Config{Observer: seen}}
-			err := tok.run(context.Background(), tok.ec, "op", func(*epoch) error { return tc.err })
+			tok := open(t, softhsm.New(t), ringOf(), func(c *Config) { c.Observer = seen })
+			err := inSession(tok, "op", func(*unit) error { return tc.err })
 			if !errors.Is(err, tc.err) {
 				t.Errorf("error is %v, want %v", err, tc.err)
 			}

@@ -1,7 +1,9 @@
 package hsm
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 
@@ -19,30 +21,40 @@ import (
 // finalizes, and from then on only uses what crypto11 initialized.
 type module struct {
 	path  string
+	file  os.FileInfo // which tells two names of one file from two files
 	ctx   *pkcs11.Ctx // never initializes or finalizes while a crypto11 context is open
 	sized sized       // the same library, called without the binding
 
-	mu   sync.Mutex // guards opening and closing of tokens and the count of them
+	mu   sync.Mutex // guards opening and closing of contexts and the count of them
 	open int
+
+	machine *machine
 }
 
-// modules are the libraries of this process by absolute path.
+// modules are the libraries of this process. The loader takes two names of one file for
+// one library, and so must we: a path through a symbolic link is no second module.
 var modules struct {
 	sync.Mutex
-	byPath map[string]*module
+	all []*module
 }
 
 // moduleFor gives the one owner of the library at path, loading it at first use. A
 // library stays loaded until the process ends: some cannot be loaded twice.
 func moduleFor(path string) (*module, error) {
 	abs, err := filepath.Abs(path)
+	var file os.FileInfo
+	if err == nil {
+		file, err = os.Stat(abs)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("load PKCS#11 module %q: %w", path, err)
 	}
 	modules.Lock()
 	defer modules.Unlock()
-	if m := modules.byPath[abs]; m != nil {
-		return m, nil
+	for _, m := range modules.all {
+		if os.SameFile(m.file, file) {
+			return m, nil
+		}
 	}
 	ctx := pkcs11.New(abs)
 	if ctx == nil {
@@ -53,11 +65,9 @@ func moduleFor(path string) (*module, error) {
 		ctx.Destroy()
 		return nil, fmt.Errorf("load PKCS#11 module %q: %w", abs, err)
 	}
-	if modules.byPath == nil {
-		modules.byPath = map[string]*module{}
-	}
-	m := &module{path: abs, ctx: ctx, sized: direct}
-	modules.byPath[abs] = m
+	m := &module{path: abs, file: file, ctx: ctx, sized: direct}
+	m.machine = newMachine(m)
+	modules.all = append(modules.all, m)
 	return m, nil
 }
 
@@ -78,16 +88,18 @@ func (m *module) connect(l login) (*crypto11.Context, uint, error) {
 		return nil, 0, err
 	}
 	number := int(slot)
-	c11, err := crypto11.Configure(&crypto11.Config{
+	config := &crypto11.Config{
 		Path:            m.path,
 		SlotNumber:      &number,
 		Pin:             l.pin,
 		MaxSessions:     l.maxSessions,
 		PoolWaitTimeout: poolWait,
 		GCMIVLength:     12,
-	})
+	}
+	c11, err := crypto11.Configure(config)
+	config.Pin = "" // which crypto11 would keep for as long as it is open
 	if err != nil {
-		err = ckr("C_Login", err)
+		err = ckr("open token", err)
 		if classify(err) == ClassPIN {
 			return nil, 0, fmt.Errorf("%w: %w", ErrLoginRefused, err)
 		}
@@ -111,7 +123,7 @@ func (m *module) disconnect(c11 *crypto11.Context) error {
 // number; an empty one matches all.
 func (m *module) findSlot(label, serial string) (uint, error) {
 	if m.open == 0 {
-		if err := m.ctx.Initialize(); err != nil {
+		if err := m.initialize(); err != nil {
 			return 0, ckr("C_Initialize", err)
 		}
 		defer func() { _ = m.ctx.Finalize() }()
@@ -140,4 +152,18 @@ func (m *module) findSlot(label, serial string) (uint, error) {
 	default:
 		return 0, fmt.Errorf("%w: %d tokens have label %q and serial %q; set tokenSerial to tell them apart", ErrTokenNotFound, len(found), label, serial)
 	}
+}
+
+// initialize initializes the module, finalizing it first if it still is: crypto11 drops
+// C_Finalize's error, and a lost device may have refused it.
+func (m *module) initialize() error {
+	err := m.ctx.Initialize()
+	var rv pkcs11.Error
+	if !errors.As(err, &rv) || rv != pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED {
+		return err
+	}
+	if err := m.ctx.Finalize(); err != nil {
+		return err
+	}
+	return m.ctx.Initialize()
 }

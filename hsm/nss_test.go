@@ -66,7 +66,7 @@ func softoken(t testing.TB) string {
 // what is concatenated to it, not the AES key at its end, which seals and does no more.
 func TestInTokenNothingOfTheChainCanBeRead(t *testing.T) {
 	tok := open(t, newNSS(t), ringOf())
-	err := tok.work(context.Background(), "derive", func(u *unit) error {
+	err := inSession(tok, "derive", func(u *unit) error {
 		public, private, err := u.ephemeralPair()
 		if err != nil {
 			return err

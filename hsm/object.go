@@ -92,7 +92,8 @@ func (u *unit) describe(class uint, h handle) (Object, error) {
 	if class == pkcs11.CKO_PUBLIC_KEY {
 		// A public key of a kind we do not know has no pub and matches no pin.
 		o.pub, err = u.publicKey(h, ulong(at[2]))
-		if err != nil && classify(err) != ClassRequest && classify(err) != ClassExhausted {
+		var known *Error
+		if errors.As(err, &known) && known.Class() != ClassRequest {
 			return Object{}, err
 		}
 	}

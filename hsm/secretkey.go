@@ -1,8 +1,10 @@
 package hsm
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 
 	"github.com/miekg/pkcs11"
@@ -17,47 +19,69 @@ const (
 // 12-byte IV, which must never be used twice with one key. The result is ciphertext
 // and 16-byte tag. A retired key is refused (PCI DSS 4.0.1, 3.7.5).
 func (t *Token) EncryptGCM(ctx context.Context, name string, iv, aad, plaintext []byte) ([]byte, error) {
-	var out []byte
-	err := t.work(ctx, "encrypt", func(u *unit) error {
+	iv, aad, plaintext = bytes.Clone(iv), bytes.Clone(aad), bytes.Clone(plaintext) // see AgreeAndSeal
+	return work(ctx, t, "encrypt", func(u *unit) ([]byte, error) {
 		k, err := u.e.usable(name, false)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		out, err = u.encryptGCM(k.handle, iv, aad, plaintext)
-		return err
-	})
-	return out, err
+		return u.encryptGCM(k.handle, iv, aad, plaintext)
+	}, plaintext)
 }
 
-// DecryptGCM opens what EncryptGCM made. A retired key still opens. It should only see
-// ciphertext of our own making: a bad tag has no error code of its own, so that a
-// stranger's would look like trouble with the token.
+// ErrNotAuthentic is returned for ciphertext that does not open: altered, moved to
+// another place, or made with another key. It says nothing of the token.
+var ErrNotAuthentic = errors.New("ciphertext is not authentic")
+
+// notAuthentic reports whether a decryption failed for its input. A bad tag has no code
+// of its own: CKR_ENCRYPTED_DATA_INVALID where the standard is kept, CKR_GENERAL_ERROR
+// on SoftHSM 2.6.1. Such an error does not count against a token that still opens the
+// key's sample, or whoever supplies ciphertext could have it taken for dead.
+func notAuthentic(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && (e.Class() == ClassSuspect || e.Code == pkcs11.CKR_ENCRYPTED_DATA_INVALID || e.Code == pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE)
+}
+
+// DecryptGCM opens what EncryptGCM made; ErrNotAuthentic if it does not open. A retired
+// key still opens.
 func (t *Token) DecryptGCM(ctx context.Context, name string, iv, aad, ciphertext []byte) ([]byte, error) {
-	var out []byte
-	err := t.work(ctx, "decrypt", func(u *unit) error {
+	iv, aad, ciphertext = bytes.Clone(iv), bytes.Clone(aad), bytes.Clone(ciphertext) // see AgreeAndSeal
+	return work(ctx, t, "decrypt", func(u *unit) ([]byte, error) {
 		k, err := u.e.usable(name, true)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		out, err = u.decryptGCM(k.handle, iv, aad, ciphertext)
+		out, err := u.decryptGCM(k.handle, iv, aad, ciphertext)
+		if notAuthentic(err) && (classify(err) != ClassSuspect || u.e.opensSample(k)) {
+			return nil, fmt.Errorf("key %s: %w", name, ErrNotAuthentic)
+		}
+		return out, err
+	})
+}
+
+// opensSample reports whether the key still opens the sample that it is pinned by, in
+// another session: then it was the ciphertext that a code which proves nothing was
+// about, and not the token.
+func (e *epoch) opensSample(k *tokenKey) bool {
+	opens := false
+	err := e.withSession(func(u *unit) (err error) {
+		opens, err = u.provePin(k.Key, k.handle, k.Pins[e.token.cfg.Name])
 		return err
 	})
-	return out, err
+	return err == nil && opens
 }
 
 // HMAC computes HMAC-SHA-256 over data with the key called name. A retired key still
 // serves, to find what was stored under it.
 func (t *Token) HMAC(ctx context.Context, name string, data []byte) ([]byte, error) {
-	var out []byte
-	err := t.work(ctx, "hmac", func(u *unit) error {
+	data = bytes.Clone(data) // see AgreeAndSeal
+	return work(ctx, t, "hmac", func(u *unit) ([]byte, error) {
 		k, err := u.e.usable(name, true)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		out, err = u.hmac(k.handle, data)
-		return err
-	})
-	return out, err
+		return u.hmac(k.handle, data)
+	}, data)
 }
 
 // checkIV refuses what a module might make its own sense of: SoftHSM takes an IV of

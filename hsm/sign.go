@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -10,26 +11,49 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/ThalesGroup/crypto11"
 )
 
 // Sign signs a digest with the key called name: RSASSA-PKCS1-v1_5 for opts of a plain
-// hash. The digest must have the hash's length. The signature has been made, not
-// verified: package signer verifies it before release.
+// hash. The digest must have the hash's length. The signature has been verified against
+// the pinned public key; one that does not verify does not leave, and its key is lost
+// (KeyLost) for the epoch.
 //
 // Errors: *KeyError, or one with RetryAfter when the token did not answer.
 func (t *Token) Sign(ctx context.Context, name string, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	var sig []byte
-	err := t.run(ctx, t.rsa, "sign", func(e *epoch) error {
+	digest = bytes.Clone(digest) // the caller may be gone before the token is done
+	return run(ctx, t, t.rsa, "sign", func(e *epoch) ([]byte, error) {
 		k, err := e.usable(name, false)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		sig, err = e.sign(k, digest, opts)
-		return err
+		return e.signVerified(k, digest, opts)
 	})
-	return sig, err
+}
+
+// signVerified signs, verifies against the pinned public key, and lets nothing else out.
+// A private key that signs otherwise is lost, for this epoch.
+func (e *epoch) signVerified(k *tokenKey, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	sig, err := e.sign(k, digest, opts)
+	if err != nil {
+		return nil, err
+	}
+	if verify(k.pub, opts.HashFunc(), digest, sig) != nil {
+		e.disprove(k)
+		return nil, &KeyError{Name: k.Name, Problem: KeyLost}
+	}
+	e.token.signed.Store(time.Now().UnixMilli())
+	return sig, nil
+}
+
+// disprove marks a key whose private half is not the pinned public one's: lost, for the
+// epoch.
+func (e *epoch) disprove(k *tokenKey) {
+	if !k.lost.Swap(true) {
+		e.token.log.Error("key unusable", "key", k.Name, "purpose", string(k.Purpose), "problem", "what it signs does not verify against the pinned public key")
+	}
 }
 
 // sign signs with k inside the caller's admission.
@@ -98,11 +122,11 @@ func selfTestDigest() []byte {
 
 var errBadSignature = errors.New("signature does not verify")
 
-// verify checks a signature over a SHA-256 digest.
-func verify(pub crypto.PublicKey, digest, sig []byte) error {
+// verify checks a signature over a digest.
+func verify(pub crypto.PublicKey, hash crypto.Hash, digest, sig []byte) error {
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:
-		if rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest, sig) == nil {
+		if rsa.VerifyPKCS1v15(pub, hash, digest, sig) == nil {
 			return nil
 		}
 	case *ecdsa.PublicKey:

@@ -6,73 +6,53 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ThalesGroup/crypto11"
 
 	"github.com/mintmark/mintmark/internal/secret"
 )
 
-// poolWait bounds crypto11's own wait for a session. Our lanes admit no more callers
-// than crypto11 has sessions, so that it is only reached when one is stuck.
-const poolWait = 10 * time.Second
-
-// Config says which token to open, and how.
-type Config struct {
-	// Name is the member's name: in the keyring's pins, in logs and in metrics.
-	Name string
-	// Module is the path of the PKCS#11 library.
-	Module string
-	// TokenLabel and TokenSerial choose the token; at least one is needed. Slot numbers
-	// are never used: they change when a token is made anew.
-	TokenLabel, TokenSerial string
-	// PINFile holds the user PIN. It is read at each login.
-	PINFile string
-	// Keyring lists the keys that may be used.
-	Keyring *Keyring
-	// RSAConcurrency and ECConcurrency bound the calls inside the token; 0 means twice
-	// the cores for RSA and the cores for EC, which is where SoftHSM stops gaining.
-	RSAConcurrency, ECConcurrency int
-	// Observer is told of every call; nil for nobody.
-	Observer Observer
-	// Log receives state changes and findings; nil for slog.Default().
-	Log *slog.Logger
-}
-
-func (c Config) check() error {
-	var wrong []error
-	if c.Name == "" {
-		wrong = append(wrong, errors.New("name is missing"))
-	}
-	if c.Module == "" {
-		wrong = append(wrong, errors.New("module is missing"))
-	}
-	if c.TokenLabel == "" && c.TokenSerial == "" {
-		wrong = append(wrong, errors.New("tokenLabel and tokenSerial are both missing"))
-	}
-	if c.PINFile == "" {
-		wrong = append(wrong, errors.New("pinFile is missing"))
-	}
-	if c.Keyring == nil {
-		wrong = append(wrong, errors.New("keyring is missing"))
-	}
-	return errors.Join(wrong...)
-}
-
-// A Token is one logged-in PKCS#11 token with the keyring's keys on it. Its methods
-// are safe for concurrent use.
+// A Token is one PKCS#11 token with the keyring's keys on it: a member. It recovers by
+// itself from what can be recovered from. Its methods are safe for concurrent use.
 type Token struct {
 	cfg     Config
 	mod     *module
 	rsa, ec *lane
 	log     *slog.Logger
 
-	closed   atomic.Bool // Close has begun
-	finished atomic.Bool // Close has done its work; set while it holds all places
-	// current is the epoch in which every handle is valid. It is replaced whole.
+	// closed is set when Close begins, finished when the token is logged out.
+	closed, finished atomic.Bool
+	// gate is held for reading by every unit of work, and for writing while one epoch
+	// takes the place of another: no work ever sees handles of two.
+	gate sync.RWMutex
+	// current is the epoch in which every handle is valid; nil when there is none. It is
+	// replaced whole, under gate.
 	current atomic.Pointer[epoch]
+	epochs  atomic.Uint64 // numbers given out
+
+	state  sync.Mutex // held while status and health change together
+	status atomic.Pointer[Status]
+	health atomic.Pointer[health]
+	signed atomic.Int64 // when it last signed, Unix milliseconds
+
+	told     map[string]KeyProblem // what report has said; owned as bestKDF
+	unlisted int                   // likewise
+	bestKDF  *kdfWay               // the best way it has proved; owned by the holder of the machine's op
+	renewals []time.Time           // when the last epochs were renewed; owned by the holder of the machine's op
+
+	tried     chan struct{} // closed when it has been opened, or could not be, once
+	triedOnce sync.Once
 
 	ephemeralCreated, ephemeralDestroyed atomic.Uint64
+}
+
+// health ends when the member leaves Ready.
+type health struct {
+	context.Context
+	end context.CancelFunc
 }
 
 // Open loads the module, logs in, and checks every key of the keyring against its pin.
@@ -81,18 +61,51 @@ type Token struct {
 //
 // Errors: ErrTokenNotFound, ErrLoginRefused, secret.ErrPINFile, or an *Error.
 func Open(ctx context.Context, cfg Config) (*Token, error) {
+	t, err := newToken(cfg)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case t.mod.machine.op <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("open token %q: %w", cfg.Name, ctx.Err())
+	}
+	type begun struct {
+		e   *epoch
+		err error
+	}
+	done := make(chan begun, 1)
+	go func() {
+		e, err := t.begin()
+		if err == nil && ctx.Err() != nil {
+			e.retire()
+			err = ctx.Err()
+		}
+		<-t.mod.machine.op // not before the module has answered, whoever still waits
+		done <- begun{e, err}
+	}()
+	var b begun
+	select {
+	case b = <-done:
+	case <-ctx.Done():
+		b.err = ctx.Err()
+	case <-time.After(t.beginTimeout()):
+		b.err = errStuck
+	}
+	if b.err != nil {
+		return nil, fmt.Errorf("open token %q: %w", cfg.Name, b.err)
+	}
+	t.install(b.e)
+	t.mod.machine.add(t)
+	return t, nil
+}
+
+// newToken makes a member that is not open yet.
+func newToken(cfg Config) (*Token, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("open token: %w", err)
 	}
-	if cfg.RSAConcurrency == 0 {
-		cfg.RSAConcurrency = 2 * runtime.NumCPU()
-	}
-	if cfg.ECConcurrency == 0 {
-		cfg.ECConcurrency = runtime.NumCPU()
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.Default()
-	}
+	cfg.defaults()
 	mod, err := moduleFor(cfg.Module)
 	if err != nil {
 		return nil, fmt.Errorf("open token %q: %w", cfg.Name, err)
@@ -103,48 +116,95 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		rsa: newLane(LaneRSA, cfg.RSAConcurrency),
 		ec:  newLane(LaneEC, cfg.ECConcurrency),
 		log: cfg.Log.With("member", cfg.Name),
+
+		tried: make(chan struct{}),
 	}
-	e, err := t.begin(ctx, 1)
-	if err != nil {
-		return nil, fmt.Errorf("open token %q: %w", cfg.Name, err)
-	}
-	t.current.Store(e)
-	t.report(e)
+	t.status.Store(&Status{Member: cfg.Name, State: Reinit, Since: time.Now(), Cause: notOpenYet})
+	t.health.Store(newHealth())
+	t.health.Load().end()
 	return t, nil
 }
 
-// begin makes an epoch: login, keys, self-test.
-func (t *Token) begin(ctx context.Context, number uint64) (*epoch, error) {
-	pin, err := secret.ReadPINFile(t.cfg.PINFile)
-	if err != nil {
-		return nil, err
-	}
-	defer pin.Wipe()
+func newHealth() *health {
+	ctx, end := context.WithCancel(context.Background())
+	return &health{ctx, end}
+}
+
+func (t *Token) guard() pinGuard { return pinGuard{dir: t.cfg.DataDir} }
+
+// begin makes an epoch: login, keys, self-test. The caller holds the machine's op.
+func (t *Token) begin() (e *epoch, err error) {
+	defer func() {
+		if recover() != nil { // its value may hold what was being worked on
+			err = errors.New("panic in the PKCS#11 binding")
+		}
+	}()
 	l := login{label: t.cfg.TokenLabel, serial: t.cfg.TokenSerial, maxSessions: t.cfg.RSAConcurrency + 1}
-	pin.Reveal(func(p []byte) { l.pin = string(p) })
-	c11, slot, err := t.mod.connect(l)
+	var c11 *crypto11.Context
+	var slot uint
+	err = t.guard().attempt(t.cfg.PINFile, func(pin secret.PIN) (err error) {
+		pin.Reveal(func(p []byte) { l.pin = string(p) })
+		c11, slot, err = t.mod.connect(l)
+		return err
+	})
 	if err != nil {
+		if c11 != nil { // logged in, and what was to be remembered of it could not be
+			err = errors.Join(err, t.mod.disconnect(c11))
+		}
 		return nil, err
 	}
-	e := &epoch{number: number, token: t, slot: slot, ctx: t.mod.ctx, sized: t.mod.sized, c11: c11, ro: newSessions(t.mod.ctx, slot, t.cfg.ECConcurrency)}
-	if err := e.prepare(ctx); err != nil {
-		e.ro.close()
-		return nil, errors.Join(err, t.mod.disconnect(c11))
+	e = &epoch{number: t.epochs.Add(1), token: t, slot: slot, ctx: t.mod.ctx, sized: t.mod.sized, c11: c11, ro: newSessions(t.mod.ctx, slot, t.cfg.ECConcurrency)}
+	if err := e.preparePatiently(); err != nil {
+		e.retire()
+		return nil, err
 	}
 	return e, nil
 }
 
-// report says once an epoch what was found: the KDF way, keys that cannot be used,
-// keys of the token that are not listed.
+// use gives the current epoch for one unit of work; done gives it back.
+func (t *Token) use() (*epoch, error) {
+	t.gate.RLock()
+	e := t.current.Load()
+	if e == nil {
+		t.gate.RUnlock()
+		return nil, t.down()
+	}
+	return e, nil
+}
+
+func (t *Token) done() { t.gate.RUnlock() }
+
+// drain waits until no call is under way and keeps new ones out until release.
+func (t *Token) drain(ctx context.Context) (release func(), err error) {
+	for i, l := range []*lane{t.rsa, t.ec} {
+		if err := l.slots.Acquire(ctx, int64(l.size)); err != nil {
+			if i == 1 {
+				t.rsa.slots.Release(int64(t.rsa.size))
+			}
+			return nil, err
+		}
+	}
+	return func() {
+		t.rsa.slots.Release(int64(t.rsa.size))
+		t.ec.slots.Release(int64(t.ec.size))
+	}, nil
+}
+
+// report says once an epoch what was found, and of keys that cannot be used or are not
+// listed what is new.
 func (t *Token) report(e *epoch) {
 	t.log.Info("token ready", "epoch", e.number, "kdf", e.kdf.way.String(), "keys", len(e.keys), "keyring", t.cfg.Keyring.Digest())
-	for _, k := range e.keys {
-		if k.problem != "" && k.problem != KeyRetired {
+	told := map[string]KeyProblem{}
+	for name, k := range e.keys {
+		told[name] = k.problem
+		if k.problem != "" && k.problem != KeyRetired && k.problem != t.told[name] {
 			t.log.Error("key unusable", "key", k.Name, "purpose", string(k.Purpose), "problem", string(k.problem))
 		}
 	}
-	for _, o := range e.unlisted {
-		t.log.Warn("key on the token is not in the keyring and is not used", "class", o.Class, "id", o.ID, "label", o.Label)
+	t.told = told
+	if n := len(e.unlisted); n != t.unlisted {
+		t.unlisted = n
+		t.log.Warn("keys on the token are not in the keyring and are not used; mintmark keys list shows them", "keys", n)
 	}
 }
 
@@ -157,18 +217,34 @@ func (t *Token) Close(ctx context.Context) error {
 	if t.finished.Load() {
 		return nil
 	}
-	for _, l := range []*lane{t.rsa, t.ec} {
-		if err := l.slots.Acquire(ctx, int64(l.size)); err != nil {
-			return fmt.Errorf("close token %q: calls still in flight: %w", t.cfg.Name, err)
-		}
-		defer l.slots.Release(int64(l.size)) // who queued behind us finds the token closed
+	t.health.Load().end() // a call under way that would open anew gives up instead
+	machine := t.mod.machine
+	select {
+	case machine.op <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("close token %q: the module is being opened: %w", t.cfg.Name, ctx.Err())
 	}
+	defer func() { <-machine.op }()
+	release, err := t.drain(ctx)
+	if err != nil {
+		return fmt.Errorf("close token %q: calls still in flight: %w", t.cfg.Name, err)
+	}
+	defer release()            // who queued behind us finds the token closed
 	if t.finished.Swap(true) { // by another Close, which held all places before us
 		return nil
 	}
-	e := t.current.Load()
-	e.ro.close()
-	return t.mod.disconnect(e.c11)
+	machine.remove(t)
+	if e := t.current.Swap(nil); e != nil {
+		e.retire()
+	}
+	return nil
+}
+
+// Ready reports nil if the member can take work, without asking the token; otherwise the
+// error is a *DownError.
+func (t *Token) Ready() error {
+	_, err := t.healthy()
+	return err
 }
 
 // Name is the member's name.
@@ -186,57 +262,15 @@ func (t *Token) Stats() Stats {
 	return Stats{EphemeralCreated: t.ephemeralCreated.Load(), EphemeralDestroyed: t.ephemeralDestroyed.Load()}
 }
 
-// run admits one call to the token through a lane, and reports it.
-func (t *Token) run(ctx context.Context, l *lane, op string, fn func(e *epoch) error) error {
-	asked := time.Now()
-	if t.closed.Load() {
-		return fmt.Errorf("%s: %w", op, errClosed) // rather than queue behind Close
-	}
-	if err := l.enter(ctx); err != nil {
-		t.observe(op, l, time.Since(asked), 0, "busy")
-		return fmt.Errorf("%s: %w", op, err)
-	}
-	defer l.leave()
-	if t.closed.Load() {
-		return fmt.Errorf("%s: %w", op, errClosed)
-	}
-	began := time.Now()
-	err := fn(t.current.Load())
-	outcome := "ok"
-	var e *Error
-	switch {
-	case errors.As(err, &e):
-		outcome = e.Class().String()
-		if e.Class() != ClassRequest {
-			err = &unavailable{err: err, after: time.Second}
-		}
-	case err != nil:
-		outcome = ClassRequest.String()
-	}
-	t.observe(op, l, began.Sub(asked), time.Since(began), outcome)
-	if err != nil {
-		return fmt.Errorf("%s: %w", op, err)
-	}
-	return nil
-}
-
-// work is run with a session at hand.
-func (t *Token) work(ctx context.Context, op string, fn func(u *unit) error) error {
-	return t.run(ctx, t.ec, op, func(e *epoch) error { return e.withSession(fn) })
-}
-
-func (t *Token) observe(op string, l *lane, queued, inToken time.Duration, outcome string) {
-	if t.cfg.Observer != nil {
-		t.cfg.Observer.TokenCall(op, string(l.name), queued, inToken, outcome)
-	}
-}
-
 // Ping asks the token for its session state: the cheapest call that reaches it.
 func (t *Token) Ping(ctx context.Context) error {
-	return t.work(ctx, "ping", func(u *unit) error {
-		_, err := u.e.ctx.GetSessionInfo(u.s)
-		return ckr("C_GetSessionInfo", err)
-	})
+	_, err := work(ctx, t, "ping", func(u *unit) (struct{}, error) { return struct{}{}, u.ping() })
+	return err
+}
+
+func (u *unit) ping() error {
+	_, err := u.e.ctx.GetSessionInfo(u.s)
+	return ckr("C_GetSessionInfo", err)
 }
 
 // Active gives the key that new work of a purpose uses. The error is a *KeyError.
@@ -245,16 +279,25 @@ func (t *Token) Active(p Purpose) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	if _, err := t.current.Load().usable(k.Name, false); err != nil {
+	if _, err := t.usable(k.Name, false); err != nil {
 		return Key{}, err
 	}
 	return k, nil
 }
 
+// usable gives the key called name as this epoch has it.
+func (t *Token) usable(name string, retired bool) (*tokenKey, error) {
+	e := t.current.Load()
+	if e == nil {
+		return nil, t.down()
+	}
+	return e.usable(name, retired)
+}
+
 // Key gives the key called name if it may be used, a retired one for opening and
 // verifying only. The error is a *KeyError.
 func (t *Token) Key(name string) (Key, error) {
-	k, err := t.current.Load().usable(name, true)
+	k, err := t.usable(name, true)
 	if err != nil {
 		return Key{}, err
 	}
@@ -263,7 +306,7 @@ func (t *Token) Key(name string) (Key, error) {
 
 // Public gives the pinned public key of the key called name. The error is a *KeyError.
 func (t *Token) Public(name string) (crypto.PublicKey, error) {
-	k, err := t.current.Load().usable(name, true)
+	k, err := t.usable(name, true)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -25,7 +26,8 @@ const checkWithin = 2 * time.Second
 // NewAdmin gives the handler of the admin listener:
 //
 //	GET /livez    200 while the process serves; touches nothing
-//	GET /readyz   200 when every required check is well, else 503
+//	GET /readyz   200 when every required check is well, else 503; a line for each
+//	              that is not: which HSM member, in which state, since when
 //	GET /healthz  the same status with every check by name
 //	GET /metrics  Prometheus
 func NewAdmin(m *Metrics, checks []Check) http.Handler {
@@ -33,11 +35,12 @@ func NewAdmin(m *Metrics, checks []Check) http.Handler {
 	engine.Use(secureHeaders)
 	engine.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "live\n") })
 	engine.GET("/readyz", func(c *gin.Context) {
-		if ok, _ := probe(c.Request.Context(), checks); !ok {
-			c.String(http.StatusServiceUnavailable, "not ready; /healthz says why\n")
+		ok, results := probe(c.Request.Context(), checks)
+		if !ok {
+			c.String(http.StatusServiceUnavailable, "not ready\n"+failing(results))
 			return
 		}
-		c.String(http.StatusOK, "ready\n")
+		c.String(http.StatusOK, "ready\n"+failing(results))
 	})
 	engine.GET("/healthz", func(c *gin.Context) {
 		ok, results := probe(c.Request.Context(), checks)
@@ -49,6 +52,18 @@ func NewAdmin(m *Metrics, checks []Check) http.Handler {
 	})
 	engine.GET("/metrics", gin.WrapH(m.handler()))
 	return engine
+}
+
+// failing is a line for each check that is not well: of a service that is ready, what
+// degrades it.
+func failing(results []checkResult) string {
+	var b strings.Builder
+	for _, r := range results {
+		if !r.OK {
+			fmt.Fprintf(&b, "%s: %s\n", r.Name, r.Error)
+		}
+	}
+	return b.String()
 }
 
 // health is the body of /healthz.

@@ -57,9 +57,15 @@ func TestHealthSaysWhatIsWell(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := NewAdmin(NewMetrics("test"), test.checks)
-			status, word, text := http.StatusOK, "ready", "ready\n"
+			status, word := http.StatusOK, "ready"
 			if !test.ready {
-				status, word, text = http.StatusServiceUnavailable, "not ready", "not ready; /healthz says why\n"
+				status, word = http.StatusServiceUnavailable, "not ready"
+			}
+			text := word + "\n"
+			for _, r := range test.want { // what is not well has a line, also of a service that is ready
+				if !r.OK {
+					text += r.Name + ": " + r.Error + "\n"
+				}
 			}
 			if got := get(h, "/readyz"); got.status != status || got.body != text {
 				t.Errorf("readyz answered %d %q", got.status, got.body)

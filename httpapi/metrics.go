@@ -23,6 +23,9 @@ type Metrics struct {
 	tokenCalls *prometheus.CounterVec
 	tokenQueue *prometheus.HistogramVec
 	tokenTime  *prometheus.HistogramVec
+
+	memberState   *prometheus.GaugeVec
+	memberChanges *prometheus.CounterVec
 }
 
 // tokenBuckets reach from a software token's symmetric operation to a hung HSM.
@@ -41,16 +44,20 @@ func NewMetrics(version string) *Metrics {
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mintmark_authentication_refusals_total", Help: "Callers not authenticated, by reason."}, []string{"reason"}),
 		tokenCalls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "mintmark_token_calls_total", Help: "Units of work given to the token, by outcome: ok, busy, or the class of the error."}, []string{"op", "lane", "outcome"}),
+			Name: "mintmark_token_calls_total", Help: "Units of work given to the token, by outcome: ok, busy, down, or the class of the error."}, []string{"op", "lane", "outcome"}),
 		tokenQueue: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "mintmark_token_queue_seconds", Help: "Time a unit of work waited for a place on the token.", Buckets: tokenBuckets}, []string{"lane"}),
 		tokenTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "mintmark_token_seconds", Help: "Time a unit of work spent in the token.", Buckets: tokenBuckets}, []string{"op"}),
 	}
+	m.memberState = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "mintmark_hsm_member_state", Help: "1 for the state an HSM member is in."}, []string{"member", "state"})
+	m.memberChanges = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mintmark_hsm_member_changes_total", Help: "Changes of an HSM member into a state."}, []string{"member", "state"})
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "mintmark_build_info", Help: "1, with the version as a label.", ConstLabels: prometheus.Labels{"version": version}})
 	info.Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.panics, m.refusals, m.tokenCalls, m.tokenQueue, m.tokenTime, info,
+	m.registry.MustRegister(m.requests, m.duration, m.panics, m.refusals, m.tokenCalls, m.tokenQueue, m.tokenTime, m.memberState, m.memberChanges, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -72,9 +79,16 @@ func (m *Metrics) Ephemeral(read func() (created, destroyed uint64)) {
 func (m *Metrics) TokenCall(op, lane string, queued, inToken time.Duration, outcome string) {
 	m.tokenCalls.WithLabelValues(op, lane, outcome).Inc()
 	m.tokenQueue.WithLabelValues(lane).Observe(queued.Seconds())
-	if outcome != "busy" {
+	if outcome != "busy" && outcome != "down" {
 		m.tokenTime.WithLabelValues(op).Observe(inToken.Seconds())
 	}
+}
+
+// MemberState counts a change of an HSM member's state (hsm.Observer).
+func (m *Metrics) MemberState(member, state string) {
+	m.memberState.DeletePartialMatch(prometheus.Labels{"member": member})
+	m.memberState.WithLabelValues(member, state).Set(1)
+	m.memberChanges.WithLabelValues(member, state).Inc()
 }
 
 func (m *Metrics) answered(route, method string, status int, took time.Duration) {

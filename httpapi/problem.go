@@ -52,7 +52,9 @@ func (p problem) write(c *gin.Context) {
 // fail answers with the problem that err is, and logs what the problem does not say.
 func (s *server) fail(c *gin.Context, err error) {
 	p := problemOf(err)
-	if p.status >= 500 {
+	// What is known to be down was logged when it went down: once, not a request.
+	var known interface{ Known() bool }
+	if p.status >= 500 && !(errors.As(err, &known) && known.Known()) {
 		s.log.ErrorContext(c, "request failed", "requestId", requestID(c), "route", c.FullPath(), "error", err)
 	}
 	p.write(c)

@@ -22,7 +22,7 @@ func (g *Gate) SealECCv2(ctx context.Context, t *record.Ticket, to *ecdh.PublicK
 	if err := t.Use(record.SignCard, "ecc-v2"); err != nil {
 		return SealedECCv2{}, err
 	}
-	out, err := g.token.AgreeAndSeal(ctx, hsm.Sealing{
+	out, err := g.keys.AgreeAndSeal(ctx, hsm.Sealing{
 		Peer:      to,
 		OtherInfo: eccV2OtherInfo,
 		IV:        make([]byte, 12), // zero: sound because the key seals once

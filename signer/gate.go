@@ -3,48 +3,68 @@ package signer
 import (
 	"context"
 	"crypto"
-	"crypto/rsa"
 	"crypto/sha256"
-	"errors"
-	"fmt"
 
 	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/internal/record"
+)
+
+// Keys are what the gate asks of the HSM: *hsm.HSM for a set of members, *hsm.Token for
+// one. Both retry what may be retried; an error with a method RetryAfter says that a
+// later try may succeed, a *hsm.KeyError which key cannot be used.
+type Keys interface {
+	// Ready reports, without asking any token, whether work can be taken.
+	Ready() error
+	Active(p hsm.Purpose) (hsm.Key, error)
+	Key(name string) (hsm.Key, error)
+	Sign(ctx context.Context, name string, digest []byte, opts crypto.SignerOpts) ([]byte, error)
+	AgreeAndSeal(ctx context.Context, s hsm.Sealing) (hsm.Sealed, error)
+	EncryptGCM(ctx context.Context, name string, iv, aad, plaintext []byte) ([]byte, error)
+	DecryptGCM(ctx context.Context, name string, iv, aad, ciphertext []byte) ([]byte, error)
+	HMAC(ctx context.Context, name string, data []byte) ([]byte, error)
+}
+
+var (
+	_ Keys = (*hsm.HSM)(nil)
+	_ Keys = (*hsm.Token)(nil)
 )
 
 // Gate gives the operations. It is safe for concurrent use.
 type Gate struct {
-	token *hsm.Token
+	keys Keys
 }
 
-// New gives the gate to a token's keys.
-func New(token *hsm.Token) *Gate { return &Gate{token: token} }
+// New gives the gate to keys.
+func New(keys Keys) *Gate { return &Gate{keys: keys} }
 
-// ErrWrongSignature is returned when the token gave a signature that the pinned public
-// key does not verify. The signature is dropped.
-var ErrWrongSignature = errors.New("the token's signature does not verify against the pinned key")
+// needs are the purposes that an operation uses keys of.
+var needs = map[record.Operation][]hsm.Purpose{
+	record.SignCard:  {hsm.CardIndex, hsm.CardVault, hsm.TAVSigning},
+	record.StoreCard: {hsm.CardIndex, hsm.CardVault},
+}
 
-// signRS256 signs message with the active key of a purpose and verifies before it
-// returns: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2).
+// Ready reports whether an operation has a chance at the moment: a member takes work, and
+// the keys are there. It costs nothing: who would claim something single-use asks first.
+func (g *Gate) Ready(op record.Operation) error {
+	if err := g.keys.Ready(); err != nil {
+		return err
+	}
+	for _, purpose := range needs[op] {
+		if _, err := g.keys.Active(purpose); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// signRS256 signs message with the active key of a purpose: RSASSA-PKCS1-v1_5 with
+// SHA-256 (RFC 8017, 8.2). What comes back has been verified against the pinned public
+// key, where the member that signed can be told to be wrong and another be asked.
 func (g *Gate) signRS256(ctx context.Context, purpose hsm.Purpose, message []byte) ([]byte, error) {
-	key, err := g.token.Active(purpose)
+	key, err := g.keys.Active(purpose)
 	if err != nil {
 		return nil, err
 	}
 	digest := sha256.Sum256(message)
-	sig, err := g.token.Sign(ctx, key.Name, digest[:], crypto.SHA256)
-	if err != nil {
-		return nil, err
-	}
-	pub, err := g.token.Public(key.Name)
-	if err != nil {
-		return nil, err
-	}
-	rsaPub, ok := pub.(*rsa.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("key %s is no RSA key", key.Name)
-	}
-	if err := rsa.VerifyPKCS1v15(rsaPub, crypto.SHA256, digest[:], sig); err != nil {
-		return nil, fmt.Errorf("key %s: %w", key.Name, ErrWrongSignature)
-	}
-	return sig, nil
+	return g.keys.Sign(ctx, key.Name, digest[:], crypto.SHA256)
 }

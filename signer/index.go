@@ -21,11 +21,11 @@ func (g *Gate) CardIndex(ctx context.Context, t *record.Ticket, tenant, external
 	if err := t.Use(op, "card-index"); err != nil {
 		return nil, err
 	}
-	key, err := g.token.Active(hsm.CardIndex)
+	key, err := g.keys.Active(hsm.CardIndex)
 	if err != nil {
 		return nil, err
 	}
-	mac, err := g.token.HMAC(ctx, key.Name, framed("mintmark-card-index-v1", tenant, externalCardID))
+	mac, err := g.keys.HMAC(ctx, key.Name, framed("mintmark-card-index-v1", tenant, externalCardID))
 	if err != nil {
 		return nil, fmt.Errorf("compute card index: %w", err)
 	}

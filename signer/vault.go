@@ -24,13 +24,13 @@ func (g *Gate) SealVault(ctx context.Context, t *record.Ticket, tenant, id strin
 	if err := t.Use(record.StoreCard, "card-vault"); err != nil {
 		return VaultRow{}, err
 	}
-	key, err := g.token.Active(hsm.CardVault)
+	key, err := g.keys.Active(hsm.CardVault)
 	if err != nil {
 		return VaultRow{}, err
 	}
 	iv := make([]byte, 12)
 	_, _ = rand.Read(iv) // never fails (crypto/rand)
-	sealed, err := g.token.EncryptGCM(ctx, key.Name, iv, vaultAAD(tenant, id, key.ID), data)
+	sealed, err := g.keys.EncryptGCM(ctx, key.Name, iv, vaultAAD(tenant, id, key.ID), data)
 	if err != nil {
 		return VaultRow{}, fmt.Errorf("seal card row: %w", err)
 	}
@@ -43,14 +43,14 @@ func (g *Gate) OpenVault(ctx context.Context, t *record.Ticket, tenant, id strin
 	if err := t.Use(record.SignCard, "card-vault"); err != nil {
 		return nil, err
 	}
-	key, err := g.token.Key(row.Key)
+	key, err := g.keys.Key(row.Key)
 	if err != nil {
 		return nil, err
 	}
 	if key.Purpose != hsm.CardVault {
 		return nil, fmt.Errorf("open card row: key %s is for %s", key.Name, key.Purpose)
 	}
-	data, err := g.token.DecryptGCM(ctx, key.Name, row.IV, vaultAAD(tenant, id, key.ID), row.Sealed)
+	data, err := g.keys.DecryptGCM(ctx, key.Name, row.IV, vaultAAD(tenant, id, key.ID), row.Sealed)
 	if err != nil {
 		return nil, fmt.Errorf("open card row: %w", err)
 	}

@@ -56,7 +56,7 @@ func runDev(c *cobra.Command, o devOptions) error {
 		return err
 	}
 	prepare := func(s *service) error {
-		return errors.Join(d.StoreCards(ctx, s.provisioning), d.WritePublicKeys(s.token))
+		return errors.Join(d.StoreCards(ctx, s.provisioning), d.WritePublicKeys(s.hsm))
 	}
 	ready := func(at addresses) error {
 		info, err := d.Info(at.api, at.admin)
@@ -90,7 +90,7 @@ Seal a card for Apple Wallet (a nonce can be used once; this makes a new one eac
   curl -sS %[1]s/issuer/push-provisioning/signed-cards \
     -H "Authorization: Bearer $(%[4]s dev token issuer --data %[2]s)" \
     -H 'Content-Type: application/json' \
-    -d '{"externalCardId":"%[5]s","certificate":"'$(cat %[6]s %[7]s | base64 | tr -d '\n')'","nonce":"'$(openssl rand -hex 4)'","nonceSignature":"40'$(openssl rand -hex 80)'"}'
+    -d '{"externalCardId":"%[5]s","certificate":"'$(cat %[6]s %[7]s | base64 | tr -d '\n')'","nonce":"'$(od -An -N4 -tx1 /dev/urandom | tr -d ' \n')'","nonceSignature":"40'$(od -An -v -N80 -tx1 /dev/urandom | tr -d ' \n')'"}'
 
 The whole journey, checked: %[4]s demo --data %[2]s
 

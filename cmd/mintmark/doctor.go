@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -31,6 +34,12 @@ type diagnosis struct {
 	Findings []finding `json:"findings"`
 }
 
+// report is what doctor found out. It is usable if one member is.
+type report struct {
+	Usable  bool        `json:"usable"`
+	Members []diagnosis `json:"members"`
+}
+
 func (d *diagnosis) add(ok bool, what, found, remedy string) {
 	if ok {
 		remedy = ""
@@ -50,12 +59,21 @@ func doctorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d := diagnose(c.Context(), p)
-			if err := d.print(c.OutOrStdout(), output); err != nil {
+			members, err := memberConfigs(p, nil)
+			if err != nil {
 				return err
 			}
-			if !d.Usable {
-				return exit(exitHSM, errors.New("the token is not usable"))
+			var r report
+			for _, m := range members {
+				d := diagnose(c.Context(), m)
+				r.Members = append(r.Members, d)
+				r.Usable = r.Usable || d.Usable
+			}
+			if err := r.print(c.OutOrStdout(), output); err != nil {
+				return err
+			}
+			if !r.Usable {
+				return exit(exitHSM, errors.New("no member is usable"))
 			}
 			return nil
 		},
@@ -65,15 +83,15 @@ func doctorCommand() *cobra.Command {
 	return c
 }
 
-func diagnose(ctx context.Context, p *plan) diagnosis {
-	m := p.cfg.HSM.Members[0]
+func diagnose(ctx context.Context, m hsm.Config) diagnosis {
 	d := diagnosis{Member: m.Name}
-	_, err := secret.ReadPINFile(m.PINFile)
+	pin, err := secret.ReadPINFile(m.PINFile)
+	pin.Wipe()
 	d.add(err == nil, "PIN file", found(err, m.PINFile+", readable by its owner alone"), "Make the file hold the PIN alone, with mode 0400 or 0600.")
 	if err != nil {
 		return d // without a PIN there is no login to try
 	}
-	t, err := openToken(ctx, p, nil)
+	t, err := hsm.Open(ctx, m)
 	d.add(err == nil, "login and self-test", found(err, "logged in, keys found, known answers right"), openRemedy(err))
 	if err != nil {
 		return d
@@ -94,8 +112,8 @@ func diagnose(ctx context.Context, p *plan) diagnosis {
 // describe adds what only an open token can tell.
 func (d *diagnosis) describe(ctx context.Context, t *hsm.Token) {
 	info, err := t.Info(ctx)
-	d.add(err == nil, "module", found(err, info.Library), "")
-	d.add(err == nil, "token", found(err, fmt.Sprintf("label %q, serial %s, model %s, firmware %s", info.Label, info.Serial, info.Model, info.Firmware)), "")
+	d.add(err == nil, "module", found(err, info.Library), "The token does not answer; look at the HSM and its network.")
+	d.add(err == nil, "token", found(err, fmt.Sprintf("label %q, serial %s, model %s, firmware %s", info.Label, info.Serial, info.Model, info.Firmware)), "The token does not answer; look at the HSM and its network.")
 	for _, probe := range t.Probes() {
 		text := "gives the known answer; in use"
 		if !probe.OK {
@@ -104,14 +122,25 @@ func (d *diagnosis) describe(ctx context.Context, t *hsm.Token) {
 		// A way that is not there is no fault as long as another one is.
 		d.add(true, probe.Name, text, "")
 	}
-	began := time.Now()
-	err = t.Ping(ctx)
-	d.add(err == nil, "round trip", found(err, time.Since(began).Round(time.Microsecond).String()), "The token does not answer; look at the HSM and its network.")
+	best, worst, err := roundTrips(ctx, t)
+	d.add(err == nil, "round trip", found(err, fmt.Sprintf("%v to %v over %d calls", best, worst, pings)), "The token does not answer; look at the HSM and its network.")
+	d.add(true, "sessions", found(nil, fmt.Sprintf("%s at most; %d needed", sessionLimit(info.MaxSessions), t.Sessions())), "")
+	if info.MaxSessions != 0 && info.MaxSessions < uint(t.Sessions()) {
+		d.add(false, "session limit", fmt.Sprintf("the token allows %d sessions", info.MaxSessions), "Lower rsaConcurrency and ecConcurrency of this member.")
+	}
+	status := t.Status()
+	d.add(status.State == hsm.Ready, "state", status.String(), "The service's own state is on its admin listener: /readyz.")
 	for _, k := range t.Keys() {
 		ok := k.Problem == "" || k.Problem == hsm.KeyRetired
-		text := "answers to its pin"
+		text := proved[k.Algorithm]
 		if k.Problem != "" {
 			text = string(k.Problem)
+		}
+		if ok && k.Algorithm.Public() && k.Problem == "" {
+			digest := sha256.Sum256([]byte("mintmark doctor"))
+			if _, err := t.Sign(ctx, k.Name, digest[:], crypto.SHA256); err != nil {
+				ok, text = false, err.Error()
+			}
 		}
 		d.add(ok, "key "+k.Name+" for "+string(k.Purpose), text, keyRemedy(k.Problem))
 	}
@@ -130,6 +159,41 @@ func (d *diagnosis) describe(ctx context.Context, t *hsm.Token) {
 		d.add(false, "unlisted key", fmt.Sprintf("%s, CKA_ID %s, label %q", o.Class, o.ID, o.Label), "It is never used. List it in the keyring, or remove it from the token.")
 	}
 	d.add(true, "memory erasure", hsm.MemoryErasure, "")
+}
+
+// proved says which mechanism was called, and gave the known answer, for a key to be
+// reported as well.
+var proved = map[hsm.Algorithm]string{
+	hsm.RSA2048:    "CKM_RSA_PKCS signs and verifies against its pin",
+	hsm.RSA3072:    "CKM_RSA_PKCS signs and verifies against its pin",
+	hsm.RSA4096:    "CKM_RSA_PKCS signs and verifies against its pin",
+	hsm.AES256:     "CKM_AES_GCM opens the sample it is pinned by",
+	hsm.HMACSHA256: "CKM_SHA256_HMAC gives the value it is pinned by",
+}
+
+// pings is how often doctor asks the token for a sign of life.
+const pings = 20
+
+func roundTrips(ctx context.Context, t *hsm.Token) (best, worst time.Duration, err error) {
+	for range pings {
+		began := time.Now()
+		if err := t.Ping(ctx); err != nil {
+			return 0, 0, err
+		}
+		took := time.Since(began).Round(time.Microsecond)
+		worst = max(worst, took)
+		if best == 0 || took < best {
+			best = took
+		}
+	}
+	return best, worst, nil
+}
+
+func sessionLimit(n uint) string {
+	if n == 0 {
+		return "any number"
+	}
+	return strconv.FormatUint(uint64(n), 10)
 }
 
 func found(err error, well string) string {
@@ -165,10 +229,17 @@ func keyRemedy(p hsm.KeyProblem) string {
 	}
 }
 
-func (d diagnosis) print(out io.Writer, form string) error {
+func (r report) print(out io.Writer, form string) error {
 	if form == "json" {
-		return json.MarshalWrite(out, d, jsontext.Multiline(true))
+		return json.MarshalWrite(out, r, jsontext.Multiline(true))
 	}
+	for _, d := range r.Members {
+		d.print(out)
+	}
+	return nil
+}
+
+func (d diagnosis) print(out io.Writer) {
 	fmt.Fprintf(out, "member %s", d.Member)
 	if d.KDF != "" {
 		fmt.Fprintf(out, ", key derivation: %s", d.KDF)
@@ -184,5 +255,4 @@ func (d diagnosis) print(out io.Writer, form string) error {
 			fmt.Fprintf(out, "      %s\n", f.Remedy)
 		}
 	}
-	return nil
 }

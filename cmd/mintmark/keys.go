@@ -19,23 +19,47 @@ func keysCommand() *cobra.Command {
 	return group("keys", "Make and list keys on the token", keysGenerateCommand(), keysListCommand())
 }
 
-// withToken opens the token of a configuration for one command.
-func withToken(ctx context.Context, path string, use func(p *plan, t *hsm.Token) error) error {
-	p, err := loadPlan(path)
+// keysFlags are the flags of every command on keys.
+type keysFlags struct{ config, member string }
+
+func (f *keysFlags) register(c *cobra.Command) {
+	configFlag(c, &f.config)
+	c.Flags().StringVar(&f.member, "member", "", "`name` of the HSM member; default: the first")
+}
+
+// withToken opens one member's token for one command.
+func withToken(ctx context.Context, f keysFlags, use func(p *plan, t *hsm.Token) error) error {
+	p, err := loadPlan(f.config)
 	if err != nil {
 		return err
 	}
-	t, err := openToken(ctx, p, nil)
+	members, err := memberConfigs(p, nil)
 	if err != nil {
 		return err
+	}
+	chosen := slices.IndexFunc(members, func(m hsm.Config) bool { return f.member == "" || m.Name == f.member })
+	if chosen < 0 {
+		return exit(exitUsage, fmt.Errorf("no member is called %s", f.member))
+	}
+	t, err := hsm.Open(ctx, members[chosen])
+	if err != nil {
+		return exit(openStatus(err), err)
 	}
 	closing, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
 	return errors.Join(use(p, t), exit(exitHSM, t.Close(closing)))
 }
 
+// openStatus is the exit status of a command that cannot open its token.
+func openStatus(err error) int {
+	if errors.Is(err, hsm.ErrLoginRefused) {
+		return exitRefusedPIN
+	}
+	return exitHSM
+}
+
 func keysGenerateCommand() *cobra.Command {
-	var path string
+	var f keysFlags
 	var n hsm.NewKey
 	var write bool
 	c := &cobra.Command{
@@ -49,12 +73,12 @@ func keysGenerateCommand() *cobra.Command {
 			if err := n.Check(); err != nil {
 				return exit(exitUsage, err)
 			}
-			return withToken(c.Context(), path, func(p *plan, t *hsm.Token) error {
+			return withToken(c.Context(), f, func(p *plan, t *hsm.Token) error {
 				return generateKey(c, p, t, n, write)
 			})
 		},
 	}
-	configFlag(c, &path)
+	f.register(c)
 	c.Flags().StringVar(&n.Name, "name", "", "the key's `name`: its entry in the keyring and its CKA_LABEL")
 	c.Flags().StringVar((*string)(&n.Purpose), "purpose", "", fmt.Sprintf("its one use, of %v", hsm.Purposes()))
 	c.Flags().StringVar((*string)(&n.Algorithm), "algorithm", "", "type and size; default: what the purpose asks for")
@@ -88,16 +112,16 @@ func generateKey(c *cobra.Command, p *plan, t *hsm.Token, n hsm.NewKey, write bo
 }
 
 func keysListCommand() *cobra.Command {
-	var path string
+	var f keysFlags
 	c := &cobra.Command{
 		Use: "list", Short: "List the keyring's keys as the token has them, and keys that are not listed", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return withToken(c.Context(), path, func(_ *plan, t *hsm.Token) error {
+			return withToken(c.Context(), f, func(_ *plan, t *hsm.Token) error {
 				return printKeys(c.OutOrStdout(), t)
 			})
 		},
 	}
-	configFlag(c, &path)
+	f.register(c)
 	return c
 }
 

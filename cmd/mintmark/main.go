@@ -8,7 +8,8 @@
 //	mintmark config check --config FILE  all that is wrong with a configuration
 //	mintmark version
 //
-// Exit status: 0 well, 1 failure, 2 usage, 3 configuration, 4 HSM, 5 storage.
+// Exit status: 0 well, 1 failure, 2 usage, 3 configuration, 4 HSM, 5 storage,
+// 6 refused PIN (a command that cannot go on without the token; serve stays up, unready).
 package main
 
 import (
@@ -29,6 +30,7 @@ const (
 	exitConfiguration = 3
 	exitHSM           = 4
 	exitStorage       = 5
+	exitRefusedPIN    = 6
 )
 
 // exitError is an error that decides the exit status.

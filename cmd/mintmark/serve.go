@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 )
 
@@ -16,7 +19,8 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(c.Context(), p, func(*service) error { return nil }, func(addresses) error { return nil })
+			ctx := c.Context()
+			return serve(ctx, p, func(*service) error { return nil }, func(addresses) error { return supervise(ctx) })
 		},
 	}
 	configFlag(c, &path)
@@ -28,19 +32,82 @@ func configFlag(c *cobra.Command, path *string) {
 	c.Flags().StringVar(path, "config", "mintmark.yaml", "configuration `file`")
 }
 
+// errWedged says that a module hangs for good. Its calls cannot be cancelled and the
+// module cannot be finalized under them: only a new process helps.
+var errWedged = errors.New("the PKCS#11 module hangs; the supervisor must start this process anew")
+
 // serve opens and runs a service. prepare is called before it listens, ready after.
 func serve(ctx context.Context, p *plan, prepare func(*service) error, ready func(addresses) error) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	p.warnings()
 	if err := harden(); err != nil {
 		p.log.Warn("process not hardened", "error", err)
 	}
-	s, err := open(ctx, p)
+	wedged := make(chan string, len(p.cfg.HSM.Members)) // each at most once
+	s, err := open(ctx, p, func(member string) { wedged <- member })
 	if err != nil {
 		return err
 	}
+	go s.awaitWedged(ctx, wedged, stop)
 	err = prepare(s)
 	if err == nil {
 		err = s.serve(ctx, ready)
 	}
+	if cause := context.Cause(ctx); errors.Is(cause, errWedged) {
+		// No Close: it would wait for the call that does not come back.
+		return exit(exitHSM, errors.Join(cause, err, s.store.Close()))
+	}
 	return errors.Join(err, s.close())
+}
+
+// wedgedEvery is how often a service that has lost a member for good looks whether others
+// still serve.
+const wedgedEvery = 250 * time.Millisecond
+
+// awaitWedged ends the process, through stop, when a member's module hangs for good and no
+// other member can take work: a new process may bring it back, and nobody is served less.
+func (s *service) awaitWedged(ctx context.Context, wedged <-chan string, stop context.CancelCauseFunc) {
+	var member string
+	select {
+	case member = <-wedged:
+	case <-ctx.Done():
+		return
+	}
+	tick := time.NewTicker(wedgedEvery)
+	defer tick.Stop()
+	for s.hsm.Ready() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+	stop(fmt.Errorf("%w (member %s)", errWedged, member))
+}
+
+// supervise tells systemd, where it is the supervisor, that the service is ready and
+// then that it lives, at half the interval of WatchdogSec. It ends with the context.
+func supervise(ctx context.Context) error {
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		return fmt.Errorf("notify supervisor: %w", err)
+	}
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || every == 0 {
+		return err
+	}
+	go func() {
+		tick := time.NewTicker(every / 2)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+				return
+			case <-tick.C:
+				_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog)
+			}
+		}
+	}()
+	return nil
 }

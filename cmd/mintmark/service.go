@@ -22,7 +22,7 @@ import (
 type service struct {
 	plan         *plan
 	metrics      *httpapi.Metrics
-	token        *hsm.Token
+	hsm          *hsm.HSM
 	store        *store.Store
 	audit        *audit.Log
 	provisioning *provisioning.Service
@@ -32,47 +32,62 @@ type service struct {
 const (
 	drainWithin = 20 * time.Second
 	closeWithin = 10 * time.Second
+	// wedgedWithin is for answers on their way when a module hangs for good: who waited
+	// for it has been let go.
+	wedgedWithin = 2 * time.Second
 )
 
-// openToken sets the modules' environment and opens the token.
-func openToken(ctx context.Context, p *plan, observer hsm.Observer) (*hsm.Token, error) {
+// memberConfigs sets the modules' environment and gives each member's configuration.
+func memberConfigs(p *plan, observer hsm.Observer) ([]hsm.Config, error) {
 	for name, value := range p.cfg.HSM.Environment {
 		if err := os.Setenv(name, value); err != nil {
 			return nil, exit(exitConfiguration, fmt.Errorf("hsm.environment: %w", err))
 		}
 	}
-	t, err := hsm.Open(ctx, tokenConfig(p, observer))
-	return t, exit(exitHSM, err)
-}
-
-func tokenConfig(p *plan, observer hsm.Observer) hsm.Config {
-	m := p.cfg.HSM.Members[0]
-	return hsm.Config{
-		Name:           m.Name,
-		Module:         m.Module,
-		TokenLabel:     m.TokenLabel,
-		TokenSerial:    m.TokenSerial,
-		PINFile:        m.PINFile,
-		Keyring:        p.keyring,
-		RSAConcurrency: m.RSAConcurrency,
-		ECConcurrency:  m.ECConcurrency,
-		Observer:       observer,
-		Log:            p.log,
+	var all []hsm.Config
+	for _, m := range p.cfg.HSM.Members {
+		all = append(all, hsm.Config{
+			Name:           m.Name,
+			Module:         m.Module,
+			TokenLabel:     m.TokenLabel,
+			TokenSerial:    m.TokenSerial,
+			PINFile:        m.PINFile,
+			Keyring:        p.keyring,
+			SignaturesOnly: m.SignaturesOnly,
+			RSAConcurrency: m.RSAConcurrency,
+			ECConcurrency:  m.ECConcurrency,
+			CallTimeout:    p.cfg.HSM.CallTimeout,
+			DrainTimeout:   p.cfg.HSM.DrainTimeout,
+			KeepAlive:      p.cfg.HSM.KeepAlive,
+			DataDir:        p.cfg.DataDir,
+			Observer:       observer,
+			Log:            p.log,
+		})
 	}
+	return all, nil
 }
 
-// open opens the database and the token and wires the domains. The caller closes.
-func open(ctx context.Context, p *plan) (*service, error) {
+// open opens the database, starts the HSM and wires the domains. A member that is not
+// ready does not stop it. wedged is called when a member's module hangs for good. The
+// caller closes.
+func open(ctx context.Context, p *plan, wedged func(member string)) (*service, error) {
 	s := &service{plan: p, metrics: httpapi.NewMetrics(version)}
 	var err error
 	if s.store, err = store.Open(ctx, p.cfg.Store.SQLite, p.cfg.Environment); err != nil {
 		return nil, exit(exitStorage, err)
 	}
-	if s.token, err = openToken(ctx, p, s.metrics); err != nil {
+	members, err := memberConfigs(p, s.metrics)
+	if err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
+	for i := range members {
+		members[i].OnWedged = wedged
+	}
+	if s.hsm, err = hsm.Start(ctx, hsm.Policy(p.cfg.HSM.Policy), members); err != nil {
+		return nil, errors.Join(exit(exitHSM, err), s.store.Close())
+	}
 	s.metrics.Ephemeral(func() (uint64, uint64) {
-		st := s.token.Stats()
+		st := s.hsm.Stats()
 		return st.EphemeralCreated, st.EphemeralDestroyed
 	})
 	s.audit = audit.New(s.store, time.Now)
@@ -81,7 +96,7 @@ func open(ctx context.Context, p *plan) (*service, error) {
 		Chain:    provisioning.NewChainPolicy(p.anchor, time.Now),
 		Nonces:   provisioning.NonceRules{NonceLength: pp.NonceLength, SignatureLength: pp.NonceSignatureLength},
 		Recorder: s.audit,
-		Gate:     signer.New(s.token),
+		Gate:     signer.New(s.hsm),
 		Cards:    s.store,
 		Now:      time.Now,
 		Lease:    pp.NonceLease,
@@ -93,22 +108,25 @@ func open(ctx context.Context, p *plan) (*service, error) {
 	return s, nil
 }
 
-// close waits for the token's calls and closes everything.
+// close waits for the tokens' calls and closes everything.
 func (s *service) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
-	return errors.Join(exit(exitHSM, s.token.Close(ctx)), exit(exitStorage, s.store.Close()))
+	return errors.Join(exit(exitHSM, s.hsm.Close(ctx)), exit(exitStorage, s.store.Close()))
 }
 
 // checks is what the service needs to be ready.
 func (s *service) checks() []httpapi.Check {
 	all := []httpapi.Check{
-		{Name: "token " + s.token.Name(), Required: true, Probe: s.token.Ping},
+		{Name: "hsm", Required: true, Probe: func(context.Context) error { return s.hsm.Ready() }},
 		{Name: "database", Required: true, Probe: s.store.Ping},
+	}
+	for _, m := range s.hsm.Members() {
+		all = append(all, httpapi.Check{Name: "hsm member " + m.Name(), Probe: func(context.Context) error { return m.Ready() }})
 	}
 	for _, purpose := range hsm.Purposes() {
 		all = append(all, httpapi.Check{Name: "key for " + string(purpose), Probe: func(context.Context) error {
-			_, err := s.token.Active(purpose)
+			_, err := s.hsm.Active(purpose)
 			return err
 		}})
 	}
@@ -177,7 +195,11 @@ func (s *service) listen(ctx context.Context, api, admin *http.Server, ready fun
 			err = fmt.Errorf("serve: %w", err)
 		}
 	}
-	drain, cancel := context.WithTimeout(context.Background(), drainWithin)
+	within := drainWithin
+	if errors.Is(context.Cause(ctx), errWedged) {
+		within = wedgedWithin
+	}
+	drain, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	return errors.Join(err, api.Shutdown(drain), admin.Shutdown(drain))
 }

@@ -116,6 +116,9 @@ type counts struct {
 	byOp map[string]int
 }
 
+// MemberState counts nothing.
+func (c *counts) MemberState(_, _ string) {}
+
 func (c *counts) TokenCall(op, _ string, _, _ time.Duration, _ string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -51,12 +51,25 @@ func (c *Config) checkListeners(w *wrongs) {
 }
 
 func (c *Config) checkHSM(w *wrongs) {
-	if len(c.HSM.Members) != 1 {
-		w.say("hsm.members", "must name exactly one token")
+	if len(c.HSM.Members) == 0 {
+		w.say("hsm.members", "must name at least one token")
 	}
+	if c.HSM.Policy != "failover" && c.HSM.Policy != "spread" {
+		w.say("hsm.policy", "must be failover or spread")
+	}
+	for key, d := range map[string]time.Duration{"callTimeout": c.HSM.CallTimeout, "drainTimeout": c.HSM.DrainTimeout, "keepAlive": c.HSM.KeepAlive} {
+		if d < 100*time.Millisecond {
+			w.say("hsm."+key, "must be at least 100ms")
+		}
+	}
+	names := map[string]bool{}
 	for i, m := range c.HSM.Members {
 		at := fmt.Sprintf("hsm.members[%d].", i)
 		w.need(at+"name", m.Name)
+		if names[m.Name] {
+			w.say(at+"name", "is that of another member")
+		}
+		names[m.Name] = true
 		w.need(at+"module", m.Module)
 		w.need(at+"pinFile", m.PINFile)
 		if m.TokenLabel == "" && m.TokenSerial == "" {

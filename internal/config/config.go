@@ -13,6 +13,7 @@
 package config
 
 import (
+	"path/filepath"
 	"time"
 )
 
@@ -32,12 +33,15 @@ type Config struct {
 	API API `yaml:"api"`
 	// Admin is the listener for health and metrics.
 	Admin Admin `yaml:"admin"`
-	// HSM says which token holds the keys.
+	// HSM says which tokens hold the keys.
 	HSM HSM `yaml:"hsm"`
 	// Keyring is the path of the keyring file, the reviewed list of keys. Required.
 	Keyring string `yaml:"keyring"`
 	// Store says where the database is.
 	Store Store `yaml:"store"`
+	// DataDir is a folder for what must survive a restart beside the database: PIN files
+	// that a token refused. Default: the folder of store.sqlite.
+	DataDir string `yaml:"dataDir"`
 	// Clients are those who may call. Nobody else may.
 	Clients []Client `yaml:"clients"`
 	// PushProvisioning is the sealing of cards for Apple Wallet.
@@ -74,13 +78,25 @@ type Admin struct {
 	Listen string `yaml:"listen"`
 }
 
-// HSM says which token holds the keys.
+// HSM says which tokens hold the keys.
 type HSM struct {
+	// Policy says which member is asked first: failover (the first that is ready, in
+	// order) or spread (the ready ones in turn). Default failover.
+	Policy string `yaml:"policy"`
+	// CallTimeout is how long a call may stay inside a module before the module is
+	// quarantined. Default 10s.
+	CallTimeout time.Duration `yaml:"callTimeout"`
+	// DrainTimeout is how long a quarantined module's calls are awaited before the
+	// process ends with status 4, for its supervisor to start it anew. Default 5s.
+	DrainTimeout time.Duration `yaml:"drainTimeout"`
+	// KeepAlive is how often an idle member is asked for a real signature. Default 60s.
+	KeepAlive time.Duration `yaml:"keepAlive"`
 	// Environment is set before a module is loaded, for vendors' libraries that take
 	// their configuration so (SOFTHSM2_CONF, ChrystokiConfigurationPath). It holds for
 	// the whole process.
 	Environment map[string]string `yaml:"environment"`
-	// Members are the tokens. At present exactly one.
+	// Members are the tokens, with the same keys on each. For one to survive another's
+	// loss each needs a module of its own: tokens behind one library come back together.
 	Members []Member `yaml:"members"`
 }
 
@@ -96,6 +112,9 @@ type Member struct {
 	TokenSerial string `yaml:"tokenSerial"`
 	// PINFile holds the user PIN and nothing else; mode 0400 or 0600. Required.
 	PINFile string `yaml:"pinFile"`
+	// SignaturesOnly says that the token has no key agreement: it signs, and other members
+	// seal. Default false.
+	SignaturesOnly bool `yaml:"signaturesOnly"`
 	// RSAConcurrency bounds RSA operations in flight. Default twice the cores; for a
 	// network HSM the vendor's figure.
 	RSAConcurrency int `yaml:"rsaConcurrency"`
@@ -181,6 +200,13 @@ func (c *Config) defaults() {
 	setDefault(&c.API.Listen, "127.0.0.1:8080")
 	setDefault(&c.API.RequestTimeout, 15*time.Second)
 	setDefault(&c.Admin.Listen, "127.0.0.1:9090")
+	setDefault(&c.HSM.Policy, "failover")
+	setDefault(&c.HSM.CallTimeout, 10*time.Second)
+	setDefault(&c.HSM.DrainTimeout, 5*time.Second)
+	setDefault(&c.HSM.KeepAlive, time.Minute)
+	if c.Store.SQLite != "" {
+		setDefault(&c.DataDir, filepath.Dir(c.Store.SQLite))
+	}
 	for i := range c.Clients {
 		setDefault(&c.Clients[i].MaxLifetime, 15*time.Minute)
 		setDefault(&c.Clients[i].Leeway, 10*time.Second)

@@ -102,9 +102,13 @@ func TestDefaultsFillWhatIsLeftOut(t *testing.T) {
 		Environment: "test",
 		API:         config.API{Listen: "127.0.0.1:8080", RequestTimeout: 15 * time.Second},
 		Admin:       config.Admin{Listen: "127.0.0.1:9090"},
-		HSM:         config.HSM{Members: []config.Member{{Name: "hsm-a", Module: "/lib/pkcs11.so", TokenLabel: "cards", PINFile: "/run/pin"}}},
-		Keyring:     filepath.Join(dir, "keyring.yaml"),
-		Store:       config.Store{SQLite: filepath.Join(dir, "mintmark.db")},
+		HSM: config.HSM{
+			Policy: "failover", CallTimeout: 10 * time.Second, DrainTimeout: 5 * time.Second, KeepAlive: time.Minute,
+			Members: []config.Member{{Name: "hsm-a", Module: "/lib/pkcs11.so", TokenLabel: "cards", PINFile: "/run/pin"}},
+		},
+		Keyring: filepath.Join(dir, "keyring.yaml"),
+		DataDir: dir,
+		Store:   config.Store{SQLite: filepath.Join(dir, "mintmark.db")},
 		Clients: []config.Client{{
 			Issuer: "https://issuer.example", Tenant: "bank-a", Audience: "mint.example",
 			Keys:        []config.ClientKey{{ID: "2026-07", PublicKeyFile: filepath.Join(dir, "issuer.pem")}},
@@ -134,11 +138,16 @@ environment: test
 api: {listen: "0.0.0.0:443", requestTimeout: 20s, tls: {certificateFile: /c.pem, keyFile: /k.pem}}
 admin: {listen: "[::1]:9"}
 hsm:
+  policy: spread
+  callTimeout: 3s
+  drainTimeout: 4s
+  keepAlive: 5s
   environment: {SOFTHSM2_CONF: /etc/softhsm2.conf}
   members:
     - {name: a, module: /m.so, tokenLabel: l, tokenSerial: "0123", pinFile: /pin, rsaConcurrency: 7, ecConcurrency: 1024}
 keyring: /k.yaml
 store: {sqlite: /db}
+dataDir: /data
 clients:
   - {issuer: i, tenant: t, audience: a, rights: [signCards], maxLifetime: 5m, leeway: 1s, keys: [{kid: k, publicKeyFile: /p.pem}]}
 pushProvisioning: {testRootFile: /r.pem, nonceLease: 2m, nonceLength: 8, nonceSignatureLength: 96, tav: {version: 4, keyAlias: MC-1, validity: 720h}}
@@ -149,11 +158,14 @@ log: {level: debug, format: text}
 		API:         config.API{Listen: "0.0.0.0:443", RequestTimeout: 20 * time.Second, TLS: &config.TLS{CertificateFile: "/c.pem", KeyFile: "/k.pem"}},
 		Admin:       config.Admin{Listen: "[::1]:9"},
 		HSM: config.HSM{
+			Policy:      "spread",
+			CallTimeout: 3 * time.Second, DrainTimeout: 4 * time.Second, KeepAlive: 5 * time.Second,
 			Environment: map[string]string{"SOFTHSM2_CONF": "/etc/softhsm2.conf"},
 			Members:     []config.Member{{Name: "a", Module: "/m.so", TokenLabel: "l", TokenSerial: "0123", PINFile: "/pin", RSAConcurrency: 7, ECConcurrency: 1024}},
 		},
 		Keyring: "/k.yaml",
 		Store:   config.Store{SQLite: "/db"},
+		DataDir: "/data",
 		Clients: []config.Client{{
 			Issuer: "i", Tenant: "t", Audience: "a", Rights: []string{"signCards"}, MaxLifetime: 5 * time.Minute, Leeway: time.Second,
 			Keys: []config.ClientKey{{ID: "k", PublicKeyFile: "/p.pem"}},
@@ -221,11 +233,14 @@ func TestEachFaultIsNamedByItsKey(t *testing.T) {
 	}
 }
 
-func TestExactlyOneTokenIsNamed(t *testing.T) {
-	second := with(t, "keyring:", "    - {name: b, module: /m.so, tokenSerial: \"1\", pinFile: /pin}\nkeyring:")
+func TestMembersAreNamedAndOfDifferentNames(t *testing.T) {
+	twice := with(t, "keyring:", "    - {name: hsm-a, module: /m.so, tokenSerial: \"1\", pinFile: /pin}\nkeyring:")
 	none := with(t, "    - name: hsm-a\n      module: /lib/pkcs11.so\n      tokenLabel: cards\n      pinFile: /run/pin\n", "    []\n")
-	for _, text := range []string{second, none} {
-		if diff := cmp.Diff([]string{"hsm.members must name exactly one token"}, refused(t, text)); diff != "" {
+	for text, want := range map[string]string{
+		twice: "hsm.members[1].name is that of another member",
+		none:  "hsm.members must name at least one token",
+	} {
+		if diff := cmp.Diff([]string{want}, refused(t, text)); diff != "" {
 			t.Error(diff)
 		}
 	}

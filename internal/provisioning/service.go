@@ -21,6 +21,8 @@ const ApplePay = "APPLE_PAY"
 // Gate is what provisioning asks of the keys; *signer.Gate is it. Errors with a method
 // RetryAfter say that a later try may succeed; nothing is retried here.
 type Gate interface {
+	// Ready reports, without asking any token, whether an operation has a chance.
+	Ready(op record.Operation) error
 	SealECCv2(ctx context.Context, t *record.Ticket, to *ecdh.PublicKey, payload []byte) (signer.SealedECCv2, error)
 	SignTAV(ctx context.Context, t *record.Ticket, v signer.TAV) (record.Held[[]byte], error)
 	SealVault(ctx context.Context, t *record.Ticket, tenant, id string, data []byte) (signer.VaultRow, error)
@@ -163,27 +165,42 @@ func sameOwner(a, b Owner) bool {
 	return a.Tenant == b.Tenant && a.Issuer == b.Issuer && subtle.ConstantTimeCompare([]byte(a.Subject), []byte(b.Subject)) == 1
 }
 
-// concludeWithin bounds the writing of a result after the request itself has ended.
-const concludeWithin = 5 * time.Second
+// concludeWithin bounds the writing of a result.
+const concludeWithin = 2 * time.Second
 
-// conclude records a result even when the caller has gone: the token's work is done,
-// and what was done must be on record.
+// working gives the context of the token's work, which ends early enough for the result
+// to be written before the request's deadline.
+func working(ctx context.Context) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(ctx, deadline.Add(-min(concludeWithin, time.Until(deadline)/4)))
+	}
+	return context.WithCancel(ctx)
+}
+
+// concluding gives the context in which a result is recorded, also when the caller has
+// gone: the token's work is done, and what was done must be on record.
+func concluding(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), concludeWithin)
+}
+
+// conclude records a result.
 func (s *Service) conclude(ctx context.Context, t *record.Ticket, res record.Result, changes ...record.Change) (*record.Receipt, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), concludeWithin)
+	ctx, cancel := concluding(ctx)
 	defer cancel()
 	return s.cfg.Recorder.Conclude(ctx, t, res, changes...)
 }
 
-// fail records that an operation ended without output and returns why. If the record
-// itself fails, that is added: the claim then ends with its lease. If the nonce has
-// become another's there is no claim to end; the result is recorded by itself, so that
-// an intent without one means a crash or a database that did not answer.
+// fail records that an operation ended without output and returns why. A change that can
+// no longer be made, since another has taken the nonce, does not keep the result off the
+// record. If the record itself fails, that is added: the claim then ends with its lease.
 func (s *Service) fail(ctx context.Context, t *record.Ticket, why error, changes ...record.Change) error {
+	ctx, cancel := concluding(ctx)
+	defer cancel()
 	outcome, reason := outcomeOf(why)
 	res := record.Result{Outcome: outcome, Reason: reason}
-	_, err := s.conclude(ctx, t, res, changes...)
+	_, err := s.cfg.Recorder.Conclude(ctx, t, res, changes...)
 	if errors.Is(err, ErrNonceUsed) {
-		_, alone := s.conclude(ctx, t, res)
+		_, alone := s.cfg.Recorder.Conclude(ctx, t, res)
 		err = errors.Join(err, alone)
 	}
 	return errors.Join(why, err)

@@ -44,6 +44,11 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 		return SignedCard{}, err
 	}
 
+	// A token or a key known to be away is no reason to claim anything.
+	if err := s.cfg.Gate.Ready(record.SignCard); err != nil {
+		return SignedCard{}, err
+	}
+
 	// 2. Transaction 1: the nonce is claimed and the intent on record. Losers end here,
 	// without token work. A crash from here on leaves a lease that runs out.
 	now := s.cfg.Now()
@@ -114,6 +119,8 @@ type made struct {
 
 // make opens the card, seals its payload and makes the activation data.
 func (s *Service) make(ctx context.Context, t *record.Ticket, who Caller, externalID string, nonce Nonce, to *Recipient) (made, error) {
+	ctx, cancel := working(ctx)
+	defer cancel()
 	card, cardID, err := s.openCard(ctx, t, who.Owner, externalID)
 	if err != nil {
 		return made{}, err

@@ -64,7 +64,7 @@ func open(ctx context.Context, path, environment string) (*Store, error) {
 		return nil, err
 	}
 	dsn := (&url.URL{Scheme: "file", Path: abs}).String() +
-		"?_txlock=immediate&_journal_mode=WAL&_synchronous=FULL&_busy_timeout=5000&_foreign_keys=on"
+		"?_txlock=immediate&_journal_mode=WAL&_synchronous=FULL&_busy_timeout=1000&_foreign_keys=on"
 	write, err := sql.Open("sqlite3", dsn)
 	if err != nil {
 		return nil, err

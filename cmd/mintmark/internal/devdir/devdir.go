@@ -223,7 +223,7 @@ func (d *Dir) makeClient(context.Context) error {
 
 // WritePublicKeys writes the public halves of the token's keys, so that others can
 // verify what the token signs.
-func (d *Dir) WritePublicKeys(t *hsm.Token) error {
+func (d *Dir) WritePublicKeys(t *hsm.HSM) error {
 	for _, p := range hsm.Purposes() {
 		k, err := t.Active(p)
 		if err != nil || !k.Algorithm.Public() {

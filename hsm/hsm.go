@@ -1,0 +1,209 @@
+package hsm
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Policy says which member is asked first.
+type Policy string
+
+// The policies.
+const (
+	// Failover asks the first member that is ready, in the order of the configuration.
+	Failover Policy = "failover"
+	// Spread asks the ready members in turn.
+	Spread Policy = "spread"
+)
+
+// An HSM is a set of members with the same keys: several tokens, each behind a module of
+// its own if one is to survive another's loss. What one member cannot do for its own
+// reasons (its state, its sessions, a key it lacks) the next one is asked for; what is
+// the request's own fault is not asked twice. A key agreement stays on one member.
+//
+// An HSM is there from Start on, whatever state its members are in: they come up by
+// themselves.
+type HSM struct {
+	members []*Token
+	policy  Policy
+	ring    *Keyring
+	turn    atomic.Uint32
+
+	stop    context.CancelFunc
+	running sync.WaitGroup
+}
+
+// Start opens all members and returns when each has been tried once, after a few seconds,
+// or when the context ends. A member that is not ready then is tried again until it is. Start fails only for
+// a configuration that cannot ever work.
+func Start(ctx context.Context, policy Policy, configs []Config) (*HSM, error) {
+	if len(configs) == 0 {
+		return nil, errors.New("start HSM: no members")
+	}
+	if policy != Failover && policy != Spread {
+		return nil, fmt.Errorf("start HSM: policy %q is neither failover nor spread", policy)
+	}
+	alive, stop := context.WithCancel(context.Background())
+	h := &HSM{policy: policy, ring: configs[0].Keyring, stop: stop}
+	for _, cfg := range configs {
+		t, err := newToken(cfg)
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		h.members = append(h.members, t)
+	}
+	for _, t := range h.members {
+		t.mod.machine.add(t) // which opens it
+		h.running.Add(1)
+		go func() {
+			defer h.running.Done()
+			t.keepAlive(alive)
+		}()
+	}
+	limit := time.NewTimer(startWithin)
+	defer limit.Stop()
+	for _, t := range h.members {
+		select {
+		case <-t.tried:
+		case <-limit.C:
+			return h, nil
+		case <-ctx.Done():
+			return h, nil
+		}
+	}
+	return h, nil
+}
+
+// startWithin is how long Start waits for members that have not answered yet. One that
+// hangs does not keep the others from serving.
+const startWithin = 5 * time.Second
+
+// Close closes all members; see Token.Close.
+func (h *HSM) Close(ctx context.Context) error {
+	h.stop()
+	var errs []error
+	for _, t := range h.members {
+		errs = append(errs, t.Close(ctx))
+	}
+	done := make(chan struct{})
+	go func() { h.running.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		errs = append(errs, fmt.Errorf("close HSM: %w", ctx.Err()))
+	}
+	return errors.Join(errs...)
+}
+
+// Members gives the members, in the order of the configuration.
+func (h *HSM) Members() []*Token { return h.members }
+
+// Ready reports nil if at least one member can take work, without asking any token.
+// Otherwise the error is the *DownError of the first.
+func (h *HSM) Ready() error {
+	for _, t := range h.members {
+		if t.Ready() == nil {
+			return nil
+		}
+	}
+	return h.members[0].Ready()
+}
+
+// order gives the members in the order in which they are asked: ready ones first.
+func (h *HSM) order() []*Token {
+	start := 0
+	if h.policy == Spread {
+		start = int(h.turn.Add(1)) % len(h.members)
+	}
+	ready := make([]*Token, 0, len(h.members))
+	var others []*Token
+	for i := range h.members {
+		t := h.members[(start+i)%len(h.members)]
+		if t.Ready() == nil {
+			ready = append(ready, t)
+		} else {
+			others = append(others, t)
+		}
+	}
+	return append(ready, others...)
+}
+
+// ask has one member after the other do the work, until one does or the fault is the
+// request's own.
+func ask[T any](ctx context.Context, h *HSM, do func(*Token) (T, error)) (T, error) {
+	var none T
+	var first error
+	for _, t := range h.order() {
+		v, err := do(t)
+		if err == nil {
+			return v, nil
+		}
+		var later interface{ RetryAfter() time.Duration }
+		if !errors.As(err, &later) || ctx.Err() != nil {
+			return none, err
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return none, first
+}
+
+// Sign signs with the key called name; see Token.Sign.
+func (h *HSM) Sign(ctx context.Context, name string, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return ask(ctx, h, func(t *Token) ([]byte, error) { return t.Sign(ctx, name, digest, opts) })
+}
+
+// AgreeAndSeal seals one payload; see Token.AgreeAndSeal.
+func (h *HSM) AgreeAndSeal(ctx context.Context, s Sealing) (Sealed, error) {
+	return ask(ctx, h, func(t *Token) (Sealed, error) { return t.AgreeAndSeal(ctx, s) })
+}
+
+// EncryptGCM encrypts with the key called name; see Token.EncryptGCM. Tried on a second
+// member, it is the same encryption under the same key: the IV is not used for another.
+func (h *HSM) EncryptGCM(ctx context.Context, name string, iv, aad, plaintext []byte) ([]byte, error) {
+	return ask(ctx, h, func(t *Token) ([]byte, error) { return t.EncryptGCM(ctx, name, iv, aad, plaintext) })
+}
+
+// DecryptGCM opens what EncryptGCM made; see Token.DecryptGCM.
+func (h *HSM) DecryptGCM(ctx context.Context, name string, iv, aad, ciphertext []byte) ([]byte, error) {
+	return ask(ctx, h, func(t *Token) ([]byte, error) { return t.DecryptGCM(ctx, name, iv, aad, ciphertext) })
+}
+
+// HMAC computes an HMAC with the key called name; see Token.HMAC.
+func (h *HSM) HMAC(ctx context.Context, name string, data []byte) ([]byte, error) {
+	return ask(ctx, h, func(t *Token) ([]byte, error) { return t.HMAC(ctx, name, data) })
+}
+
+// Active gives the key that new work of a purpose uses, if a member has it.
+func (h *HSM) Active(p Purpose) (Key, error) {
+	return ask(context.Background(), h, func(t *Token) (Key, error) { return t.Active(p) })
+}
+
+// Key gives the key called name, if a member has it; see Token.Key.
+func (h *HSM) Key(name string) (Key, error) {
+	return ask(context.Background(), h, func(t *Token) (Key, error) { return t.Key(name) })
+}
+
+// Public gives the pinned public key of the key called name. It is the same on every
+// member: the keyring sees to that.
+func (h *HSM) Public(name string) (crypto.PublicKey, error) {
+	return ask(context.Background(), h, func(t *Token) (crypto.PublicKey, error) { return t.Public(name) })
+}
+
+// Stats gives the sums of the members' counts.
+func (h *HSM) Stats() Stats {
+	var sum Stats
+	for _, t := range h.members {
+		s := t.Stats()
+		sum.EphemeralCreated += s.EphemeralCreated
+		sum.EphemeralDestroyed += s.EphemeralDestroyed
+	}
+	return sum
+}

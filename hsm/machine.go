@@ -1,0 +1,269 @@
+package hsm
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// machine brings a module and its members back. There is one a module, since the
+// recovery domain of PKCS#11 is the module.
+//
+//	READY     trouble on any member -> DRAINING
+//	DRAINING  no new work; calls under way come back -> REINIT; they do not -> WEDGED
+//	REINIT    finalize, and each member by itself: initialize, log in, prove keys,
+//	          known answers -> READY; refused PIN -> REFUSED; else again, after back-off
+//	WEDGED    the process is asked to end
+//	REFUSED   until the PIN file is another one -> REINIT
+//
+// Lost sessions and logins do not come here: Token.refresh opens a new epoch beside the
+// old one, without finalizing, and only if that fails is it trouble.
+type machine struct {
+	mod *module
+
+	// op is held by whoever connects or disconnects: the machine, a refresh, a Close.
+	op chan struct{}
+	// kick tells the machine to look.
+	kick chan struct{}
+
+	mu      sync.Mutex
+	members []*Token // guarded by mu
+	broken  error    // why the module must be finalized; guarded by mu
+	running bool     // whether the goroutine runs; guarded by mu
+
+	gone chan struct{} // closed when the module is wedged
+}
+
+const (
+	backoffFirst = 250 * time.Millisecond
+	backoffLast  = 5 * time.Second
+	// pinFileEvery is how often a refused PIN file is looked at.
+	pinFileEvery = 250 * time.Millisecond
+)
+
+func newMachine(mod *module) *machine {
+	return &machine{mod: mod, op: make(chan struct{}, 1), kick: make(chan struct{}, 1), gone: make(chan struct{})}
+}
+
+// add puts a member under the machine's care.
+func (m *machine) add(t *Token) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.members = append(m.members, t)
+	if !m.running {
+		m.running = true
+		go m.run()
+	}
+	m.look()
+}
+
+// remove takes a member out; the machine ends with the last one.
+func (m *machine) remove(t *Token) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.members {
+		if m.members[i] == t {
+			m.members = append(m.members[:i], m.members[i+1:]...)
+			break
+		}
+	}
+	m.look()
+}
+
+func (m *machine) look() {
+	select {
+	case m.kick <- struct{}{}:
+	default:
+	}
+}
+
+// trouble says that the module's device is lost. It returns at once; from then on every
+// member's work fails at once.
+func (m *machine) trouble(cause error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.broken != nil {
+		return
+	}
+	m.broken = cause
+	for _, t := range m.members {
+		if t.status.Load().State == Ready {
+			t.enter(Draining, cause)
+		}
+	}
+	m.look()
+}
+
+// run is the machine's goroutine.
+func (m *machine) run() {
+	failures := 0
+	for {
+		select {
+		case <-m.kick:
+		case <-m.next(failures):
+		}
+		m.mu.Lock()
+		if len(m.members) == 0 {
+			m.running, m.broken = false, nil // the last Close has finalized the module
+			m.mu.Unlock()
+			return
+		}
+		broken := m.broken
+		m.mu.Unlock()
+		if broken != nil && !m.finalize() {
+			return // wedged: nothing more can be done in this process
+		}
+		well := m.reopen()
+		select {
+		case <-m.gone:
+			return
+		default:
+		}
+		if failures++; well {
+			failures = 0
+		}
+	}
+}
+
+// next fires when it is time for the next look; never, if all is well.
+func (m *machine) next(failures int) <-chan time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.broken != nil {
+		return time.After(0)
+	}
+	var again <-chan time.Time
+	for _, t := range m.members {
+		switch t.status.Load().State {
+		case Ready:
+		case Refused:
+			again = time.After(pinFileEvery)
+		default:
+			return time.After(backoff(failures))
+		}
+	}
+	return again
+}
+
+// backoff doubles from backoffFirst to backoffLast, with jitter of a half.
+func backoff(failures int) time.Duration {
+	if failures == 0 {
+		return 0
+	}
+	d := backoffLast
+	if failures < 6 {
+		d = min(backoffLast, backoffFirst<<(failures-1))
+	}
+	return d/2 + rand.N(d/2+1)
+}
+
+func (m *machine) snapshot() []*Token {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]*Token(nil), m.members...)
+}
+
+// finalize drains every member and finalizes the module. It reports false when it
+// cannot: then the module is wedged.
+func (m *machine) finalize() bool {
+	members := m.snapshot()
+	// Whoever holds op, and every call under way, is given its own time before it counts
+	// as one that does not come back.
+	var begin, call time.Duration
+	for _, t := range members {
+		t.enter(Draining, m.cause())
+		begin = max(begin, t.beginTimeout()+t.cfg.DrainTimeout)
+		call = max(call, t.cfg.CallTimeout+t.cfg.DrainTimeout)
+	}
+	done := make(chan struct{})
+	opened := make(chan struct{}) // once op is ours
+	go func() {
+		m.op <- struct{}{}
+		close(opened)
+		m.drainAndFinalize(members)
+		<-m.op
+		close(done)
+	}()
+	for _, step := range []struct {
+		over  <-chan struct{}
+		limit time.Duration
+	}{{opened, begin}, {done, call}} {
+		select {
+		case <-step.over:
+		case <-time.After(step.limit):
+			m.wedge()
+			return false
+		}
+	}
+	m.mu.Lock()
+	m.broken = nil
+	m.mu.Unlock()
+	return true
+}
+
+func (m *machine) cause() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.broken
+}
+
+// drainAndFinalize waits as long as it takes: who called it gives up, not it.
+func (m *machine) drainAndFinalize(members []*Token) {
+	for _, t := range members {
+		release, err := t.drain(context.Background())
+		if err != nil { // a context that does not end gives none
+			return
+		}
+		defer release()
+	}
+	for _, t := range members {
+		t.gate.Lock()
+		if e := t.current.Swap(nil); e != nil {
+			e.retire()
+		}
+		t.gate.Unlock()
+		if s := t.status.Load(); s.State != Refused {
+			t.enter(Reinit, errors.New(s.Cause))
+		}
+	}
+}
+
+// wedge gives the module up: a call does not come back, and nothing in this process can
+// make it.
+func (m *machine) wedge() {
+	members := m.snapshot()
+	for _, t := range members {
+		t.enter(Wedged, errors.New("a call does not come back"))
+		t.triedOnce.Do(func() { close(t.tried) })
+	}
+	close(m.gone) // once: the machine's goroutine ends with it
+	for _, t := range members {
+		if t.cfg.OnWedged != nil {
+			t.cfg.OnWedged(t.cfg.Name)
+		}
+	}
+}
+
+// reopen tries to begin an epoch on each member that has none, and reports whether all
+// that can be tried are ready.
+func (m *machine) reopen() bool {
+	well := true
+	for _, t := range m.snapshot() {
+		s := t.status.Load()
+		if s.State == Ready || (s.State == Refused && t.guard().unchanged(t.cfg.PINFile)) {
+			continue
+		}
+		done := make(chan error, 1)
+		go func() { done <- t.reopen() }()
+		select {
+		case err := <-done:
+			well = well && err == nil
+		case <-time.After(t.beginTimeout() + t.cfg.DrainTimeout):
+			m.wedge()
+			return false
+		}
+	}
+	return well
+}

@@ -1,0 +1,133 @@
+package hsm
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// reopen begins an epoch on a member that has none.
+func (t *Token) reopen() error {
+	defer t.triedOnce.Do(func() { close(t.tried) })
+	t.mod.machine.op <- struct{}{}
+	defer func() { <-t.mod.machine.op }()
+	if t.closed.Load() || t.status.Load().State == Ready {
+		return nil
+	}
+	e, err := t.begin()
+	if err == nil {
+		err = t.mod.machine.cause() // trouble meanwhile, with a member beside this one
+		if err != nil {
+			e.retire()
+		}
+	}
+	switch {
+	case err == nil:
+		t.install(e)
+	case errors.Is(err, ErrLoginRefused):
+		t.enter(Refused, err)
+	default:
+		t.enter(Reinit, err)
+	}
+	return err
+}
+
+// install makes e the current epoch and the member ready.
+func (t *Token) install(e *epoch) {
+	t.gate.Lock()
+	t.current.Store(e)
+	t.gate.Unlock()
+	t.report(e)
+	t.enter(Ready, nil)
+}
+
+// A module that uses session numbers again may lose the new epoch's sessions when the
+// old one's are closed, and then the next. After renewals that follow each other like
+// this, finalizing ends it.
+const (
+	renewalsAtMost = 5
+	renewalsWithin = time.Second
+)
+
+var errNoEnd = errors.New("sessions are lost again and again")
+
+// refresh opens a new epoch in place of old, which lost its sessions, its login or its
+// handles. Of any number of callers one does it; the others wait and find it done. Its
+// error means that the member is in trouble.
+func (t *Token) refresh(ctx context.Context, old *epoch) error {
+	err := t.renew(ctx, old)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrBusy), errors.Is(err, ErrClosed):
+		return err
+	default:
+		t.mod.machine.trouble(err)
+		return t.failed(err)
+	}
+}
+
+// renew opens a new epoch in place of old, unless somebody has.
+func (t *Token) renew(ctx context.Context, old *epoch) error {
+	limit := time.NewTimer(t.cfg.CallTimeout)
+	defer limit.Stop()
+	select {
+	case t.mod.machine.op <- struct{}{}:
+	case <-t.health.Load().Done():
+		return t.down()
+	case <-limit.C:
+		return &unavailable{err: ErrBusy, after: time.Second}
+	case <-ctx.Done():
+		return &unavailable{err: ErrBusy, after: time.Second}
+	}
+	defer func() { <-t.mod.machine.op }()
+	if t.closed.Load() {
+		return errClosed
+	}
+	if t.current.Load() != old {
+		return nil
+	}
+	stuck := time.AfterFunc(t.beginTimeout(), func() { t.mod.machine.trouble(errStuck) })
+	defer stuck.Stop()
+	// No work is under way from here on. The old epoch's own sessions are closed before
+	// new ones are opened; crypto11's must be after, or it would finalize the module.
+	t.gate.Lock()
+	defer t.gate.Unlock()
+	now := time.Now()
+	t.renewals = append(t.renewals, now)
+	if len(t.renewals) > renewalsAtMost {
+		t.renewals = t.renewals[1:]
+		if now.Sub(t.renewals[0]) < renewalsWithin {
+			return errNoEnd
+		}
+	}
+	old.ro.close()
+	e, err := t.begin()
+	if err != nil {
+		return err
+	}
+	t.current.Store(e)
+	old.retire()
+	t.report(e)
+	return nil
+}
+
+// beginTimeout bounds the making of an epoch, which is many calls, and more with more
+// keys.
+func (t *Token) beginTimeout() time.Duration {
+	return 3*t.cfg.CallTimeout + time.Duration(len(t.cfg.Keyring.Keys))*100*time.Millisecond
+}
+
+var errStuck = errors.New("a call has not come back in time")
+
+// watch quarantines the module if the returned timer is not stopped in time, and lets
+// the waiting caller go.
+func (t *Token) watch(stuck chan<- struct{}) *time.Timer {
+	return time.AfterFunc(t.cfg.CallTimeout, func() {
+		t.mod.machine.trouble(errStuck)
+		select {
+		case stuck <- struct{}{}:
+		default: // it has been let go
+		}
+	})
+}
