@@ -3,4 +3,8 @@
 // Apple on the other side. Independent programs (node, openssl) check what comes out;
 // package faultmodule stands between mintmark and the token where a test counts calls
 // or makes them fail.
+//
+// Two measurements stand outside the tests, each behind a build tag and a target of the
+// Makefile: faults has each fault under load and prints the table that docs keep, soak
+// does hundreds of thousands of operations and looks for what grows.
 package integration

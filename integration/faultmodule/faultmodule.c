@@ -29,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -594,6 +595,12 @@ static CK_RV initialize(CK_VOID_PTR given) {
 	if (setting.softhsm2_conf[0] == 0)
 		return inner->C_Initialize(given);
 
+	// The variable is the process's, and so is the lock: other copies of this library
+	// set it too, perhaps at the same time. Where there is no /proc there is no lock.
+	int lock = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	if (lock >= 0)
+		while (flock(lock, LOCK_EX) != 0 && errno == EINTR)
+			;
 	static const char name[] = "SOFTHSM2_CONF";
 	const char *was = getenv(name);
 	char *kept = was == NULL ? NULL : strdup(was);
@@ -604,6 +611,8 @@ static CK_RV initialize(CK_VOID_PTR given) {
 	else
 		setenv(name, kept, 1);
 	free(kept);
+	if (lock >= 0)
+		close(lock);
 	return rv;
 }
 

@@ -65,8 +65,8 @@ type Config struct {
 	// same file share one state; with a copy each they are two HSMs.
 	OwnCopy bool
 	// SoftHSMConf is what SOFTHSM2_CONF is set to while the real module's C_Initialize
-	// runs, if not empty. The variable is the process's and set without a lock that
-	// other threads know of.
+	// runs, if not empty. The variable is the process's: modules of this package wait for
+	// each other, other threads that read the environment do not know of it.
 	SoftHSMConf string
 	// Reserved is the string that the real C_Initialize gets as pReserved, if not
 	// empty. NSS's softoken takes its parameters there.

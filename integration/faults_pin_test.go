@@ -1,0 +1,127 @@
+//go:build faults
+
+package integration
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mintmark/mintmark/softhsm"
+)
+
+// process is mintmark with any arguments, in a process of its own.
+func process(t *testing.T, args ...string) *server {
+	t.Helper()
+	s := &server{t: t, stderr: &lockedBuffer{}, stdout: &lockedBuffer{}, exited: make(chan struct{})}
+	s.cmd = exec.Command(mintmark, args...)
+	s.cmd.Stdout, s.cmd.Stderr = s.stdout, s.stderr
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		s.err = s.cmd.Wait()
+		close(s.exited)
+	}()
+	t.Cleanup(s.stop)
+	return s
+}
+
+var listening = regexp.MustCompile(`msg=listening api=(\S+) admin=(\S+)`)
+
+// serveConfig runs mintmark serve on a development directory's configuration.
+func serveConfig(t *testing.T, like *server) *server {
+	t.Helper()
+	s := process(t, "serve", "--config", filepath.Join(like.dir, "mintmark.yaml"))
+	s.dir, s.info = like.dir, like.info
+	eventually(t, 20*time.Second, func() error {
+		at := listening.FindStringSubmatch(s.stderr.String())
+		if at == nil {
+			return fmt.Errorf("does not listen: %s", s.stderr)
+		}
+		s.info.BaseURL, s.info.AdminURL = "http://"+at[1], "http://"+at[2]
+		return nil
+	})
+	return s
+}
+
+// A wrong PIN is tried once: over 1000 requests, three restarts and the commands that an
+// operator tries next. The service stays up and says so, and a right PIN file brings it
+// up as it runs.
+func TestWrongPINIsTriedOnceByAllProcesses(t *testing.T) {
+	f := newField(t, 50)
+	dev := f.serve(t)
+	dev.stop()
+	f.module.Reset()
+	right, err := os.ReadFile(f.token.PINFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replacePIN(t, f.token, "wrong-pin")
+
+	var s *server
+	for restart := range 4 {
+		s = serveConfig(t, dev)
+		for range 250 {
+			if a := s.mustPost(s.newRequest()); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+				t.Fatalf("answered %d: %s", a.status, a.body)
+			}
+		}
+		if a := s.get(s.info.AdminURL + "/readyz"); a.status != http.StatusServiceUnavailable || !strings.Contains(string(a.body), "refused") {
+			t.Errorf("/readyz answers %d: %s", a.status, a.body)
+		}
+		if a := s.get(s.info.AdminURL + "/livez"); a.status != http.StatusOK {
+			t.Errorf("/livez answers %d", a.status)
+		}
+		for command, args := range map[string][]string{
+			"doctor": {"doctor"}, "keys": {"keys", "list"},
+		} {
+			p := process(t, append(args, "--config", filepath.Join(dev.dir, "mintmark.yaml"))...)
+			<-p.exited
+			t.Logf("start %d: %s ends with %d: %s", restart, command, p.cmd.ProcessState.ExitCode(), lastLines(p.stderr.String(), 2))
+			if p.err == nil {
+				t.Errorf("%s succeeds", command)
+			}
+		}
+		if restart < 3 {
+			s.stop()
+		}
+	}
+	if n := f.module.Counts()["C_Login"]; n != 1 {
+		t.Errorf("C_Login was called %d times with the wrong PIN", n)
+	}
+	if n := strings.Count(s.stderr.String(), stateChange); n != 1 {
+		t.Errorf("%d lines tell of changes of state:\n%s", n, s.stderr)
+	}
+
+	replacePIN(t, f.token, string(right))
+	replaced := time.Now()
+	took := eventually(t, 10*time.Second, func() error {
+		if a := s.mustPost(s.newRequest()); a.status != http.StatusOK {
+			return fmt.Errorf("answered %d: %s", a.status, a.body)
+		}
+		return nil
+	})
+	t.Logf("the first success came %v after the PIN file was replaced (%v)", took, replaced.Format(time.TimeOnly))
+	if n := f.module.Failures()["C_Login"]; n != 1 {
+		t.Errorf("C_Login was refused %d times", n)
+	}
+}
+
+// replacePIN puts another file in the place of the PIN file.
+func replacePIN(t *testing.T, on *softhsm.Token, pin string) {
+	t.Helper()
+	fresh := on.PINFile + ".new"
+	if err := os.WriteFile(fresh, []byte(pin), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(fresh, on.PINFile); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,304 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdh"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/integration/faultmodule"
+	"github.com/mintmark/mintmark/internal/provisioning/appletest"
+	"github.com/mintmark/mintmark/softhsm"
+)
+
+// pair is an HSM of two members, a and b: two libraries, two tokens, two configurations,
+// and the same imported keys.
+type pair struct {
+	t       *testing.T
+	hsm     *hsm.HSM
+	modules [2]*faultmodule.Module
+	tokens  [2]*softhsm.Token
+	configs []hsm.Config
+	keys    map[hsm.Purpose]material
+	log     *lockedBuffer
+	peer    *ecdh.PrivateKey
+}
+
+// newPair makes the tokens and imports the keys into both.
+func newPair(t *testing.T) *pair {
+	t.Helper()
+	peer, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &pair{t: t, log: &lockedBuffer{}, keys: map[hsm.Purpose]material{}, peer: peer}
+	ring := &hsm.Keyring{Environment: "test"}
+	for _, purpose := range hsm.Purposes() {
+		p.keys[purpose] = newMaterial(string(purpose), purpose)
+		ring.Keys = append(ring.Keys, p.keys[purpose].pinned("a", "b"))
+	}
+	log := slog.New(slog.NewTextHandler(p.log, nil))
+	data := t.TempDir()
+	for i, name := range []string{"a", "b"} {
+		p.tokens[i] = softhsm.New(t)
+		operate(t, p.tokens[i], func(o *operator) {
+			for _, m := range p.keys {
+				o.importKey(m)
+			}
+		})
+		p.modules[i] = faultmodule.NewWith(t, faultmodule.Config{Inner: p.tokens[i].Module, OwnCopy: true, SoftHSMConf: p.tokens[i].ConfigFile})
+		p.configs = append(p.configs, hsm.Config{
+			Name: name, Module: p.modules[i].Path, TokenLabel: p.tokens[i].Label, PINFile: p.tokens[i].PINFile,
+			Keyring: ring, KeepAlive: time.Hour, DataDir: data, Log: log,
+		})
+	}
+	return p
+}
+
+// start starts the HSM and has it closed when the test ends.
+func (p *pair) start(policy hsm.Policy) *pair {
+	p.t.Helper()
+	h, err := hsm.Start(context.Background(), policy, p.configs)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.hsm = h
+	p.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := h.Close(ctx); err != nil {
+			p.t.Error(err)
+		}
+		for _, m := range p.modules {
+			if n := m.Totals().FinalizedInFlight; n != 0 {
+				p.t.Errorf("C_Finalize was called %d times under a running call", n)
+			}
+		}
+		if p.t.Failed() {
+			p.t.Logf("log:\n%s", p.log)
+		}
+	})
+	for i, m := range h.Members() {
+		if err := m.Ready(); err != nil {
+			p.t.Fatalf("member %d: %v", i, err)
+		}
+	}
+	return p
+}
+
+// errWrong is an output that is not what the same key makes in software.
+var errWrong = errors.New("wrong output")
+
+// operations are what a member is for, each checked outside the token.
+func (p *pair) operations() []func(ctx context.Context, input []byte) error {
+	return []func(context.Context, []byte) error{p.sign, p.seal, p.mac, p.roundTrip}
+}
+
+func (p *pair) sign(ctx context.Context, input []byte) error {
+	digest := sha256.Sum256(input)
+	sig, err := p.hsm.Sign(ctx, string(hsm.TAVSigning), digest[:], crypto.SHA256)
+	if err != nil {
+		return err
+	}
+	if rsa.VerifyPKCS1v15(&p.keys[hsm.TAVSigning].rsa.PublicKey, crypto.SHA256, digest[:], sig) != nil {
+		return fmt.Errorf("%w: signature", errWrong)
+	}
+	return nil
+}
+
+func (p *pair) seal(ctx context.Context, input []byte) error {
+	sealed, err := p.hsm.AgreeAndSeal(ctx, hsm.Sealing{
+		Peer: p.peer.PublicKey(), IV: make([]byte, 12), Plaintext: input,
+		OtherInfo: func(point []byte) []byte { return append([]byte("\x0did-aes256-GCMApple"), point...) },
+	})
+	if err != nil {
+		return err
+	}
+	plain, err := appletest.OpenECDH(p.peer, sealed.EphemeralPublicKey, sealed.Ciphertext)
+	if err != nil || !bytes.Equal(plain, input) {
+		return fmt.Errorf("%w: seal: %w", errWrong, err)
+	}
+	return nil
+}
+
+func (p *pair) mac(ctx context.Context, input []byte) error {
+	got, err := p.hsm.HMAC(ctx, string(hsm.CardIndex), input)
+	if err != nil {
+		return err
+	}
+	want := hmac.New(sha256.New, p.keys[hsm.CardIndex].secret)
+	want.Write(input)
+	if !bytes.Equal(got, want.Sum(nil)) {
+		return fmt.Errorf("%w: HMAC", errWrong)
+	}
+	return nil
+}
+
+func (p *pair) roundTrip(ctx context.Context, input []byte) error {
+	iv := make([]byte, 12)
+	_, _ = rand.Read(iv)
+	sealed, err := p.hsm.EncryptGCM(ctx, string(hsm.CardVault), iv, input[:1], input)
+	if err != nil {
+		return err
+	}
+	plain, err := p.hsm.DecryptGCM(ctx, string(hsm.CardVault), iv, input[:1], sealed)
+	if err == nil && !bytes.Equal(plain, input) {
+		return fmt.Errorf("%w: GCM", errWrong)
+	}
+	return err
+}
+
+// pressure is callers that mix all operations, and what came of them.
+type pressure struct {
+	stop       chan struct{}
+	running    sync.WaitGroup
+	ok, failed atomic.Int64
+}
+
+// callers is how many call at once.
+const callers = 16
+
+// press starts the callers. Wrong outputs fail the test.
+func (p *pair) press() *pressure {
+	pr := &pressure{stop: make(chan struct{})}
+	for i := range callers {
+		pr.running.Add(1)
+		go func() {
+			defer pr.running.Done()
+			all := p.operations()
+			for n := i; ; n++ {
+				select {
+				case <-pr.stop:
+					return
+				default:
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+				err := all[n%len(all)](ctx, fmt.Appendf(nil, "caller %d, input %d", i, n))
+				cancel()
+				switch {
+				case err == nil:
+					pr.ok.Add(1)
+				case errors.Is(err, errWrong):
+					p.t.Error(err)
+				default:
+					pr.failed.Add(1)
+					p.t.Logf("failed: %v", err)
+				}
+			}
+		}()
+	}
+	return pr
+}
+
+// more waits for n further successes.
+func (pr *pressure) more(t *testing.T, n int64) {
+	t.Helper()
+	want := pr.ok.Load() + n
+	eventually(t, 20*time.Second, func() error {
+		if got := pr.ok.Load(); got < want {
+			return fmt.Errorf("%d successes of %d", got, want)
+		}
+		return nil
+	})
+}
+
+func (pr *pressure) end() {
+	close(pr.stop)
+	pr.running.Wait()
+}
+
+// busy are the signatures a member was asked for while do ran.
+func (p *pair) busy(do func()) (a, b uint64) {
+	before := [2]uint64{p.modules[0].Counts()["C_SignInit"], p.modules[1].Counts()["C_SignInit"]}
+	do()
+	return p.modules[0].Counts()["C_SignInit"] - before[0], p.modules[1].Counts()["C_SignInit"] - before[1]
+}
+
+// A member that fails for good costs at most the requests in flight on it, none wrong;
+// mended, it is used again after its self-test.
+func TestOneMemberFailsAndTheOtherServes(t *testing.T) {
+	for _, policy := range []hsm.Policy{hsm.Failover, hsm.Spread} {
+		t.Run(string(policy), func(t *testing.T) {
+			p := newPair(t).start(policy)
+			pr := p.press()
+			a, b := p.busy(func() { pr.more(t, 200) })
+			if a == 0 || (b != 0) != (policy == hsm.Spread) {
+				t.Errorf("while both are well a is asked for %d signatures and b for %d", a, b)
+			}
+
+			p.modules[0].Inject(faultmodule.Rule{RV: pkcs11.CKR_DEVICE_ERROR, Times: faultmodule.Forever})
+			eventually(t, 5*time.Second, func() error {
+				if p.hsm.Members()[0].Ready() == nil {
+					return errors.New("a is ready")
+				}
+				return nil
+			})
+			a, b = p.busy(func() { pr.more(t, 200) })
+			if a != 0 || b == 0 {
+				t.Errorf("while a is lost it is asked for %d signatures and b for %d", a, b)
+			}
+			if err := p.hsm.Ready(); err != nil {
+				t.Errorf("with one member well: %v", err)
+			}
+
+			p.modules[0].Clear()
+			eventually(t, 10*time.Second, p.hsm.Members()[0].Ready)
+			a, b = p.busy(func() { pr.more(t, 200) })
+			if a == 0 {
+				t.Errorf("mended, a is asked for %d signatures and b for %d", a, b)
+			}
+			pr.end()
+			if n := pr.failed.Load(); n != 0 {
+				t.Errorf("%d requests failed beside %d", n, pr.ok.Load())
+			}
+			if s := p.hsm.Stats(); s.EphemeralCreated != s.EphemeralDestroyed {
+				t.Errorf("%d ephemeral objects made, %d destroyed", s.EphemeralCreated, s.EphemeralDestroyed)
+			}
+		})
+	}
+}
+
+// What one member lacks the other one has: a key that is not there, or is another one.
+func TestKeyThatOneMemberLacksIsServedByTheOther(t *testing.T) {
+	p := newPair(t)
+	other := p.keys[hsm.CardIndex]
+	other.secret = bytes.Repeat([]byte{1}, 32)
+	operate(t, p.tokens[0], func(o *operator) {
+		o.deleteKey(p.keys[hsm.TAVSigning].entry)
+		o.deleteKey(other.entry)
+		o.importKey(other)
+	})
+	operate(t, p.tokens[1], func(o *operator) { o.deleteKey(p.keys[hsm.CardVault].entry) })
+	for _, policy := range []hsm.Policy{hsm.Failover, hsm.Spread} {
+		t.Run(string(policy), func(t *testing.T) {
+			p.t = t
+			p.start(policy)
+			for i, operation := range p.operations() {
+				for range 4 {
+					if err := operation(context.Background(), []byte("input")); err != nil {
+						t.Errorf("operation %d: %v", i, err)
+					}
+				}
+			}
+			for _, purpose := range hsm.Purposes() {
+				if k, err := p.hsm.Active(purpose); err != nil || k.Purpose != purpose {
+					t.Errorf("%s: %v, %v", purpose, k.Name, err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,393 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdh"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/integration/faultmodule"
+	"github.com/mintmark/mintmark/softhsm"
+)
+
+// rig is an HSM of one member behind a fault module, with a key of each purpose.
+type rig struct {
+	t     *testing.T
+	fault *faultmodule.Module
+	token *softhsm.Token
+	cfg   hsm.Config
+	hsm   *hsm.HSM
+	log   *lockedBuffer
+	wedge chan string
+}
+
+// newRig makes the token and its keys, without starting the HSM.
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	token := softhsm.New(t)
+	r := &rig{t: t, token: token, fault: faultmodule.New(t, token.Module), log: &lockedBuffer{}, wedge: make(chan string, 8)}
+	r.cfg = hsm.Config{
+		Name: "a", Module: r.fault.Path, TokenLabel: token.Label, PINFile: token.PINFile, DataDir: t.TempDir(),
+		Keyring:   &hsm.Keyring{Environment: "test"},
+		KeepAlive: time.Hour, // tests call for what they want
+		Log:       slog.New(slog.NewTextHandler(r.log, nil)),
+		OnWedged:  func(member string) { r.wedge <- member },
+	}
+	r.cfg.Keyring = makeKeys(t, r.cfg)
+	r.fault.Reset()
+	return r
+}
+
+func makeKeys(t *testing.T, cfg hsm.Config) *hsm.Keyring {
+	t.Helper()
+	tok, err := hsm.Open(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring := &hsm.Keyring{Environment: "test"}
+	for _, p := range hsm.Purposes() {
+		k, _, err := tok.Generate(context.Background(), hsm.NewKey{Name: string(p), Purpose: p}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ring.Keys = append(ring.Keys, k)
+	}
+	if err := tok.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
+func (r *rig) start() *rig {
+	r.t.Helper()
+	h, err := hsm.Start(context.Background(), hsm.Failover, []hsm.Config{r.cfg})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.hsm = h
+	r.t.Cleanup(func() {
+		r.fault.Clear()
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := h.Close(ctx); err != nil {
+			r.t.Error(err)
+		}
+		if n := r.fault.Totals().FinalizedInFlight; n != 0 {
+			r.t.Errorf("C_Finalize was called %d times under a running call", n)
+		}
+		if r.t.Failed() {
+			r.t.Logf("log:\n%s", r.log)
+		}
+	})
+	return r
+}
+
+// sign makes a signature and verifies it. An error is the HSM's; a wrong signature
+// fails the test.
+func (r *rig) sign() error {
+	digest := sha256.Sum256([]byte("integration"))
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	sig, err := r.hsm.Sign(ctx, string(hsm.TAVSigning), digest[:], crypto.SHA256)
+	if err != nil {
+		return err
+	}
+	pub, err := r.hsm.Public(string(hsm.TAVSigning))
+	if err != nil {
+		return err
+	}
+	if err := rsa.VerifyPKCS1v15(pub.(*rsa.PublicKey), crypto.SHA256, digest[:], sig); err != nil {
+		r.t.Errorf("wrong signature: %v", err)
+	}
+	return nil
+}
+
+// seal seals a payload and opens it on the other side.
+func (r *rig) seal() error {
+	peer, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	_, err = r.hsm.AgreeAndSeal(ctx, hsm.Sealing{
+		Peer: peer.PublicKey(), OtherInfo: func(p []byte) []byte { return p }, IV: make([]byte, 12), Plaintext: []byte("payload"),
+	})
+	return err
+}
+
+// mac computes a card index twice as the vault does.
+func (r *rig) mac() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	_, err := r.hsm.HMAC(ctx, string(hsm.CardIndex), []byte("x"))
+	return err
+}
+
+func (r *rig) everything() error { return errors.Join(r.sign(), r.seal(), r.mac()) }
+
+// eventually tries until it succeeds, and says how long it took.
+func eventually(t *testing.T, within time.Duration, try func() error) time.Duration {
+	t.Helper()
+	began := time.Now()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := try()
+		if err == nil {
+			return time.Since(began)
+		}
+		if time.Since(began) > within {
+			t.Fatalf("not well after %v: %v", within, err)
+		}
+		<-tick.C
+	}
+}
+
+// Lost sessions and logins are cured within the request that meets them.
+func TestLostSessionsAreCuredInPlace(t *testing.T) {
+	for name, break_ := range map[string]func(*faultmodule.Module){
+		"all sessions dropped": (*faultmodule.Module).DropSessions,
+		"logged out":           (*faultmodule.Module).Logout,
+		"C_Sign answers SESSION_HANDLE_INVALID once": func(m *faultmodule.Module) {
+			m.Inject(faultmodule.Rule{Function: "C_Sign", RV: pkcs11.CKR_SESSION_HANDLE_INVALID})
+		},
+		"C_DeriveKey answers SESSION_CLOSED once": func(m *faultmodule.Module) {
+			m.Inject(faultmodule.Rule{Function: "C_DeriveKey", RV: pkcs11.CKR_SESSION_CLOSED})
+		},
+		"C_SignInit answers KEY_HANDLE_INVALID once": func(m *faultmodule.Module) {
+			m.Inject(faultmodule.Rule{Function: "C_SignInit", RV: pkcs11.CKR_KEY_HANDLE_INVALID})
+		},
+		"C_Sign answers GENERAL_ERROR once": func(m *faultmodule.Module) {
+			m.Inject(faultmodule.Rule{Function: "C_Sign", RV: pkcs11.CKR_GENERAL_ERROR})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t).start()
+			if err := r.everything(); err != nil {
+				t.Fatal(err)
+			}
+			break_(r.fault)
+			var wg sync.WaitGroup
+			for range 16 {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					for range 4 {
+						if err := r.everything(); err != nil {
+							t.Error(err)
+						}
+					}
+				}()
+			}
+			wg.Wait()
+			if s := r.hsm.Members()[0].Status(); s.State != hsm.Ready {
+				t.Errorf("state is %v", s)
+			}
+		})
+	}
+}
+
+// A lost device is drained, reinitialised and used again; meanwhile work is refused at
+// once, and the log has one line a change of state.
+func TestLostDeviceComesBack(t *testing.T) {
+	for name, tt := range map[string]struct {
+		break_ func(*faultmodule.Module)
+		mend   func(*faultmodule.Module)
+	}{
+		"CRYPTOKI_NOT_INITIALIZED": {(*faultmodule.Module).Uninitialize, func(*faultmodule.Module) {}},
+		"DEVICE_ERROR once": {func(m *faultmodule.Module) {
+			m.Inject(faultmodule.Rule{Function: "C_Sign", RV: pkcs11.CKR_DEVICE_ERROR})
+		}, func(*faultmodule.Module) {}},
+		"DEVICE_REMOVED until mended": {func(m *faultmodule.Module) {
+			m.Inject(faultmodule.Rule{RV: pkcs11.CKR_DEVICE_REMOVED, Times: faultmodule.Forever})
+		}, (*faultmodule.Module).Clear},
+		"GENERAL_ERROR until mended": {func(m *faultmodule.Module) {
+			m.Inject(faultmodule.Rule{RV: pkcs11.CKR_GENERAL_ERROR, Times: faultmodule.Forever})
+		}, (*faultmodule.Module).Clear},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t).start()
+			if err := r.everything(); err != nil {
+				t.Fatal(err)
+			}
+			tt.break_(r.fault)
+			var down *hsm.DownError
+			if err := r.sign(); !errors.As(err, &down) {
+				t.Fatalf("the request that meets the fault: %v", err)
+			}
+			calls := r.fault.Counts()["C_SignInit"]
+			for range 100 {
+				began := time.Now()
+				err := r.sign()
+				if took := time.Since(began); err != nil && took > 50*time.Millisecond {
+					t.Errorf("refused after %v", took)
+				}
+				if err == nil {
+					break
+				}
+			}
+			if n := r.fault.Counts()["C_SignInit"]; strings.Contains(name, "until") && n != calls {
+				t.Errorf("%d calls reached a token known to be down", n-calls)
+			}
+			tt.mend(r.fault)
+			took := eventually(t, 10*time.Second, r.everything)
+			t.Logf("well again %v after the fault's end", took)
+			if n := strings.Count(r.log.String(), "HSM member changes state"); n > 6 {
+				t.Errorf("%d log lines for one fault", n)
+			}
+		})
+	}
+}
+
+// A hang shorter than the call timeout costs the calls that meet it some time, no more.
+func TestShortHangIsWaitedFor(t *testing.T) {
+	r := newRig(t)
+	r.cfg.CallTimeout = 5 * time.Second
+	r.start()
+	stuck := r.fault.Hang("C_Sign", 1)
+	done := make(chan error, 1)
+	go func() { done <- r.sign() }()
+	stuck.Await(1)
+	stuck.Clear()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if s := r.hsm.Members()[0].Status(); s.State != hsm.Ready {
+		t.Errorf("state is %v", s)
+	}
+}
+
+// A call that hangs past its timeout quarantines the module: its caller is answered, new
+// work is refused at once, and when it comes back in time the module is opened anew.
+func TestLongHangIsQuarantined(t *testing.T) {
+	r := newRig(t)
+	r.cfg.CallTimeout, r.cfg.DrainTimeout = 300*time.Millisecond, time.Minute
+	r.start()
+	stuck := r.fault.Hang("C_Sign", 1)
+	var down *hsm.DownError
+	if err := r.sign(); !errors.As(err, &down) {
+		t.Fatalf("the caller of the stuck call got %v", err)
+	}
+	if err := r.seal(); !errors.As(err, &down) {
+		t.Errorf("new work got %v", err)
+	}
+	stuck.Clear()
+	eventually(t, 10*time.Second, r.everything)
+}
+
+// A call that never comes back wedges the module: the process is asked to end, and
+// nothing is finalized under the call.
+func TestEndlessHangAsksForANewProcess(t *testing.T) {
+	r := newRig(t)
+	r.cfg.CallTimeout, r.cfg.DrainTimeout = 200*time.Millisecond, 200*time.Millisecond
+	h, err := hsm.Start(context.Background(), hsm.Failover, []hsm.Config{r.cfg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.hsm = h
+	finalized := r.fault.Counts()["C_Finalize"]
+	stuck := r.fault.Hang("C_DeriveKey", 1)
+	var down *hsm.DownError
+	if err := r.seal(); !errors.As(err, &down) {
+		t.Fatalf("the caller of the stuck call got %v", err)
+	}
+	if member := <-r.wedge; member != "a" {
+		t.Errorf("member %q is wedged", member)
+	}
+	if s := h.Members()[0].Status(); s.State != hsm.Wedged {
+		t.Errorf("state is %v", s)
+	}
+	if n := r.fault.Counts()["C_Finalize"] - finalized; n != 0 {
+		t.Errorf("C_Finalize was called %d times", n)
+	}
+	stuck.Clear() // lets the call, and with it the test's process, go on
+}
+
+// A refused PIN is tried once: not by further requests, not by restarts, not by another
+// member; a replaced PIN file is tried at once.
+func TestRefusedPINIsTriedOnce(t *testing.T) {
+	r := newRig(t)
+	right, err := os.ReadFile(r.token.PINFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.cfg.PINFile = filepath.Join(t.TempDir(), "pin")
+	if err := os.WriteFile(r.cfg.PINFile, []byte("wrong-pin"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var h *hsm.HSM
+	for restart := range 4 {
+		if h, err = hsm.Start(context.Background(), hsm.Failover, []hsm.Config{r.cfg}); err != nil {
+			t.Fatal(err)
+		}
+		r.hsm = h
+		for range 250 {
+			if err := r.sign(); err == nil {
+				t.Fatal("signed with a refused PIN")
+			}
+		}
+		if s := h.Members()[0].Status(); s.State != hsm.Refused {
+			t.Errorf("start %d: state is %v", restart, s)
+		}
+		if _, err := hsm.Open(context.Background(), r.cfg); !errors.Is(err, hsm.ErrLoginRefused) {
+			t.Errorf("a command gets %v", err)
+		}
+		if restart < 3 {
+			if err := h.Close(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n := r.fault.Counts()["C_Login"]; n != 1 {
+		t.Errorf("C_Login was called %d times with a wrong PIN", n)
+	}
+	if err := os.Remove(r.cfg.PINFile); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(r.cfg.PINFile, bytes.TrimSpace(right), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 5*time.Second, r.sign)
+	if err := h.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A start without a token is a start: the member comes up when its token does.
+func TestStartsWithoutItsToken(t *testing.T) {
+	r := newRig(t)
+	away := r.token.Dir + "/tokens-away"
+	if err := os.Rename(r.token.Dir+"/tokens", away); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(r.token.Dir+"/tokens", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	var down *hsm.DownError
+	if err := r.sign(); !errors.As(err, &down) {
+		t.Fatalf("without a token: %v", err)
+	}
+	if err := os.Remove(r.token.Dir + "/tokens"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(away, r.token.Dir+"/tokens"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, r.everything)
+}
