@@ -8,7 +8,7 @@ DATA    ?= .mintmark
 export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint generate calls fuzz clean
+.PHONY: help run demo build test lint generate calls faults soak fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,15 @@ test: softhsm ## run every test, from scratch
 calls: softhsm ## print the PKCS#11 calls of one sealed card, as in docs/pkcs11.md
 	@tools/ensure.sh gcc
 	$(GO) test -count=1 -v -run TestCallsOfOneSealedCard ./integration
+
+faults: softhsm ## run the fault table against real processes; prints it for docs/recovery.md (minutes)
+	@tools/ensure.sh gcc
+	@tools/ensure.sh p11-kit
+	$(GO) test -count=1 -v -timeout 30m -tags faults -run 'TestFaults|TestWrongPINIsTriedOnceByAllProcesses|TestRemoteModule' ./integration
+
+soak: softhsm ## 200 000 seals and as many signatures; SOAK_N for another number (long)
+	@tools/ensure.sh gcc
+	$(GO) test -count=1 -v -timeout 2h -tags soak -run TestSoak ./integration
 
 fuzz: softhsm ## fuzz every parser for 30 seconds each
 	@tools/fuzz.sh 30s

@@ -7,6 +7,7 @@
 #	node        Node.js
 #	openssl     the command
 #	nss         NSS's PKCS#11 module and certutil
+#	p11-kit     p11-kit's client and server of remote modules
 #	postgresql  the server's programs, such as initdb; no server is set up or started
 #
 # Knows apt-get (Debian, Ubuntu), dnf (Fedora), apk (Alpine) and brew (macOS), and uses
@@ -86,8 +87,15 @@ present() {
 			/opt/homebrew/opt/postgresql*/bin/initdb \
 			/usr/local/opt/postgresql*/bin/initdb
 		;;
+	p11-kit)
+		any_file \
+			/usr/lib/*-linux-*/pkcs11/p11-kit-client.so \
+			/usr/lib64/pkcs11/p11-kit-client.so \
+			/usr/lib/pkcs11/p11-kit-client.so \
+			/opt/homebrew/lib/pkcs11/p11-kit-client.so
+		;;
 	node | openssl) has "$1" ;;
-	*) die "unknown tool $1 (known: softhsm nss gcc node openssl postgresql)" ;;
+	*) die "unknown tool $1 (known: softhsm nss p11-kit gcc node openssl postgresql)" ;;
 	esac
 }
 
@@ -96,6 +104,9 @@ packages() {
 	case $1/$2 in
 	apt-get/softhsm) echo softhsm2 ;;
 	apt-get/nss) echo libnss3 libnss3-tools ;;
+	apt-get/p11-kit) echo p11-kit p11-kit-modules ;;
+	dnf/p11-kit) echo p11-kit p11-kit-server ;;
+	apk/p11-kit) echo p11-kit p11-kit-server ;;
 	dnf/nss) echo nss-softokn nss-tools ;;
 	apk/nss) echo nss nss-tools ;;
 	apt-get/gcc) echo gcc libc6-dev ;;
@@ -147,7 +158,7 @@ install() {
 	esac
 }
 
-[ $# -gt 0 ] || die "usage: ensure.sh softhsm|nss|gcc|node|openssl|postgresql..."
+[ $# -gt 0 ] || die "usage: ensure.sh softhsm|nss|p11-kit|gcc|node|openssl|postgresql..."
 
 missing=
 for name in "$@"; do

@@ -4,7 +4,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 
-unformatted=$(gofmt -l $(git ls-files '*.go'))
+unformatted=$(gofmt -l .)
 if [ -n "$unformatted" ]; then
 	echo "not gofmt'd; run gofmt -w on:" >&2
 	echo "$unformatted" >&2
@@ -12,6 +12,7 @@ if [ -n "$unformatted" ]; then
 fi
 
 go vet ./...
+go vet -tags faults,soak ./integration
 
 # Generated code is current if making it again changes nothing.
 before=$(cat httpapi/openapi.gen.go | cksum)
@@ -21,4 +22,4 @@ if [ "$before" != "$(cat httpapi/openapi.gen.go | cksum)" ]; then
 	exit 1
 fi
 
-go tool -modfile=tools/go.mod staticcheck ./...
+go tool -modfile=tools/go.mod staticcheck -tags faults,soak ./...
