@@ -173,7 +173,9 @@ func (m *machine) finalize() bool {
 	// as one that does not come back.
 	var begin, call time.Duration
 	for _, t := range members {
-		t.enter(Draining, m.cause())
+		if t.status.Load().State == Ready { // became ready while the trouble began
+			t.enter(Draining, m.cause())
+		}
 		begin = max(begin, t.beginTimeout()+t.cfg.DrainTimeout)
 		call = max(call, t.cfg.CallTimeout+t.cfg.DrainTimeout)
 	}

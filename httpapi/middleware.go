@@ -92,6 +92,13 @@ func secureHeaders(c *gin.Context) {
 	c.Header("X-Content-Type-Options", "nosniff")
 }
 
+// closeWhenStopping has the client open its next connection elsewhere.
+func (s *server) closeWhenStopping(c *gin.Context) {
+	if s.cfg.Stopping != nil && s.cfg.Stopping.Err() != nil {
+		c.Header("Connection", "close")
+	}
+}
+
 // withDeadline gives the request its time.
 func (s *server) withDeadline(c *gin.Context) {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), s.cfg.RequestTimeout)

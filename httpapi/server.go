@@ -22,6 +22,9 @@ type Config struct {
 	Log          *slog.Logger
 	// RequestTimeout bounds one request, waiting for the token included.
 	RequestTimeout time.Duration
+	// Stopping ends when the server is about to stop: from then on each answer closes its
+	// connection, so that no client sends a request on one that is being closed.
+	Stopping context.Context
 }
 
 // Refusals records that an authenticated caller was refused before the domain was
@@ -42,7 +45,7 @@ var _ ServerInterface = (*server)(nil)
 func New(cfg Config) http.Handler {
 	s := &server{cfg: cfg, log: cfg.Log}
 	engine := newEngine()
-	engine.Use(withRequestID, s.observe, s.recoverPanic, secureHeaders, s.withDeadline)
+	engine.Use(withRequestID, s.observe, s.recoverPanic, secureHeaders, s.closeWhenStopping, s.withDeadline)
 	engine.NoRoute(func(c *gin.Context) { notFound.write(c) })
 	engine.NoMethod(func(c *gin.Context) { notAllowed.write(c) })
 	RegisterHandlers(engine, s)

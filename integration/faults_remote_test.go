@@ -8,7 +8,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -154,6 +153,6 @@ func TestRemoteModuleKilledAndBack(t *testing.T) {
 	if n := wrong.Load(); n != 0 {
 		t.Errorf("%d wrong signatures", n)
 	}
-	t.Log(fmt.Sprintf("remote module killed -9 at %s and back 2 s later: %d signatures, %d refused, first success %v after it was back",
-		back.Format(time.TimeOnly), ok.Load(), failed.Load(), took))
+	t.Logf("remote module killed -9 at %s and back 2 s later: %d signatures, %d refused, first success %v after it was back",
+		back.Format(time.TimeOnly), ok.Load(), failed.Load(), took)
 }

@@ -341,7 +341,7 @@ func (r *row) judge(j judge, all []exchange, t *testing.T) {
 		if e.err != nil || e.status != http.StatusOK {
 			continue
 		}
-		err, missing := j.right(e)
+		missing, err := j.right(e)
 		if err != nil {
 			r.wrong++
 			t.Errorf("wrong output: %v", err)

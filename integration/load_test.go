@@ -226,11 +226,11 @@ func recordedOutputs(t *testing.T, s *server) map[string]bool {
 // outputs are the members of a 200, after their one Base64.
 type outputs struct{ ActivationData, EphemeralPublicKey, EncryptedData []byte }
 
-// right reports what is wrong with a 200, and which of its outputs are not on record.
-func (j judge) right(e exchange) (wrong error, unrecorded int) {
+// right reports how many outputs of a 200 are not on record, and what is wrong with it.
+func (j judge) right(e exchange) (unrecorded int, wrong error) {
 	var o outputs
 	if err := json.Unmarshal(e.body, &o); err != nil {
-		return err, 0
+		return 0, err
 	}
 	for _, b := range [][]byte{o.ActivationData, o.EphemeralPublicKey, o.EncryptedData} {
 		if !j.recorded[fmt.Sprintf("%x", sha256.Sum256(b))] {
@@ -239,18 +239,18 @@ func (j judge) right(e exchange) (wrong error, unrecorded int) {
 	}
 	plain, err := appletest.Open(j.leaf, o.EphemeralPublicKey, o.EncryptedData)
 	if err != nil {
-		return err, unrecorded
+		return unrecorded, err
 	}
 	var card struct{ Nonce, PrimaryAccountNumber, Expiration string }
 	if err := json.Unmarshal(plain, &card); err != nil {
-		return err, unrecorded
+		return unrecorded, err
 	}
 	if card.Nonce != e.nonce {
-		return errors.New("the payload is another request's"), unrecorded
+		return unrecorded, errors.New("the payload is another request's")
 	}
 	var tav struct{ DataValidUntilTimestamp, IncludedFieldsInOrder, Signature string }
 	if err := json.Unmarshal(o.ActivationData, &tav); err != nil {
-		return err, unrecorded
+		return unrecorded, err
 	}
 	fields := map[string]string{
 		"accountNumber": card.PrimaryAccountNumber, "accountExpiry": strings.ReplaceAll(card.Expiration, "/", ""),
@@ -262,8 +262,8 @@ func (j judge) right(e exchange) (wrong error, unrecorded int) {
 	}
 	sig, err := base64.StdEncoding.DecodeString(tav.Signature)
 	if err != nil {
-		return err, unrecorded
+		return unrecorded, err
 	}
 	digest := sha256.Sum256([]byte(strings.Join(signed, "|")))
-	return rsa.VerifyPKCS1v15(j.tav, crypto.SHA256, digest[:], sig), unrecorded
+	return unrecorded, rsa.VerifyPKCS1v15(j.tav, crypto.SHA256, digest[:], sig)
 }

@@ -32,6 +32,8 @@ type service struct {
 const (
 	drainWithin = 20 * time.Second
 	closeWithin = 10 * time.Second
+	// lastAnswers is how long connections are kept, to be closed by their next answer.
+	lastAnswers = 500 * time.Millisecond
 	// wedgedWithin is for answers on their way when a module hangs for good: who waited
 	// for it has been let go.
 	wedgedWithin = 2 * time.Second
@@ -151,6 +153,7 @@ func (s *service) serve(ctx context.Context, ready func(addresses) error) error 
 		Metrics:        s.metrics,
 		Log:            s.plan.log,
 		RequestTimeout: cfg.API.RequestTimeout,
+		Stopping:       ctx,
 	}), cfg.API.Listen, s.plan.log)
 	api.TLSConfig = s.plan.tls
 	admin := httpapi.Server(httpapi.NewAdmin(s.metrics, s.checks()), cfg.Admin.Listen, s.plan.log)
@@ -195,6 +198,9 @@ func (s *service) listen(ctx context.Context, api, admin *http.Server, ready fun
 			err = fmt.Errorf("serve: %w", err)
 		}
 	}
+	// Clients that are at work close their connections with their next answer; an idle
+	// one that is closed under a request would leave it unanswered.
+	<-time.After(lastAnswers)
 	within := drainWithin
 	if errors.Is(context.Cause(ctx), errWedged) {
 		within = wedgedWithin
