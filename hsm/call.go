@@ -32,6 +32,7 @@ func run[T any](ctx context.Context, t *Token, l *lane, op string, fn func(e *ep
 		err = t.admit(ctx, l, healthy)
 	}
 	if err != nil {
+		wipeAll(own)
 		t.observe(op, l, time.Since(asked), 0, outcome(err))
 		return none, fmt.Errorf("%s: %w", op, err)
 	}
@@ -42,9 +43,7 @@ func run[T any](ctx context.Context, t *Token, l *lane, op string, fn func(e *ep
 		var a answer[T]
 		defer func() {
 			a.panic = recover() // it is the caller's, who has a place to let it go
-			for _, b := range own {
-				secret.Wipe(b)
-			}
+			wipeAll(own)
 			select {
 			case done <- a:
 			case <-left:
@@ -78,6 +77,12 @@ func run[T any](ctx context.Context, t *Token, l *lane, op string, fn func(e *ep
 		return none, fmt.Errorf("%s: %w", op, a.err)
 	}
 	return a.value, nil
+}
+
+func wipeAll(buffers [][]byte) {
+	for _, b := range buffers {
+		secret.Wipe(b)
+	}
 }
 
 // later gives a channel that is closed d after healthy ends, unless left is before.
@@ -176,8 +181,11 @@ func (t *Token) cure(ctx context.Context, e *epoch, err error, stuck chan<- stru
 	case ClassSuspect:
 		// The code alone proves nothing. If a signature of our own fails too, it does.
 		probe, _ := once(t, func(e *epoch) (struct{}, error) { return struct{}{}, e.probe() }, stuck)
-		if probe.err == nil {
+		switch {
+		case probe.err == nil:
 			return nil
+		case classify(probe.err) == ClassExhausted: // nothing was asked of the token
+			return &unavailable{err: err, after: time.Second}
 		}
 		t.mod.machine.trouble(fmt.Errorf("%w, and a probe failed: %w", err, probe.err))
 		return t.failed(err)

@@ -85,6 +85,11 @@ func (e *epoch) prepare() error {
 // retire closes the epoch's sessions and its login. When it is the module's last, the
 // module is finalized. No work may be under way in the epoch.
 func (e *epoch) retire() {
+	defer func() {
+		if recover() != nil { // crypto11 panics when its count of contexts is off
+			e.token.log.Error("epoch not closed in order", "error", errBindingPanic)
+		}
+	}()
 	e.ro.close()
 	if err := e.token.mod.disconnect(e.c11); err != nil {
 		e.token.log.Debug("close crypto11 context", "error", err)

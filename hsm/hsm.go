@@ -87,10 +87,12 @@ const startWithin = 5 * time.Second
 // Close closes all members; see Token.Close.
 func (h *HSM) Close(ctx context.Context) error {
 	h.stop()
-	var errs []error
-	for _, t := range h.members {
-		errs = append(errs, t.Close(ctx))
+	errs := make([]error, len(h.members))
+	var closing sync.WaitGroup
+	for i, t := range h.members {
+		closing.Go(func() { errs[i] = t.Close(ctx) })
 	}
+	closing.Wait()
 	done := make(chan struct{})
 	go func() { h.running.Wait(); close(done) }()
 	select {

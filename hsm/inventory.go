@@ -71,8 +71,8 @@ func maxSessions(n uint) uint {
 
 // Sessions is how many sessions the member may have open at once: one that keeps the
 // login and one for each RSA operation, twice while one epoch takes the place of another,
-// and one for each other operation in flight.
-func (t *Token) Sessions() int { return 2*(1+t.cfg.RSAConcurrency) + t.cfg.ECConcurrency }
+// and two for each other operation in flight, of which one is for looking into an error.
+func (t *Token) Sessions() int { return 2 * (1 + t.cfg.RSAConcurrency + t.cfg.ECConcurrency) }
 
 // Info reads the module's and the token's description.
 func (t *Token) Info(ctx context.Context) (Info, error) {

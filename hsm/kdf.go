@@ -93,7 +93,7 @@ func (e *epoch) chooseKDF() error {
 	for _, way := range kdfWays {
 		for _, der := range []bool{false, true} {
 			how := kdf{way: way, derPeer: der}
-			err := e.withSession(func(u *unit) error { return u.proveKDF(how) })
+			err := e.proveKDF(how)
 			p := Probe{Name: "key agreement: " + how.String(), OK: err == nil}
 			if err != nil {
 				p.Err = err.Error()
@@ -111,6 +111,18 @@ func (e *epoch) chooseKDF() error {
 		}
 	}
 	return errors.New("the token gives the known answer by none of the known ways")
+}
+
+// proveKDF proves a way, up to three times if it meets an error that proves nothing: a
+// passing fault must not cost a better way.
+func (e *epoch) proveKDF(how kdf) (err error) {
+	for range 3 {
+		err = e.withSession(func(u *unit) error { return u.proveKDF(how) })
+		if classify(err) != ClassSuspect {
+			break
+		}
+	}
+	return err
 }
 
 // incapable reports whether a failed proof says something of the token's abilities.

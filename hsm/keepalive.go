@@ -6,6 +6,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/miekg/pkcs11"
 )
 
 // signingKeys are the usable keys that sign, active ones first, by name.
@@ -48,29 +50,34 @@ func (t *Token) keepAlive(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			t.checkUp(ctx)
+			t.guarded(ctx, t.checkUp)
 		case <-recheck.C:
-			t.recheckKeys(ctx)
+			t.guarded(ctx, t.recheckKeys)
 		}
 	}
 }
 
-func (t *Token) checkUp(ctx context.Context) {
+// guarded does one piece of keeping alive, which nobody waits for: a panic is trouble.
+func (t *Token) guarded(ctx context.Context, do func(context.Context)) {
 	defer func() {
 		if recover() != nil {
-			t.mod.machine.trouble(errors.New("keep-alive: panic in the PKCS#11 binding"))
+			t.mod.machine.trouble(errBindingPanic)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, t.cfg.CallTimeout)
 	defer cancel()
+	do(ctx)
+}
+
+func (t *Token) checkUp(ctx context.Context) {
 	err := t.Ping(ctx)
 	if err == nil {
 		_, err = run(ctx, t, t.rsa, "keep-alive", func(e *epoch) (struct{}, error) { return struct{}{}, e.probe() })
 	}
-	var down *DownError
+	var later interface{ RetryAfter() time.Duration }
 	switch {
-	case err == nil:
-	case errors.As(err, &down), errors.Is(err, ErrBusy), errors.Is(err, ErrClosed), ctx.Err() != nil:
+	case err == nil, ctx.Err() != nil:
+	case errors.As(err, &later):
 		// A change of state has its own line; a busy token is not a dead one.
 	default:
 		// It answers, and does not do its work, also not the second time.
@@ -84,28 +91,38 @@ const recheckEvery = 3 * time.Second
 // recheckKeys looks again for keys that were missing or differed: what an operator
 // restores is used without a restart. A new epoch is begun only for what has changed.
 func (t *Token) recheckKeys(ctx context.Context) {
-	if !slices.ContainsFunc(t.Keys(), func(k KeyStatus) bool { return k.Problem.curable() }) {
+	for _, k := range t.Keys() {
+		if !k.Problem.curable() {
+			continue
+		}
+		seen := t.current.Load()
+		cured, err := work(ctx, t, "recheck-key", func(u *unit) (bool, error) { return u.cured(k.Key) })
+		if err != nil || !cured {
+			continue
+		}
+		if err := t.renew(ctx, seen); err != nil { // the epoch goes on as it was
+			t.log.Warn("a key is back and could not be taken up", "key", k.Name, "error", err)
+		}
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, t.cfg.CallTimeout)
-	defer cancel()
-	var seen *epoch
-	now, err := work(ctx, t, "recheck-keys", func(u *unit) (map[string]*tokenKey, error) {
-		seen = u.e
-		keys, _, err := u.findKeys()
-		return keys, err
-	})
+}
+
+// cured reports whether a key that could not be used answers to its pin now; a key that
+// signs, whether what it signs verifies.
+func (u *unit) cured(k Key) (bool, error) {
+	objects, err := u.objects(pkcs11.NewAttribute(pkcs11.CKA_ID, k.ckaID()))
 	if err != nil {
-		return // the state says why, or the next look succeeds
+		return false, err
 	}
-	for name, k := range seen.keys {
-		if now[name].problem != k.problem {
-			if err := t.renew(ctx, seen); err != nil { // the epoch goes on as it was
-				t.log.Warn("a key has changed and could not be taken up", "key", name, "error", err)
-			}
-			return
-		}
+	found, err := u.match(k, objects)
+	if err != nil || found.problem != "" {
+		return false, err
 	}
+	if !k.Algorithm.Public() {
+		return true, nil
+	}
+	sig, err := u.e.sign(found, selfTestDigest(), selfTestHash)
+	return err == nil && verify(found.pub, selfTestHash, selfTestDigest(), sig) == nil, nil
 }
 
 // curable reports whether the problem may be gone when the token is looked at again.

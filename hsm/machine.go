@@ -99,6 +99,7 @@ func (m *machine) trouble(cause error) {
 // run is the machine's goroutine.
 func (m *machine) run() {
 	failures := 0
+	var opened time.Time // when it last opened, or could not
 	for {
 		select {
 		case <-m.kick:
@@ -112,8 +113,17 @@ func (m *machine) run() {
 		}
 		broken := m.broken
 		m.mu.Unlock()
-		if broken != nil && !m.finalize() {
-			return // wedged: nothing more can be done in this process
+		if broken != nil {
+			if !m.finalize() {
+				return // wedged: nothing more can be done in this process
+			}
+			// A module that opens well and fails at work is not opened at the rate of requests.
+			if time.Since(opened) > backoffLast {
+				failures = 0
+			} else {
+				failures++
+				time.Sleep(backoff(failures))
+			}
 		}
 		well := m.reopen()
 		select {
@@ -121,8 +131,8 @@ func (m *machine) run() {
 			return
 		default:
 		}
-		if failures++; well {
-			failures = 0
+		if opened = time.Now(); !well {
+			failures++
 		}
 	}
 }
@@ -136,6 +146,9 @@ func (m *machine) next(failures int) <-chan time.Time {
 	}
 	var again <-chan time.Time
 	for _, t := range m.members {
+		if t.closed.Load() {
+			continue
+		}
 		switch t.status.Load().State {
 		case Ready:
 		case Refused:
@@ -179,19 +192,18 @@ func (m *machine) finalize() bool {
 		begin = max(begin, t.beginTimeout()+t.cfg.DrainTimeout)
 		call = max(call, t.cfg.CallTimeout+t.cfg.DrainTimeout)
 	}
-	done := make(chan struct{})
-	opened := make(chan struct{}) // once op is ours
+	opened, drained, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		m.op <- struct{}{}
 		close(opened)
-		m.drainAndFinalize(members)
+		m.drainAndFinalize(members, drained)
 		<-m.op
 		close(done)
 	}()
 	for _, step := range []struct {
 		over  <-chan struct{}
 		limit time.Duration
-	}{{opened, begin}, {done, call}} {
+	}{{opened, begin}, {drained, call}, {done, begin}} {
 		select {
 		case <-step.over:
 		case <-time.After(step.limit):
@@ -212,7 +224,8 @@ func (m *machine) cause() error {
 }
 
 // drainAndFinalize waits as long as it takes: who called it gives up, not it.
-func (m *machine) drainAndFinalize(members []*Token) {
+// It closes drained when no call is under way any more.
+func (m *machine) drainAndFinalize(members []*Token, drained chan<- struct{}) {
 	for _, t := range members {
 		release, err := t.drain(context.Background())
 		if err != nil { // a context that does not end gives none
@@ -220,6 +233,7 @@ func (m *machine) drainAndFinalize(members []*Token) {
 		}
 		defer release()
 	}
+	close(drained)
 	for _, t := range members {
 		t.gate.Lock()
 		if e := t.current.Swap(nil); e != nil {
@@ -254,15 +268,25 @@ func (m *machine) reopen() bool {
 	well := true
 	for _, t := range m.snapshot() {
 		s := t.status.Load()
-		if s.State == Ready || (s.State == Refused && t.guard().unchanged(t.cfg.PINFile)) {
+		if t.closed.Load() || s.State == Ready || (s.State == Refused && t.guard().unchanged(t.cfg.PINFile)) {
 			continue
 		}
+		limit := t.beginTimeout() + t.cfg.DrainTimeout
+		select {
+		case m.op <- struct{}{}:
+		case <-time.After(2 * limit): // whoever holds it does not come back
+			m.wedge()
+			return false
+		}
 		done := make(chan error, 1)
-		go func() { done <- t.reopen() }()
+		go func() {
+			defer func() { <-m.op }()
+			done <- t.reopen()
+		}()
 		select {
 		case err := <-done:
 			well = well && err == nil
-		case <-time.After(t.beginTimeout() + t.cfg.DrainTimeout):
+		case <-time.After(limit):
 			m.wedge()
 			return false
 		}

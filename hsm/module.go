@@ -114,9 +114,8 @@ func (m *module) connect(l login) (*crypto11.Context, uint, error) {
 func (m *module) disconnect(c11 *crypto11.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	err := c11.Close()
 	m.open--
-	return err
+	return c11.Close()
 }
 
 // findSlot gives the slot of the one present token that has the label and the serial

@@ -44,12 +44,14 @@ var keyClasses = []struct {
 	{pkcs11.CKO_SECRET_KEY, ClassSecretKey},
 }
 
-// objects lists all key objects of the token in one pass a class. Searching for each
-// key by itself costs the square of their number.
-func (u *unit) objects() ([]Object, error) {
+// objects lists the key objects of the token that match, in one pass a class. Searching
+// for each key by itself costs the square of their number.
+func (u *unit) objects(template ...*pkcs11.Attribute) ([]Object, error) {
 	var all []Object
 	for _, c := range keyClasses {
-		handles, err := u.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, c.class), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true))
+		handles, err := u.find(append([]*pkcs11.Attribute{
+			pkcs11.NewAttribute(pkcs11.CKA_CLASS, c.class), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+		}, template...)...)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,8 @@
 package hsm
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,18 +40,21 @@ var refusedHere struct {
 }
 
 // attempt reads the PIN and gives it to login, unless this very file was refused before.
-// A refusal is on disk before attempt returns. Of several that would try at once, in this
-// process and others, one does, and the others see what became of it.
+// A refusal is on disk before attempt returns. Of several that would try one file at
+// once, in this process and others, one does, and the others see what became of it.
+//
+// What it cannot know: the answer to a login during which the process is killed. That file
+// is tried once more.
 func (g pinGuard) attempt(path string, login func(pin secret.PIN) error) error {
-	unlock, err := g.lock()
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	id, err := identify(path)
 	if err != nil {
 		return fmt.Errorf("%w: %w", secret.ErrPINFile, err)
 	}
+	unlock, err := g.lock("refused-pin-" + id.name() + ".lock")
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	refused, err := g.load()
 	if err != nil {
 		return err
@@ -65,8 +70,7 @@ func (g pinGuard) attempt(path string, login func(pin secret.PIN) error) error {
 	if now, err := identify(path); err != nil || !now.same(id) {
 		return fmt.Errorf("%w: %s is being replaced", secret.ErrPINFile, path)
 	}
-	others := slices.DeleteFunc(refused, func(r refusedPIN) bool { return r.Path == id.Path })
-	if err := g.save(others); err != nil { // before the attempt: afterwards may be too late
+	if err := g.update(id, false); err != nil { // before the attempt: afterwards may be too late
 		return err
 	}
 	err = login(pin)
@@ -74,9 +78,15 @@ func (g pinGuard) attempt(path string, login func(pin secret.PIN) error) error {
 		refusedHere.Lock()
 		refusedHere.list = append(refusedHere.list, id)
 		refusedHere.Unlock()
-		return errors.Join(err, g.save(append(others, id)))
+		return errors.Join(err, g.update(id, true))
 	}
 	return err
+}
+
+// name is a file name for the PIN file's path.
+func (r refusedPIN) name() string {
+	sum := sha256.Sum256([]byte(r.Path))
+	return hex.EncodeToString(sum[:8])
 }
 
 // unchanged reports whether the file is still one that was refused. A file that cannot
@@ -110,26 +120,38 @@ func identify(path string) (refusedPIN, error) {
 	return id, nil
 }
 
-// attempts is held during a login without a data directory.
-var attempts = make(chan struct{}, 1)
-
-// loginWithin is how long one login may keep the next one waiting. A login that hangs
-// must not take other members with it.
+// loginWithin is how long one login may keep the next one with the same PIN file waiting.
 const loginWithin = 2 * time.Second
 
-var errLoginBusy = errors.New("another login is under way")
+var errLoginBusy = errors.New("another login with this PIN file is under way")
 
-// lock keeps other logins away, of this process and of others with the same directory.
-func (g pinGuard) lock() (unlock func(), err error) {
+// locksHere are the locks of a guard without a directory, by name.
+var locksHere struct {
+	sync.Mutex
+	byName map[string]chan struct{}
+}
+
+// lock keeps others away, of this process and of others with the same directory.
+func (g pinGuard) lock(name string) (unlock func(), err error) {
 	if g.dir == "" {
+		locksHere.Lock()
+		if locksHere.byName == nil {
+			locksHere.byName = map[string]chan struct{}{}
+		}
+		l := locksHere.byName[name]
+		if l == nil {
+			l = make(chan struct{}, 1)
+			locksHere.byName[name] = l
+		}
+		locksHere.Unlock()
 		select {
-		case attempts <- struct{}{}:
-			return func() { <-attempts }, nil
+		case l <- struct{}{}:
+			return func() { <-l }, nil
 		case <-time.After(loginWithin):
 			return nil, errLoginBusy
 		}
 	}
-	f, err := os.OpenFile(filepath.Join(g.dir, "refused-pins.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(g.dir, name), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock refused PIN files: %w", err)
 	}
@@ -152,12 +174,18 @@ func (g pinGuard) load() ([]refusedPIN, error) {
 	refusedHere.Lock()
 	list := slices.Clone(refusedHere.list)
 	refusedHere.Unlock()
+	kept, err := g.read()
+	return append(list, kept...), err
+}
+
+// read gives what is on disk.
+func (g pinGuard) read() ([]refusedPIN, error) {
 	if g.dir == "" {
-		return list, nil
+		return nil, nil
 	}
 	b, err := os.ReadFile(g.file())
 	if errors.Is(err, fs.ErrNotExist) {
-		return list, nil
+		return nil, nil
 	}
 	var kept []refusedPIN
 	if err == nil {
@@ -166,12 +194,26 @@ func (g pinGuard) load() ([]refusedPIN, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read refused PIN files: %w", err)
 	}
-	return append(list, kept...), nil
+	return kept, nil
 }
 
-func (g pinGuard) save(list []refusedPIN) error {
+// update writes that a file was refused, or that nothing is known of it.
+func (g pinGuard) update(id refusedPIN, refused bool) error {
 	if g.dir == "" {
 		return nil
+	}
+	unlock, err := g.lock("refused-pins.lock")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	list, err := g.read()
+	if err != nil {
+		return err
+	}
+	list = slices.DeleteFunc(list, func(r refusedPIN) bool { return r.Path == id.Path })
+	if refused {
+		list = append(list, id)
 	}
 	b, err := json.Marshal(list)
 	if err == nil {

@@ -6,11 +6,9 @@ import (
 	"time"
 )
 
-// reopen begins an epoch on a member that has none.
+// reopen begins an epoch on a member that has none. The caller holds the machine's op.
 func (t *Token) reopen() error {
 	defer t.triedOnce.Do(func() { close(t.tried) })
-	t.mod.machine.op <- struct{}{}
-	defer func() { <-t.mod.machine.op }()
 	if t.closed.Load() || t.status.Load().State == Ready {
 		return nil
 	}
@@ -61,6 +59,8 @@ func (t *Token) refresh(ctx context.Context, old *epoch) error {
 		return nil
 	case errors.Is(err, ErrBusy), errors.Is(err, ErrClosed):
 		return err
+	case errors.Is(err, errLoginBusy):
+		return &unavailable{err: err, after: time.Second}
 	default:
 		t.mod.machine.trouble(err)
 		return t.failed(err)
@@ -115,7 +115,7 @@ func (t *Token) renew(ctx context.Context, old *epoch) error {
 // beginTimeout bounds the making of an epoch, which is many calls, and more with more
 // keys.
 func (t *Token) beginTimeout() time.Duration {
-	return 3*t.cfg.CallTimeout + time.Duration(len(t.cfg.Keyring.Keys))*100*time.Millisecond
+	return 3*t.cfg.CallTimeout + loginWithin + time.Duration(len(t.cfg.Keyring.Keys))*100*time.Millisecond
 }
 
 var errStuck = errors.New("a call has not come back in time")

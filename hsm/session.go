@@ -7,7 +7,8 @@ import (
 // sessions are the read-only sessions of one epoch. A read-only session can create,
 // derive and use session objects, and cannot write the token.
 //
-// There are never more than the lane admits: take opens one when none is idle.
+// There are never more than the lane admits, and as many again while errors are looked
+// into: take opens one when none is idle.
 type sessions struct {
 	ctx  *pkcs11.Ctx
 	slot uint

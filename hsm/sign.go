@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ThalesGroup/crypto11"
+	"github.com/miekg/pkcs11"
 )
 
 // Sign signs a digest with the key called name: RSASSA-PKCS1-v1_5 for opts of a plain
@@ -67,6 +68,10 @@ func (e *epoch) sign(k *tokenKey, digest []byte, opts crypto.SignerOpts) ([]byte
 		return nil, err
 	}
 	sig, err := s.Sign(rand.Reader, digest, opts)
+	var known pkcs11.Error
+	if err != nil && !errors.As(err, &known) { // crypto11's own: its pool ran dry
+		return nil, &unavailable{err: fmt.Errorf("sign: %w", err), after: time.Second}
+	}
 	return sig, ckr("C_Sign", err)
 }
 

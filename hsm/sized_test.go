@@ -14,8 +14,8 @@ import (
 )
 
 // The buffer is large enough at the first call, whatever becomes of it: no call only
-// asks for a length. A code that proves nothing is followed by one more, which opens the
-// key's own sample.
+// asks for a length. A code that proves nothing is followed by two more: the key's own
+// sample, and the ciphertext once again.
 func TestEachOpeningIsOneDecryption(t *testing.T) {
 	on := softhsm.New(t)
 	_, vault, _ := stock(t, on)
@@ -36,8 +36,8 @@ func TestEachOpeningIsOneDecryption(t *testing.T) {
 		if _, err := tok.DecryptGCM(ctx, vault.Name, iv, nil, sealed); err == nil {
 			t.Errorf("changed ciphertext of %d bytes opened", size)
 		}
-		if n := calls("C_Decrypt") - before; n != 3 {
-			t.Errorf("%d bytes: %d calls for two openings and a sample", size, n)
+		if n := calls("C_Decrypt") - before; n != 4 {
+			t.Errorf("%d bytes: %d calls for an opening, and a refusal that was looked into", size, n)
 		}
 	}
 }

@@ -74,15 +74,23 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		e   *epoch
 		err error
 	}
-	done := make(chan begun, 1)
+	done, left := make(chan begun), make(chan struct{})
+	defer close(left)
 	go func() {
+		// The module is busy until it has answered, whoever still waits for it.
+		defer func() { <-t.mod.machine.op }()
 		e, err := t.begin()
 		if err == nil && ctx.Err() != nil {
 			e.retire()
-			err = ctx.Err()
+			e, err = nil, ctx.Err()
 		}
-		<-t.mod.machine.op // not before the module has answered, whoever still waits
-		done <- begun{e, err}
+		select {
+		case done <- begun{e, err}:
+		case <-left:
+			if e != nil {
+				e.retire()
+			}
+		}
 	}()
 	var b begun
 	select {
@@ -132,11 +140,17 @@ func newHealth() *health {
 
 func (t *Token) guard() pinGuard { return pinGuard{dir: t.cfg.DataDir} }
 
+var errBindingPanic = errors.New("panic in the PKCS#11 binding")
+
 // begin makes an epoch: login, keys, self-test. The caller holds the machine's op.
 func (t *Token) begin() (e *epoch, err error) {
 	defer func() {
 		if recover() != nil { // its value may hold what was being worked on
-			err = errors.New("panic in the PKCS#11 binding")
+			err = errBindingPanic
+			if e != nil {
+				e.retire()
+				e = nil
+			}
 		}
 	}()
 	l := login{label: t.cfg.TokenLabel, serial: t.cfg.TokenSerial, maxSessions: t.cfg.RSAConcurrency + 1}

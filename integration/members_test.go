@@ -302,3 +302,49 @@ func TestKeyThatOneMemberLacksIsServedByTheOther(t *testing.T) {
 		})
 	}
 }
+
+// A member whose login hangs keeps nobody else from serving: not at the start, and not
+// when the other one has to log in anew. When the login comes back, so does the member.
+func TestMemberThatHangsAtLoginLeavesTheOtherAlone(t *testing.T) {
+	p := newPair(t)
+	hang := p.modules[0].Hang("C_Login", 1)
+	h, err := hsm.Start(context.Background(), hsm.Failover, p.configs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.hsm = h
+	t.Cleanup(func() {
+		hang.Clear()
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := h.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	hang.Await(1)
+	everything := func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		for _, operation := range p.operations() {
+			if err := operation(ctx, []byte("input")); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := everything(); err != nil {
+		t.Errorf("while a hangs at its login: %v", err)
+	}
+	p.modules[1].DropSessions()
+	if err := everything(); err != nil {
+		t.Errorf("after b had to log in anew: %v", err)
+	}
+	if s := h.Members()[0].Status().State; s == hsm.Ready {
+		t.Error("a is ready without a login")
+	}
+	hang.Clear()
+	eventually(t, 10*time.Second, func() error { return h.Members()[0].Ready() })
+	if err := everything(); err != nil {
+		t.Error(err)
+	}
+}

@@ -119,6 +119,8 @@ func (s *Service) StoreCard(ctx context.Context, who Caller, externalID string, 
 }
 
 func (s *Service) sealCard(ctx context.Context, t *record.Ticket, owner Owner, id, externalID string, c Card) (CardRow, error) {
+	ctx, cancel := working(ctx)
+	defer cancel()
 	lookup, err := s.cfg.Gate.CardIndex(ctx, t, owner.Tenant, externalID)
 	if err != nil {
 		return CardRow{}, err
