@@ -96,33 +96,36 @@ func (t *Token) recheckKeys(ctx context.Context) {
 			continue
 		}
 		seen := t.current.Load()
-		cured, err := work(ctx, t, "recheck-key", func(u *unit) (bool, error) { return u.cured(k.Key) })
-		if err != nil || !cured {
+		now, err := work(ctx, t, "recheck-key", func(u *unit) (KeyProblem, error) { return u.recheck(k.Key) })
+		if err != nil || now == k.Problem {
 			continue
 		}
 		if err := t.renew(ctx, seen); err != nil { // the epoch goes on as it was
-			t.log.Warn("a key is back and could not be taken up", "key", k.Name, "error", err)
+			t.log.Warn("a key has changed and could not be taken up", "key", k.Name, "error", err)
 		}
 		return
 	}
 }
 
-// cured reports whether a key that could not be used answers to its pin now; a key that
-// signs, whether what it signs verifies.
-func (u *unit) cured(k Key) (bool, error) {
+// recheck says what is wrong with a key now. Of a key that signs, what it signs must
+// verify, too.
+func (u *unit) recheck(k Key) (KeyProblem, error) {
 	objects, err := u.objects(pkcs11.NewAttribute(pkcs11.CKA_ID, k.ckaID()))
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	found, err := u.match(k, objects)
-	if err != nil || found.problem != "" {
-		return false, err
+	if err != nil {
+		return "", err
 	}
-	if !k.Algorithm.Public() {
-		return true, nil
+	if found.problem != "" || !k.Algorithm.Public() {
+		return found.problem, nil
 	}
 	sig, err := u.e.sign(found, selfTestDigest(), selfTestHash)
-	return err == nil && verify(found.pub, selfTestHash, selfTestDigest(), sig) == nil, nil
+	if err != nil || verify(found.pub, selfTestHash, selfTestDigest(), sig) != nil {
+		return KeyLost, nil
+	}
+	return "", nil
 }
 
 // curable reports whether the problem may be gone when the token is looked at again.
