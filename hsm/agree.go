@@ -132,7 +132,7 @@ func (u *unit) destroy(objects ...handle) {
 	for _, o := range objects {
 		if err := u.e.ctx.DestroyObject(u.s, o); err != nil {
 			u.tainted = true
-			u.e.token.log.Warn("session object not destroyed; closing its session", "error", ckr("C_DestroyObject", err))
+			u.e.token.log.Debug("session object not destroyed; closing its session", "error", ckr("C_DestroyObject", err))
 		}
 		u.e.token.ephemeralDestroyed.Add(1)
 	}
