@@ -1,10 +1,11 @@
 // Package signer is the gate: every use of a key passes through it, one operation a
-// file. An operation checks three things before the token is asked and one after:
+// file. An operation checks three things before the token is asked, and has the fourth
+// from package hsm, where another member can be asked if one signs wrongly:
 //
 //	the ticket   record.Ticket, so that the intent is durable and this output new
 //	the purpose  the key is the active one of exactly this operation's purpose
 //	the input    lengths and forms, so that nothing malformed reaches the token
-//	the output   a signature verifies against the pinned public key
+//	the output   a signature has been verified against the pinned public key
 //
 // and hands the output over as a record.Held, which opens only with the receipt of its
 // recorded result:
