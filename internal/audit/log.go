@@ -34,8 +34,9 @@ type Kind string
 const (
 	KindIntent    Kind = "intent"    // an operation is about to be done
 	KindResult    Kind = "result"    // an operation ended
+	KindOperation Kind = "operation" // an operation that consumes nothing, intent and result at once
 	KindRefusal   Kind = "refusal"   // a request was refused before anything was begun
-	KindLifecycle Kind = "lifecycle" // the service started or stopped
+	KindLifecycle Kind = "lifecycle" // the service started, stopped or took up a new configuration
 )
 
 // An Entry is one line of the log.
@@ -43,7 +44,7 @@ type Entry struct {
 	Seq    uint64    // given by the store, from 0, without gaps
 	At     time.Time // to the millisecond, UTC
 	Kind   Kind
-	Ticket string // the operation's ticket: the same for intent and result
+	Ticket string // the operation's ticket: the same for intent and result; empty for refusals and lifecycle
 	Tenant string // empty for lifecycle entries
 	Body   []byte // JSON
 }
@@ -61,12 +62,15 @@ type Store interface {
 
 // Log writes the log. It is safe for concurrent use.
 type Log struct {
-	store Store
-	now   func() time.Time
+	store    Store
+	now      func() time.Time
+	refusals tally
 }
 
 // New gives the log over a store. now is the clock.
-func New(store Store, now func() time.Time) *Log { return &Log{store: store, now: now} }
+func New(store Store, now func() time.Time) *Log {
+	return &Log{store: store, now: now, refusals: tally{counts: map[tallyKey]*tallied{}}}
+}
 
 var _ record.Recorder = (*Log)(nil)
 
@@ -82,38 +86,44 @@ func (l *Log) Begin(ctx context.Context, in record.Intent, changes ...record.Cha
 	return record.IssueTicket(id.String(), in), nil
 }
 
-// Conclude commits a result and gives the receipt that releases its outputs.
+// Open gives the ticket of an operation that consumes nothing.
+func (l *Log) Open(in record.Intent) (*record.Ticket, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("open operation: %w", err)
+	}
+	return record.IssueDeferredTicket(id.String(), in), nil
+}
+
+// operation is the body of an operation entry.
+type operation struct {
+	Intent record.Intent `json:"intent"`
+	Result record.Result `json:"result"`
+}
+
+// Conclude commits a result, with the intent if that was deferred, and gives the receipt
+// that releases its outputs.
 func (l *Log) Conclude(ctx context.Context, t *record.Ticket, res record.Result, changes ...record.Change) (*record.Receipt, error) {
-	if err := l.append(ctx, KindResult, t.ID(), t.Intent().Tenant, res, changes); err != nil {
+	kind, body := KindResult, any(res)
+	if t.Deferred() {
+		kind, body = KindOperation, operation{t.Intent(), res}
+	}
+	if err := l.append(ctx, kind, t.ID(), t.Intent().Tenant, body, changes); err != nil {
 		return nil, fmt.Errorf("record result: %w", err)
 	}
 	return record.IssueReceipt(t, res), nil
 }
 
-// refusal is the body of a refusal entry.
-type refusal struct {
-	record.Intent
-	Reason string `json:"reason"`
-}
-
-// Refuse commits that a request was refused.
-func (l *Log) Refuse(ctx context.Context, in record.Intent, reason string) error {
-	if err := l.append(ctx, KindRefusal, "", in.Tenant, refusal{in, reason}, nil); err != nil {
-		return fmt.Errorf("record refusal: %w", err)
-	}
-	return nil
-}
-
-// Lifecycle is a start or a stop, with the digests of what was loaded.
+// Lifecycle is a start, a reload or a stop, with the digests of what was loaded.
 type Lifecycle struct {
-	Event         string `json:"event"` // "start" or "stop"
+	Event         string `json:"event"` // "start", "reload" or "stop"
 	Version       string `json:"version"`
 	Environment   string `json:"environment"`
 	ConfigSHA256  string `json:"configSha256,omitempty"`  // hex
 	KeyringSHA256 string `json:"keyringSha256,omitempty"` // hex
 }
 
-// Note commits a start or a stop.
+// Note commits a start, a reload or a stop.
 func (l *Log) Note(ctx context.Context, e Lifecycle) error {
 	if err := l.append(ctx, KindLifecycle, "", "", e, nil); err != nil {
 		return fmt.Errorf("record %s: %w", e.Event, err)

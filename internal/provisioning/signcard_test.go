@@ -236,7 +236,8 @@ func TestOfManyRequestsWithOneNonceOneGetsTheCard(t *testing.T) {
 	for _, line := range w.log() {
 		count[line]++
 	}
-	if diff := cmp.Diff(map[string]int{began: 1, done: 1, nonceUsed: callers - 1}, count); diff != "" {
+	// Ten losers have entries of their own; the others are one number at the minute's end.
+	if diff := cmp.Diff(map[string]int{began: 1, done: 1, nonceUsed: 10}, count); diff != "" {
 		t.Errorf("the log: %s", diff)
 	}
 	w.requireNonces("used 1", "used 1")

@@ -14,9 +14,12 @@
 // locked. A Receipt is proof that a Result naming that digest is durable; it opens
 // the Held.
 //
-// Only the recorder (package internal/audit) calls IssueTicket and IssueReceipt; a
-// test of the project's structure holds everyone else to that, since Go has no
-// friend packages.
+// An operation that consumes nothing may take its ticket from Recorder.Open instead:
+// its intent is then committed together with its result, in one transaction, which is
+// still before anything can be read.
+//
+// Only the recorder (package internal/audit) issues tickets and receipts; a test of the
+// project's structure holds everyone else to that, since Go has no friend packages.
 package record
 
 import (
@@ -33,8 +36,12 @@ type Operation string
 
 // The operations of mintmark.
 const (
-	SignCard  Operation = "push-provisioning.sign-card" // a sealed card payload with its activation data
-	StoreCard Operation = "cards.store"                 // a card written to the vault
+	SignCard           Operation = "push-provisioning.sign-card" // a sealed card payload with its activation data
+	StoreCard          Operation = "cards.store"                 // a card written to the vault
+	SignMerchantToken  Operation = "merchant.sign-token"         // a merchant JWT
+	CheckMerchantToken Operation = "merchant.check-token"        // a merchant JWT looked at; only its refusals are recorded
+	SignProximityToken Operation = "merchant.sign-proximity"     // an Apple proximity token
+	CertifyKey         Operation = "keys.certify"                // a self-signed certificate over a key's public half
 )
 
 // An Intent says what is about to be done, for whom. It holds identifiers and
@@ -82,10 +89,21 @@ func Done(outputs ...Digest) Result { return Result{Outcome: OutcomeDone, Output
 // the domain's own error.
 type Change interface{ IsChange() }
 
-// A Ticket is proof that an intent is durable. It allows each named output once.
+// A Claim is a Change that takes something single-use, which Begin commits with the
+// intent. It is held under a lease: what never ends it is over when the lease is.
+type Claim interface {
+	Change
+	// End is the change that ends the claim, once it was committed: used for good, or
+	// free again.
+	End(used bool) Change
+}
+
+// A Ticket is proof that an intent is durable, or will be before anything leaves. It
+// allows each named output once.
 type Ticket struct {
-	id     string
-	intent Intent
+	id       string
+	intent   Intent
+	deferred bool
 
 	mu   sync.Mutex // guards used
 	used []string   // names of outputs made under this ticket
@@ -94,11 +112,20 @@ type Ticket struct {
 // IssueTicket is called by the recorder, after the intent was committed under id.
 func IssueTicket(id string, in Intent) *Ticket { return &Ticket{id: id, intent: in} }
 
+// IssueDeferredTicket is called by the recorder for an operation whose intent is
+// committed together with its result.
+func IssueDeferredTicket(id string, in Intent) *Ticket {
+	return &Ticket{id: id, intent: in, deferred: true}
+}
+
 // ID names the ticket's intent in the log.
 func (t *Ticket) ID() string { return t.id }
 
-// Intent is what was recorded.
+// Intent is what was, or will be, recorded.
 func (t *Ticket) Intent() Intent { return t.intent }
+
+// Deferred reports whether the intent is committed together with the result.
+func (t *Ticket) Deferred() bool { return t.deferred }
 
 // ErrNoTicket is returned by the gate for a ticket that is missing, was issued for
 // another operation, or has been used for the same output before.

@@ -14,8 +14,12 @@ import "context"
 type Recorder interface {
 	// Begin commits an intent together with its claims.
 	Begin(ctx context.Context, in Intent, changes ...Change) (*Ticket, error)
+	// Open gives the ticket of an operation that consumes nothing single-use. Nothing is
+	// durable yet: Conclude commits the intent with the result.
+	Open(in Intent) (*Ticket, error)
 	// Conclude commits the result of t's operation.
 	Conclude(ctx context.Context, t *Ticket, res Result, changes ...Change) (*Receipt, error)
-	// Refuse commits that a request was refused before anything was begun for it.
+	// Refuse commits that a request was refused before anything was begun for it. Many
+	// alike in a short time are counted and committed as one.
 	Refuse(ctx context.Context, in Intent, reason string) error
 }
