@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/mintmark/mintmark/internal/access"
 	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/merchant"
 	"github.com/mintmark/mintmark/internal/provisioning"
 	"github.com/mintmark/mintmark/internal/record"
 )
@@ -44,6 +46,12 @@ func apply(ctx context.Context, tx *sql.Tx, c record.Change) error {
 		return endNonce(ctx, tx, c)
 	case provisioning.CardRow:
 		return putCard(ctx, tx, c)
+	case *access.TokenUse:
+		return claimToken(ctx, tx, c)
+	case access.TokenUseEnd:
+		return endToken(ctx, tx, c)
+	case merchant.QuotaUse:
+		return countToken(ctx, tx, c)
 	default:
 		return fmt.Errorf("store does not know how to write %T", c)
 	}
