@@ -23,8 +23,10 @@ type Sealing struct {
 	OtherInfo func(ephemeralPublicKey []byte) []byte
 	// IV has 12 bytes. It may be constant: the key is used once.
 	IV []byte
-	// Plaintext is sealed without associated data. It is not kept.
+	// Plaintext is what is sealed. It is not kept.
 	Plaintext []byte
+	// AAD gives the associated data for the ephemeral public key; nil for none.
+	AAD func(ephemeralPublicKey []byte) []byte
 }
 
 // check refuses what cannot be sealed, before the token works for it.
@@ -88,12 +90,16 @@ func (u *unit) sealFrom(private handle, point []byte, s Sealing, how kdf) (Seale
 	if len(otherInfo) == 0 {
 		return Sealed{}, errors.New("OtherInfo is empty") // it names the algorithm, at least (5.8.2.1.1)
 	}
+	var aad []byte
+	if s.AAD != nil {
+		aad = s.AAD(point)
+	}
 	z, err := u.deriveZ(private, s.Peer.Bytes(), how)
 	if err != nil {
 		return Sealed{}, err
 	}
 	defer u.destroy(z)
-	ciphertext, err := how.way.seal(u, z, otherInfo, s.IV, s.Plaintext)
+	ciphertext, err := how.way.seal(u, z, otherInfo, s.IV, aad, s.Plaintext)
 	if err != nil {
 		return Sealed{}, err
 	}

@@ -31,6 +31,8 @@ type epoch struct {
 	unlisted []Object
 	kdf      kdf
 	probes   []Probe
+	// agreement is the way by which static keys agree.
+	agreement kdfWay
 }
 
 // tokenKey is a key of the keyring as it was found on the token.
@@ -72,6 +74,9 @@ func (e *epoch) prepare() error {
 	}
 	if err := e.chooseKDF(); err != nil {
 		return fmt.Errorf("self-test of key agreement: %w", err)
+	}
+	if err := e.proveAgreements(); err != nil {
+		return fmt.Errorf("self-test of static key agreement: %w", err)
 	}
 	if err := e.warmSigners(); err != nil {
 		return fmt.Errorf("open sessions: %w", err)

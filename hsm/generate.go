@@ -93,7 +93,7 @@ func (u *unit) generate(k *Key) (narrowed bool, err error) {
 	if len(same) != 0 {
 		return false, fmt.Errorf("%w on the token", ErrKeyExists)
 	}
-	template := templateFor(k.Name, k.ckaID(), k.Algorithm)
+	template := templateFor(k.Name, k.ckaID(), k.Purpose, k.Algorithm)
 	public, private, err := u.generateFrom(template, template.narrowing())
 	narrowed = err == nil
 	if err != nil && (classify(err) == ClassRequest || classify(err) == ClassSuspect) { // suspect: NSS
@@ -141,6 +141,12 @@ func (u *unit) pinNew(k Key, public, private handle) (Pin, error) {
 		return "", err
 	}
 	tk := &tokenKey{Key: k, handle: private, pub: pub}
+	if k.Purpose.agrees() {
+		if err := u.proveAgreement(tk, agreementWays); err != nil {
+			return "", fmt.Errorf("agree with the new key: %w", err)
+		}
+		return spkiPin(pub)
+	}
 	if _, err := u.e.signVerified(tk, selfTestDigest(), selfTestHash); err != nil {
 		return "", fmt.Errorf("sign with the new key: %w", err)
 	}

@@ -98,6 +98,14 @@ func TestKeyMadeForAPurposeServesThatPurposeOnly(t *testing.T) {
 		{MerchantJWT, rsaKey},
 		{ProximityToken, ecKey},
 		{APITLS, ecKey},
+		{NetworkOTP, rsaKey},
+		{CardTransport, want{private, protected + " DERIVE", pkcs11.CKM_ECDH1_DERIVE, pkcs11.CKM_EC_KEY_PAIR_GEN, []uint{pkcs11.CKA_VALUE}, requireAgrees}},
+		{VisaZone, want{secretKey, protected + " ENCRYPT", pkcs11.CKM_DES3_CBC, pkcs11.CKM_DES3_KEY_GEN, []uint{pkcs11.CKA_VALUE},
+			func(t *testing.T, tok *Token, name string) {
+				if _, err := tok.EncryptTDEA(context.Background(), name, make([]byte, 56)); err != nil {
+					t.Fatal(err)
+				}
+			}}},
 		{CardVault, want{secretKey, protected + " ENCRYPT DECRYPT", pkcs11.CKM_AES_GCM, pkcs11.CKM_AES_KEY_GEN, []uint{pkcs11.CKA_VALUE}, requireSeals}},
 		{CardIndex, want{secretKey, protected + " SIGN", pkcs11.CKM_SHA256_HMAC, pkcs11.CKM_GENERIC_SECRET_KEY_GEN, []uint{pkcs11.CKA_VALUE},
 			func(t *testing.T, tok *Token, name string) {
@@ -169,7 +177,7 @@ func TestKeyMadeForAPurposeServesThatPurposeOnly(t *testing.T) {
 				for _, v := range tc.values {
 					requireCode(t, second(u.attributes(h, v)), pkcs11.CKR_ATTRIBUTE_SENSITIVE)
 				}
-				requireCannotBeLoosened(t, u, h)
+				requireCannotBeLoosened(t, u, h, tc.purpose.agrees())
 			})
 		})
 	}
@@ -230,8 +238,9 @@ func requireCode(t *testing.T, err error, want uint) {
 	}
 }
 
-// requireCannotBeLoosened tries what an intruder with the PIN would try.
-func requireCannotBeLoosened(t *testing.T, u *unit, h handle) {
+// requireCannotBeLoosened tries what an intruder with the PIN would try. agrees says that
+// agreeing is the key's own use.
+func requireCannotBeLoosened(t *testing.T, u *unit, h handle, agrees bool) {
 	t.Helper()
 	for _, f := range flags {
 		err := u.e.ctx.SetAttributeValue(u.s, h, []*pkcs11.Attribute{pkcs11.NewAttribute(f.typ, true)})
@@ -251,7 +260,7 @@ func requireCannotBeLoosened(t *testing.T, u *unit, h handle) {
 			t.Errorf("mechanism 0x%x, which is not allowed, was taken", other.Mechanism)
 		}
 	}
-	if _, err := u.deriveZ(h, receiver(t).PublicKey().Bytes(), kdf{way: kdfReadAndWipe}); err == nil {
+	if _, err := u.deriveZ(h, receiver(t).PublicKey().Bytes(), kdf{way: kdfReadAndWipe}); err == nil && !agrees {
 		t.Error("the key agreed on another")
 	}
 }

@@ -217,7 +217,8 @@ func importECPrivate(t testing.TB, u *unit, k Key, key *ecdsa.PrivateKey) handle
 		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
 		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true),
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
-		pkcs11.NewAttribute(pkcs11.CKA_SIGN, true),
+		pkcs11.NewAttribute(pkcs11.CKA_SIGN, !k.Purpose.agrees()),
+		pkcs11.NewAttribute(pkcs11.CKA_DERIVE, k.Purpose.agrees()),
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Name),
 		pkcs11.NewAttribute(pkcs11.CKA_ID, k.ckaID()),
 		pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, oidP256),
@@ -230,8 +231,11 @@ func importECPrivate(t testing.TB, u *unit, k Key, key *ecdsa.PrivateKey) handle
 func importSecret(t testing.TB, u *unit, k Key, value []byte) Key {
 	t.Helper()
 	keyType := uint(pkcs11.CKK_GENERIC_SECRET)
-	if k.Algorithm == AES256 {
+	switch k.Algorithm {
+	case AES256:
 		keyType = pkcs11.CKK_AES
+	case TDEA:
+		keyType = pkcs11.CKK_DES3
 	}
 	h := create(t, u,
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
@@ -242,9 +246,9 @@ func importSecret(t testing.TB, u *unit, k Key, value []byte) Key {
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Name),
 		pkcs11.NewAttribute(pkcs11.CKA_ID, k.ckaID()),
-		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, k.Algorithm == AES256),
+		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, k.Algorithm != HMACSHA256),
 		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, k.Algorithm == AES256),
-		pkcs11.NewAttribute(pkcs11.CKA_SIGN, k.Algorithm != AES256),
+		pkcs11.NewAttribute(pkcs11.CKA_SIGN, k.Algorithm == HMACSHA256),
 		pkcs11.NewAttribute(pkcs11.CKA_VALUE, value),
 	)
 	pin, err := u.makePin(k, h)

@@ -191,7 +191,7 @@ func (u *unit) proveKDF(how kdf) error {
 var kdfCounter = []byte{0, 0, 0, 1}
 
 // seal derives the AES key from z and encrypts with it, once.
-func (w kdfWay) seal(u *unit, z handle, otherInfo, iv, plaintext []byte) ([]byte, error) {
+func (w kdfWay) seal(u *unit, z handle, otherInfo, iv, aad, plaintext []byte) ([]byte, error) {
 	switch w {
 	case kdfInToken:
 		k, err := u.deriveInToken(z, otherInfo)
@@ -199,19 +199,19 @@ func (w kdfWay) seal(u *unit, z handle, otherInfo, iv, plaintext []byte) ([]byte
 			return nil, err
 		}
 		defer u.destroy(k)
-		return u.encryptGCM(k, iv, nil, plaintext)
+		return u.encryptGCM(k, iv, aad, plaintext)
 	case kdfDigestKey:
 		k, err := u.digestKey(z, otherInfo)
 		if err != nil {
 			return nil, err
 		}
-		return sealOnHost(k, iv, plaintext)
+		return sealOnHost(k, iv, aad, plaintext)
 	default:
 		k, err := u.readAndHash(z, otherInfo)
 		if err != nil {
 			return nil, err
 		}
-		return sealOnHost(k, iv, plaintext)
+		return sealOnHost(k, iv, aad, plaintext)
 	}
 }
 
@@ -294,14 +294,14 @@ func (u *unit) readAndHash(z handle, otherInfo []byte) ([]byte, error) {
 }
 
 // sealOnHost encrypts with a single-use key and overwrites the key.
-func sealOnHost(key, iv, plaintext []byte) ([]byte, error) {
+func sealOnHost(key, iv, aad, plaintext []byte) ([]byte, error) {
 	defer secret.Wipe(key)
 	var out []byte
 	var err error
 	erase(func() {
 		var aead cipher.AEAD
 		if aead, err = newGCM(key); err == nil {
-			out = aead.Seal(nil, iv, plaintext, nil)
+			out = aead.Seal(nil, iv, plaintext, aad)
 		}
 	})
 	return out, err

@@ -15,7 +15,7 @@ import (
 func (e *epoch) signingKeys() []*tokenKey {
 	var keys []*tokenKey
 	for _, k := range e.keys {
-		if k.Algorithm.Public() && k.problem == "" && !k.lost.Load() {
+		if k.signs() && k.problem == "" && !k.lost.Load() {
 			keys = append(keys, k)
 		}
 	}
@@ -121,6 +121,12 @@ func (u *unit) recheck(k Key) (KeyProblem, error) {
 	}
 	if found.problem != "" || !k.Algorithm.Public() {
 		return found.problem, nil
+	}
+	if k.Purpose.agrees() {
+		if u.proveAgreement(found, []kdfWay{u.e.agreement}) != nil {
+			return KeyLost, nil
+		}
+		return "", nil
 	}
 	sig, err := u.e.sign(found, selfTestDigest(), selfTestHash)
 	if err != nil || verify(found.pub, selfTestHash, selfTestDigest(), sig) != nil {

@@ -141,11 +141,21 @@ func TestKeysMadeInNSSServeAfterReopening(t *testing.T) {
 		}
 		class, value, flags := uint(secretKey), uint(pkcs11.CKA_VALUE), ""
 		switch key.Algorithm {
+		case TDEA:
+			flags = " ENCRYPT"
+			if out, err := tok.EncryptTDEA(context.Background(), key.Name, make([]byte, 8)); err != nil || len(out) != 8 {
+				t.Errorf("encrypted %x, %v", out, err)
+			}
 		case RSA2048:
 			class, value, flags = private, pkcs11.CKA_PRIVATE_EXPONENT, " SIGN"
 			requireSigns(t, tok, key.Name)
 		case P256:
 			class, flags = private, " SIGN"
+			if p.agrees() {
+				flags = " DERIVE"
+				requireAgrees(t, tok, key.Name)
+				break
+			}
 			requireSigns(t, tok, key.Name)
 		case AES256:
 			flags = " ENCRYPT DECRYPT"

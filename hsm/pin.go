@@ -18,6 +18,9 @@ import (
 //	aes-gcm:<base64>       a sample (12-byte IV, ciphertext, tag) that the key must open;
 //	                       plaintext pinText, associated data name and CKA_ID
 //	hmac-sha256:<hex>      the HMAC of pinText, '|' and the key's name
+//	tdea-kcv:<hex>         the three bytes of the key check value that the network gives
+//	                       with the key (the start of the encryption of eight zeroes), then
+//	                       the SHA-256 of a fixed text's encryption
 //
 // Secret keys are pinned by behaviour. CKA_CHECK_VALUE would be simpler and is unsafe:
 // for AES it is the start of E_K(0), and E_K(0) is GCM's hash key.
@@ -27,6 +30,7 @@ const (
 	pinSPKI = "spki-sha256"
 	pinGCM  = "aes-gcm"
 	pinHMAC = "hmac-sha256"
+	pinTDEA = "tdea-kcv"
 
 	// pinText begins what a pin is computed over. No business input has this prefix.
 	pinText = "mintmark-pin-v1"
@@ -39,6 +43,8 @@ func (a Algorithm) pinScheme() string {
 		return pinSPKI
 	case a == AES256:
 		return pinGCM
+	case a == TDEA:
+		return pinTDEA
 	default:
 		return pinHMAC
 	}
@@ -62,6 +68,9 @@ func (p Pin) check(a Algorithm) error {
 			return fmt.Errorf("the value is not hex")
 		}
 		size = len(b)
+		if scheme == pinTDEA {
+			want += kcvSize
+		}
 	}
 	if size != want {
 		return fmt.Errorf("the value has %d bytes instead of %d", size, want)
@@ -96,6 +105,12 @@ func (u *unit) makePin(k Key, h handle) (Pin, error) {
 			return "", fmt.Errorf("seal pin sample of %s: %w", k.Name, err)
 		}
 		return Pin(pinGCM + ":" + base64.StdEncoding.EncodeToString(append(iv, ct...))), nil
+	case pinTDEA:
+		answer, err := u.tdeaAnswer(k, h)
+		if err != nil {
+			return "", fmt.Errorf("compute pin of %s: %w", k.Name, err)
+		}
+		return Pin(pinTDEA + ":" + hex.EncodeToString(answer)), nil
 	default:
 		mac, err := u.hmac(h, pinInput(k))
 		if err != nil {
@@ -134,6 +149,13 @@ func (u *unit) provePin(k Key, h handle, p Pin) (bool, error) {
 			return false, err
 		}
 		return subtle.ConstantTimeCompare(pt, []byte(pinText)) == 1, nil
+	case pinTDEA:
+		want, _ := hex.DecodeString(value)
+		answer, err := u.tdeaAnswer(k, h)
+		if err != nil && classify(err) == ClassRequest {
+			return false, nil // a key of another type, or with other usage flags
+		}
+		return err == nil && subtle.ConstantTimeCompare(answer, want) == 1, err
 	default:
 		want, _ := hex.DecodeString(value)
 		mac, err := u.hmac(h, pinInput(k))

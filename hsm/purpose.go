@@ -18,6 +18,9 @@ const (
 	MerchantJWT    Purpose = "merchant-jwt"    // merchant JWTs, RS256
 	ProximityToken Purpose = "proximity-token" // Apple proximity tokens, ES256
 	APITLS         Purpose = "api-tls"         // the API listeners' TLS certificate, ECDSA
+	VisaZone       Purpose = "visa-zone"       // Visa's PAN blocks and activation codes, TDEA in CBC mode
+	NetworkOTP     Purpose = "network-otp"     // activation data of configured schemes: signatures, or TDEA
+	CardTransport  Purpose = "card-transport"  // card data sent to us as JWE, ECDH
 )
 
 // Algorithm is a key's type and size, as written in the keyring.
@@ -28,9 +31,10 @@ const (
 	RSA2048    Algorithm = "RSA-2048"
 	RSA3072    Algorithm = "RSA-3072"
 	RSA4096    Algorithm = "RSA-4096"
-	P256       Algorithm = "P-256" // NIST P-256, for ECDSA
+	P256       Algorithm = "P-256" // NIST P-256, for ECDSA, or for ECDH where the purpose agrees on keys
 	AES256     Algorithm = "AES-256"
 	HMACSHA256 Algorithm = "HMAC-SHA256" // a generic secret of 32 bytes
+	TDEA       Algorithm = "TDEA"        // triple DES (NIST SP 800-67), 24 bytes: a double-length key stands as K1K2K1
 )
 
 // Public reports whether the algorithm has a public key, and so is pinned by it.
@@ -59,7 +63,17 @@ var purposes = map[Purpose][]Algorithm{
 	MerchantJWT:    {RSA2048, RSA3072, RSA4096},
 	ProximityToken: {P256},
 	APITLS:         {P256},
+	VisaZone:       {TDEA},
+	NetworkOTP:     {RSA2048, RSA3072, RSA4096, P256, TDEA},
+	CardTransport:  {P256},
 }
+
+// agrees reports whether keys of the purpose agree on keys (ECDH) and so never sign.
+func (p Purpose) agrees() bool { return p == CardTransport }
+
+// byName reports whether several keys of the purpose may be active at once, since whoever
+// uses one names it.
+func (p Purpose) byName() bool { return p == NetworkOTP }
 
 // Purposes lists every purpose, sorted.
 func Purposes() []Purpose {

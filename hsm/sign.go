@@ -36,15 +36,20 @@ func (t *Token) Sign(ctx context.Context, name string, digest []byte, opts crypt
 	})
 }
 
-// SelfTest has the signing key called name, active or next, sign a text of this package's
-// own; the signature is verified and goes no further. Errors as Sign's.
+// SelfTest has the key pair called name, active or next, prove itself: sign a text of this
+// package's own, which is verified and goes no further, or agree with a key of our own.
+// Errors as Sign's.
 func (t *Token) SelfTest(ctx context.Context, name string) error {
 	_, err := run(ctx, t, t.signingLane(name), "self-test", func(e *epoch) (struct{}, error) {
 		k, err := e.usable(name, true)
 		if err == nil && k.problem != "" {
 			err = &KeyError{Name: name, Problem: k.problem} // it is retired
 		}
-		if err == nil {
+		switch {
+		case err != nil:
+		case k.Purpose.agrees():
+			err = e.withSession(func(u *unit) error { return u.proveAgreement(k, []kdfWay{e.agreement}) })
+		default:
 			_, err = e.signVerified(k, selfTestDigest(), selfTestHash)
 		}
 		return struct{}{}, err
@@ -99,8 +104,8 @@ var hashes = []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512}
 // checkSigning refuses what k does not sign, before the token works for it: crypto11 takes
 // a digest of any length and any hash. What is wrong after that is the key's.
 func (k *tokenKey) checkSigning(digest []byte, opts crypto.SignerOpts) error {
-	if !k.Algorithm.Public() {
-		return fmt.Errorf("key %s is a %s key, which does not sign", k.Name, k.Algorithm)
+	if !k.signs() {
+		return fmt.Errorf("key %s is a %s key for %s, which does not sign", k.Name, k.Algorithm, k.Purpose)
 	}
 	if opts == nil || !slices.Contains(hashes, opts.HashFunc()) {
 		return fmt.Errorf("the digest must be said to be one of %v", hashes)
@@ -113,6 +118,9 @@ func (k *tokenKey) checkSigning(digest []byte, opts crypto.SignerOpts) error {
 	}
 	return nil
 }
+
+// signs reports whether the key is one that signs.
+func (k Key) signs() bool { return k.Algorithm.Public() && !k.Purpose.agrees() }
 
 // p256Order is the length of P-256's order in bytes.
 const p256Order = 32

@@ -78,6 +78,11 @@ func (f sized) encrypt(s pkcs11.SessionHandle, plaintext []byte) ([]byte, error)
 	return f.call("C_Encrypt", C.AT_Encrypt, s, plaintext, len(plaintext)+gcmTag)
 }
 
+// encryptBlocks is C_Encrypt for a cipher whose output is as long as its input.
+func (f sized) encryptBlocks(s pkcs11.SessionHandle, plaintext []byte) ([]byte, error) {
+	return f.call("C_Encrypt", C.AT_Encrypt, s, plaintext, len(plaintext))
+}
+
 // decrypt is C_Decrypt. The plaintext is shorter than its ciphertext, but SoftHSM wants
 // room for the tag too.
 func (f sized) decrypt(s pkcs11.SessionHandle, ciphertext []byte) ([]byte, error) {

@@ -115,7 +115,7 @@ type keyTemplate struct {
 }
 
 // templateFor gives the template of a new key.
-func templateFor(name string, id []byte, a Algorithm) keyTemplate {
+func templateFor(name string, id []byte, p Purpose, a Algorithm) keyTemplate {
 	common := func() []*pkcs11.Attribute {
 		return []*pkcs11.Attribute{
 			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),       // it lives in the token
@@ -150,6 +150,10 @@ func templateFor(name string, id []byte, a Algorithm) keyTemplate {
 			),
 			allowed: []uint{pkcs11.CKM_RSA_PKCS}, // crypto11 signs a DigestInfo of its own making
 		}
+	case a == P256 && p.agrees():
+		return agreementTemplate(common(), protected)
+	case a == TDEA:
+		return tdeaTemplate(protected)
 	case a == P256:
 		return keyTemplate{
 			mechanism: pkcs11.CKM_EC_KEY_PAIR_GEN,
@@ -199,6 +203,45 @@ func templateFor(name string, id []byte, a Algorithm) keyTemplate {
 			),
 			allowed: []uint{pkcs11.CKM_SHA256_HMAC},
 		}
+	}
+}
+
+// agreementTemplate is a static P-256 pair that derives, and that is all.
+func agreementTemplate(common, protected []*pkcs11.Attribute) keyTemplate {
+	return keyTemplate{
+		mechanism: pkcs11.CKM_EC_KEY_PAIR_GEN,
+		public: append(common,
+			pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, oidP256),
+			pkcs11.NewAttribute(pkcs11.CKA_VERIFY, false), // it verifies nothing
+			pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, false),
+			pkcs11.NewAttribute(pkcs11.CKA_WRAP, false),
+			pkcs11.NewAttribute(pkcs11.CKA_VERIFY_RECOVER, false),
+		),
+		private: append(protected,
+			pkcs11.NewAttribute(pkcs11.CKA_DERIVE, true), // its one use
+			pkcs11.NewAttribute(pkcs11.CKA_SIGN, false),  // or it would sign as well
+			pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, false),
+			pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, false),
+			pkcs11.NewAttribute(pkcs11.CKA_SIGN_RECOVER, false),
+		),
+		allowed: []uint{pkcs11.CKM_ECDH1_DERIVE},
+	}
+}
+
+// tdeaTemplate is a triple DES key that encrypts: the network decrypts.
+func tdeaTemplate(protected []*pkcs11.Attribute) keyTemplate {
+	return keyTemplate{
+		mechanism: pkcs11.CKM_DES3_KEY_GEN,
+		private: append(protected,
+			pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, true), // its one use
+			pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, false),
+			pkcs11.NewAttribute(pkcs11.CKA_SIGN, false),
+			pkcs11.NewAttribute(pkcs11.CKA_VERIFY, false),
+			pkcs11.NewAttribute(pkcs11.CKA_WRAP, false),
+			pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, false),
+			pkcs11.NewAttribute(pkcs11.CKA_DERIVE, false),
+		),
+		allowed: []uint{pkcs11.CKM_DES3_CBC},
 	}
 }
 

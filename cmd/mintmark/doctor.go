@@ -132,6 +132,9 @@ func (d *diagnosis) describe(ctx context.Context, t *hsm.Token, purposes []hsm.P
 	for _, k := range t.Keys() {
 		ok := k.Problem == "" || k.Problem == hsm.KeyRetired
 		text := proved[k.Algorithm]
+		if k.Purpose == hsm.CardTransport {
+			text = "CKM_ECDH1_DERIVE gives the known answer for its pin"
+		}
 		if k.Problem != "" {
 			text = string(k.Problem)
 		}
@@ -168,6 +171,7 @@ var proved = map[hsm.Algorithm]string{
 	hsm.P256:       "CKM_ECDSA signs and verifies against its pin",
 	hsm.AES256:     "CKM_AES_GCM opens the sample it is pinned by",
 	hsm.HMACSHA256: "CKM_SHA256_HMAC gives the value it is pinned by",
+	hsm.TDEA:       "CKM_DES3_CBC gives the check value and the digest it is pinned by",
 }
 
 // pings is how often doctor asks the token for a sign of life.

@@ -16,7 +16,7 @@ import (
 )
 
 func keysCommand() *cobra.Command {
-	return group("keys", "Make and list keys on the token", keysGenerateCommand(), keysListCommand(), keysCertifyCommand())
+	return group("keys", "Make and list keys on the token", keysGenerateCommand(), keysAdoptCommand(), keysListCommand(), keysCertifyCommand())
 }
 
 // keysFlags are the flags of every command on keys.
@@ -92,9 +92,47 @@ func keysGenerateCommand() *cobra.Command {
 	return c
 }
 
+func keysAdoptCommand() *cobra.Command {
+	var f keysFlags
+	var n hsm.NewKey
+	var id string
+	c := &cobra.Command{
+		Use:   "adopt --name NAME --purpose PURPOSE --id HEX",
+		Short: "Prove an imported key and print its keyring entry",
+		Long: "Finds a key that was imported into the token with the vendor's tools (a network's zone\n" +
+			"key, say), proves that it does what its purpose asks for, and prints its entry for the\n" +
+			"keyring. The pin of a TDEA key begins with its key check value: compare it with the\n" +
+			"network's letter before you add the entry.",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := n.Check(); err != nil {
+				return exit(exitUsage, err)
+			}
+			return withToken(c.Context(), f, func(_ *plan, t *hsm.Token) error {
+				k, err := t.Adopt(c.Context(), n, id, time.Now())
+				if err != nil {
+					return exit(exitHSM, err)
+				}
+				entry, err := yaml.MarshalWithOptions([]hsm.Key{k}, yaml.IndentSequence(true))
+				if err == nil {
+					fmt.Fprintf(c.OutOrStdout(), "%s", entry)
+				}
+				return err
+			})
+		},
+	}
+	f.register(c)
+	c.Flags().StringVar(&n.Name, "name", "", "what the keyring shall call the key")
+	c.Flags().StringVar((*string)(&n.Purpose), "purpose", "", fmt.Sprintf("its one use, of %v", hsm.Purposes()))
+	c.Flags().StringVar((*string)(&n.Algorithm), "algorithm", "", "type and size; default: what the purpose asks for")
+	c.Flags().StringVar((*string)(&n.State), "state", string(hsm.Active), "active or next")
+	c.Flags().StringVar(&id, "id", "", "its CKA_ID, hex")
+	return c
+}
+
 func generateKey(c *cobra.Command, p *plan, t *hsm.Token, n hsm.NewKey, write bool) error {
 	// The keyring would refuse the entry, after the key was made.
-	if other, err := p.keyring.Active(n.Purpose); err == nil && write && n.State == hsm.Active {
+	if other, err := p.keyring.Active(n.Purpose); err == nil && write && n.State == hsm.Active && n.Purpose != hsm.NetworkOTP {
 		return exit(exitConfiguration, fmt.Errorf("%s is active for %s; make this key with --state next, or make that one next or retired first", other.Name, n.Purpose))
 	}
 	k, narrowed, err := t.Generate(c.Context(), n, time.Now())

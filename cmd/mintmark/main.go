@@ -4,7 +4,8 @@
 //	mintmark serve --config FILE         the service
 //	mintmark demo                        the client's journey against a running dev
 //	mintmark doctor --config FILE        what the token is, can do, and lacks
-//	mintmark keys generate|list|certify  keys on the token
+//	mintmark keys generate|adopt|list|certify
+//	                                     keys on the token
 //	mintmark clients check TOKEN|CERT    how a caller is decided, offline
 //	mintmark config check --config FILE  all that is wrong with a configuration
 //	mintmark version

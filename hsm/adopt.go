@@ -1,0 +1,69 @@
+package hsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Adopt finds the key with the CKA_ID id (hex), which somebody imported, proves that it
+// does what its purpose asks for, and returns its keyring entry, pinned for this member.
+// Like Generate it does not touch the keyring.
+func (t *Token) Adopt(ctx context.Context, n NewKey, id string, now time.Time) (Key, error) {
+	entry := n.entry(now)
+	entry.ID, entry.Provenance = id, Imported
+	if wrong := errors.Join(entry.check()...); wrong != nil {
+		return Key{}, fmt.Errorf("adopt key: %w", wrong)
+	}
+	k, err := work(ctx, t, "adopt", func(u *unit) (Key, error) {
+		k := entry
+		k.Pins = map[string]Pin{}
+		public, private, err := u.findPair(k)
+		if err != nil {
+			return Key{}, err
+		}
+		pin, err := u.pinNew(k, public, private)
+		if err != nil {
+			return Key{}, err
+		}
+		k.Pins[u.e.token.cfg.Name] = pin
+		return k, nil
+	})
+	if err != nil {
+		return Key{}, fmt.Errorf("adopt key %s: %w", n.Name, err)
+	}
+	return k, nil
+}
+
+// findPair finds the one key under k's CKA_ID; public is 0 for a secret key.
+func (u *unit) findPair(k Key) (public, private handle, err error) {
+	objects, err := u.objects(idAttribute(k))
+	if err != nil {
+		return 0, 0, err
+	}
+	own := ClassSecretKey
+	if k.Algorithm.Public() {
+		own = ClassPrivateKey
+	}
+	var publics, privates int
+	for _, o := range objects {
+		switch o.Class {
+		case ClassPublicKey:
+			public, publics = o.handle, publics+1
+		case own:
+			private, privates = o.handle, privates+1
+		}
+	}
+	switch {
+	case privates == 0 || (k.Algorithm.Public() && publics == 0):
+		return 0, 0, &KeyError{Name: k.Name, Problem: KeyMissing}
+	case privates > 1 || publics > 1:
+		return 0, 0, &KeyError{Name: k.Name, Problem: KeyAmbiguous}
+	}
+	return public, private, nil
+}
+
+func idAttribute(k Key) *pkcs11.Attribute { return pkcs11.NewAttribute(pkcs11.CKA_ID, k.ckaID()) }
