@@ -67,3 +67,46 @@ func (u *unit) findPair(k Key) (public, private handle, err error) {
 }
 
 func idAttribute(k Key) *pkcs11.Attribute { return pkcs11.NewAttribute(pkcs11.CKA_ID, k.ckaID()) }
+
+// ImportTDEA puts a triple DES key of 24 bytes into the token and returns its keyring entry.
+// It is for development and tests, where the other side of a zone key is simulated: a
+// network's key is brought in as components, at the HSM, and taken over with Adopt.
+func (t *Token) ImportTDEA(ctx context.Context, n NewKey, value []byte, now time.Time) (Key, error) {
+	n.Algorithm = TDEA
+	entry := n.entry(now)
+	entry.Provenance = Imported
+	if wrong := errors.Join(entry.check()...); wrong != nil {
+		return Key{}, fmt.Errorf("import key: %w", wrong)
+	}
+	if len(value) != 24 {
+		return Key{}, fmt.Errorf("import key %s: a triple DES key has 24 bytes", n.Name)
+	}
+	k, err := run(ctx, t, t.ec, "import", func(e *epoch) (Key, error) {
+		s, err := e.ctx.OpenSession(e.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+		if err != nil {
+			return Key{}, ckr("C_OpenSession", err)
+		}
+		defer func() { _ = e.ctx.CloseSession(s) }()
+		u := &unit{e: e, s: s}
+		template := append(templateFor(entry.Name, entry.ckaID(), entry.Purpose, TDEA).private,
+			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+			pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_DES3),
+			pkcs11.NewAttribute(pkcs11.CKA_VALUE, value),
+		)
+		h, err := e.ctx.CreateObject(s, template)
+		if err != nil {
+			return Key{}, ckr("C_CreateObject", err)
+		}
+		pin, err := u.makePin(entry, h)
+		if err != nil {
+			return Key{}, err
+		}
+		k := entry
+		k.Pins = map[string]Pin{e.token.cfg.Name: pin}
+		return k, nil
+	})
+	if err != nil {
+		return Key{}, fmt.Errorf("import key %s: %w", n.Name, err)
+	}
+	return k, nil
+}

@@ -7,4 +7,5 @@ package hsm
 // with GOEXPERIMENT=runtimesecret.
 const MemoryErasure = "none"
 
-func erase(f func()) { f() }
+// Erase runs f, which must not call C.
+func Erase(f func()) { f() }

@@ -8,7 +8,7 @@ import rtsecret "runtime/secret"
 // made on its own: registers, stack and heap are erased by runtime/secret.
 const MemoryErasure = "runtime/secret"
 
-// erase runs f so that what it leaves in registers, on the stack and in dead heap
+// Erase runs f so that what it leaves in registers, on the stack and in dead heap
 // memory is erased. f must not call C: Go 1.26 crashes on cgo inside secret.Do
 // (golang/go#78999).
-func erase(f func()) { rtsecret.Do(f) }
+func Erase(f func()) { rtsecret.Do(f) }

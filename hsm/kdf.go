@@ -298,7 +298,7 @@ func sealOnHost(key, iv, aad, plaintext []byte) ([]byte, error) {
 	defer secret.Wipe(key)
 	var out []byte
 	var err error
-	erase(func() {
+	Erase(func() {
 		var aead cipher.AEAD
 		if aead, err = newGCM(key); err == nil {
 			out = aead.Seal(nil, iv, plaintext, aad)

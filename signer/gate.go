@@ -3,7 +3,9 @@ package signer
 import (
 	"context"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/sha256"
+	"slices"
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/record"
@@ -27,6 +29,8 @@ type Keys interface {
 	EncryptGCM(ctx context.Context, name string, iv, aad, plaintext []byte) ([]byte, error)
 	DecryptGCM(ctx context.Context, name string, iv, aad, ciphertext []byte) ([]byte, error)
 	HMAC(ctx context.Context, name string, data []byte) ([]byte, error)
+	EncryptTDEA(ctx context.Context, name string, plaintext []byte) ([]byte, error)
+	AgreeKey(ctx context.Context, name string, peer *ecdh.PublicKey, otherInfo []byte) ([]byte, error)
 }
 
 var (
@@ -44,8 +48,11 @@ func New(keys Keys) *Gate { return &Gate{keys: keys} }
 
 // needs are the purposes that an operation uses keys of.
 var needs = map[record.Operation][]hsm.Purpose{
-	record.SignCard:           {hsm.CardIndex, hsm.CardVault, hsm.TAVSigning},
-	record.StoreCard:          {hsm.CardIndex, hsm.CardVault},
+	record.SignCard:           {hsm.CardIndex, hsm.CardVault},
+	record.ActivationData:     {hsm.CardIndex, hsm.CardVault},
+	record.StoreCard:          {hsm.CardIndex, hsm.CardVault, hsm.CardTransport},
+	record.ReadCard:           {hsm.CardIndex, hsm.CardVault},
+	record.DeleteCard:         {hsm.CardIndex},
 	record.SignMerchantToken:  {hsm.MerchantJWT},
 	record.SignProximityToken: {hsm.ProximityToken},
 }
@@ -62,6 +69,15 @@ func (g *Gate) Ready(op record.Operation) error {
 		}
 	}
 	return nil
+}
+
+// useFor marks an output as made, under a ticket for any of the operations.
+func useFor(t *record.Ticket, output string, ops ...record.Operation) error {
+	op := ops[0]
+	if t != nil && slices.Contains(ops, t.Intent().Operation) {
+		op = t.Intent().Operation
+	}
+	return t.Use(op, output)
 }
 
 // signRS256 signs message with the active key of a purpose: RSASSA-PKCS1-v1_5 with

@@ -17,24 +17,28 @@ import (
 	"github.com/mintmark/mintmark/hsm"
 )
 
-// published are the purposes whose public keys others need, with the JWS algorithm.
+// published are the purposes whose public keys others need, with the JWK's use (RFC 7517,
+// 4.2) and algorithm.
 var published = []struct {
 	purpose   hsm.Purpose
-	algorithm jose.SignatureAlgorithm
+	use       string
+	algorithm string
 }{
-	{hsm.MerchantJWT, jose.RS256},
-	{hsm.ProximityToken, jose.ES256},
+	{hsm.MerchantJWT, "sig", string(jose.RS256)},
+	{hsm.ProximityToken, "sig", string(jose.ES256)},
+	{hsm.CardTransport, "enc", string(jose.ECDH_ES_A256KW)},
 }
 
 // keepRetired is how long after its last day a retired key is published: longer than any
 // token that it signed lives (a proximity token 48 hours, a merchant JWT 24 at most).
 const keepRetired = 72 * time.Hour
 
-// A PublicKey is what others need to verify what a key signs.
+// A PublicKey is what others need to verify what a key signs, or to encrypt to it.
 type PublicKey struct {
 	ID          string // kid: the RFC 7638 thumbprint, SHA-256, Base64url
 	Purpose     hsm.Purpose
-	Algorithm   string // as in a JWS header
+	Use         string // sig or enc
+	Algorithm   string // as in a JWS or JWE header
 	Key         crypto.PublicKey
 	Certificate []*x509.Certificate // leaf first; nil if the keyring names none
 }
@@ -47,7 +51,8 @@ func (g *Gate) Published(now time.Time) ([]PublicKey, error) {
 	var all []PublicKey
 	for _, p := range published {
 		for _, k := range g.keys.Listed(p.purpose) {
-			if outlived(k, now) {
+			// To a retired key nothing new is encrypted.
+			if outlived(k, now) || (p.use == "enc" && k.State == hsm.Retired) {
 				continue
 			}
 			pub, err := g.keys.Public(k.Name)
@@ -62,7 +67,7 @@ func (g *Gate) Published(now time.Time) ([]PublicKey, error) {
 			if err != nil {
 				return nil, fmt.Errorf("name key %s: %w", k.Name, err)
 			}
-			all = append(all, PublicKey{ID: kid, Purpose: p.purpose, Algorithm: string(p.algorithm), Key: pub, Certificate: k.Chain()})
+			all = append(all, PublicKey{ID: kid, Purpose: p.purpose, Use: p.use, Algorithm: p.algorithm, Key: pub, Certificate: k.Chain()})
 		}
 	}
 	return all, nil
@@ -86,7 +91,7 @@ func (g *Gate) JWKS(now time.Time) ([]byte, error) {
 	}
 	set := jose.JSONWebKeySet{Keys: make([]jose.JSONWebKey, 0, len(keys))}
 	for _, k := range keys {
-		set.Keys = append(set.Keys, jose.JSONWebKey{Key: k.Key, KeyID: k.ID, Algorithm: k.Algorithm, Use: "sig"})
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: k.Key, KeyID: k.ID, Algorithm: k.Algorithm, Use: k.Use})
 	}
 	return json.Marshal(set)
 }

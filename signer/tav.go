@@ -54,7 +54,7 @@ type tavJSON struct {
 // stored; its digest may be, since a guess cannot be turned into a signature.
 func (g *Gate) SignTAV(ctx context.Context, t *record.Ticket, v TAV) (record.Held[[]byte], error) {
 	var none record.Held[[]byte]
-	if err := t.Use(record.SignCard, "tav"); err != nil {
+	if err := useFor(t, "tav", record.SignCard, record.ActivationData); err != nil {
 		return none, err
 	}
 	until := v.ValidUntil.UTC().Format("2006-01-02T15:04:05Z")

@@ -21,7 +21,7 @@ type VaultRow struct {
 // card-vault key. The row's place is associated data: a row moved to another tenant,
 // another id or another key does not open.
 func (g *Gate) SealVault(ctx context.Context, t *record.Ticket, tenant, id string, data []byte) (VaultRow, error) {
-	if err := t.Use(record.StoreCard, "card-vault"); err != nil {
+	if err := useFor(t, "card-vault", record.StoreCard, record.RekeyCard); err != nil {
 		return VaultRow{}, err
 	}
 	key, err := g.keys.Active(hsm.CardVault)
@@ -40,7 +40,7 @@ func (g *Gate) SealVault(ctx context.Context, t *record.Ticket, tenant, id strin
 // OpenVault opens the row called id of a tenant for the operation that t was issued
 // for. The caller overwrites the data after use.
 func (g *Gate) OpenVault(ctx context.Context, t *record.Ticket, tenant, id string, row VaultRow) ([]byte, error) {
-	if err := t.Use(record.SignCard, "card-vault"); err != nil {
+	if err := useFor(t, "card-vault-open", record.SignCard, record.ActivationData, record.ReadCard, record.RekeyCard); err != nil {
 		return nil, err
 	}
 	key, err := g.keys.Key(row.Key)
@@ -55,6 +55,12 @@ func (g *Gate) OpenVault(ctx context.Context, t *record.Ticket, tenant, id strin
 		return nil, fmt.Errorf("open card row: %w", err)
 	}
 	return data, nil
+}
+
+// VaultKey names the key that new rows are sealed under.
+func (g *Gate) VaultKey() (string, error) {
+	key, err := g.keys.Active(hsm.CardVault)
+	return key.Name, err
 }
 
 // vaultAAD binds a row to its place: each part with its length before it.

@@ -63,7 +63,7 @@ func New(t softhsm.TB, options ...Option) *Token {
 	tok.Token = tok.open(t)
 	var made []hsm.Key
 	for _, k := range keys {
-		entry, _, err := tok.Generate(context.Background(), k, time.Now())
+		entry, err := tok.make(k)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,6 +72,17 @@ func New(t softhsm.TB, options ...Option) *Token {
 	tok.Reopen(t, func(ring *hsm.Keyring) { ring.Keys = made })
 	t.Cleanup(func() { tok.shut(t) })
 	return tok
+}
+
+// TDEAKey is the value of every triple DES key: tests play the network, which has it too.
+var TDEAKey = []byte("0123456789abcdefFEDCBA98")
+
+func (tok *Token) make(k hsm.NewKey) (hsm.Key, error) {
+	if k.Algorithm == hsm.TDEA || (k.Algorithm == "" && k.Purpose.DefaultAlgorithm() == hsm.TDEA) {
+		return tok.ImportTDEA(context.Background(), k, TDEAKey, time.Now())
+	}
+	entry, _, err := tok.Generate(context.Background(), k, time.Now())
+	return entry, err
 }
 
 // Reopen closes the token, has the keyring changed and opens the token with it, as a

@@ -36,12 +36,16 @@ type Operation string
 
 // The operations of mintmark.
 const (
-	SignCard           Operation = "push-provisioning.sign-card" // a sealed card payload with its activation data
-	StoreCard          Operation = "cards.store"                 // a card written to the vault
-	SignMerchantToken  Operation = "merchant.sign-token"         // a merchant JWT
-	CheckMerchantToken Operation = "merchant.check-token"        // a merchant JWT looked at; only its refusals are recorded
-	SignProximityToken Operation = "merchant.sign-proximity"     // an Apple proximity token
-	CertifyKey         Operation = "keys.certify"                // a self-signed certificate over a key's public half
+	SignCard           Operation = "push-provisioning.sign-card"  // a sealed card payload with its activation data
+	ActivationData     Operation = "push-provisioning.activation" // activation data alone, for In-App Verification
+	StoreCard          Operation = "cards.store"                  // a card written to the vault
+	ReadCard           Operation = "cards.read"                   // a card's masked data shown
+	DeleteCard         Operation = "cards.delete"                 // a card removed from the vault
+	RekeyCard          Operation = "cards.rekey"                  // a card moved to the active vault key
+	SignMerchantToken  Operation = "merchant.sign-token"          // a merchant JWT
+	CheckMerchantToken Operation = "merchant.check-token"         // a merchant JWT looked at; only its refusals are recorded
+	SignProximityToken Operation = "merchant.sign-proximity"      // an Apple proximity token
+	CertifyKey         Operation = "keys.certify"                 // a self-signed certificate over a key's public half
 )
 
 // An Intent says what is about to be done, for whom. It holds identifiers and
