@@ -3,6 +3,7 @@ package provisioning
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"regexp"
@@ -14,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/mintmark/mintmark/internal/secret"
+	"github.com/mintmark/mintmark/signer"
 )
 
 // Owner is who a card belongs to: never a subject alone, which two issuers may share.
@@ -28,15 +30,20 @@ type Card struct {
 	PAN        secret.PAN
 	Expiration secret.Text // MM/YY
 	Name       secret.Text // the cardholder's, 1 to 80 bytes
-	Product    string      // which payload it gets; see Products
+	Product    string      // the name of a Product; not of an auxiliary card
+	// Auxiliary are the cards of a co-badged card's second network.
+	Auxiliary []Card
+	// EncryptedPAN is the PAN as the network encrypted it, Base64 as it stands in the
+	// payload, for products whose encrypted PAN is supplied.
+	EncryptedPAN secret.Text
 }
-
-// ProductMastercard is a Mastercard or Maestro card under payload configuration 1.
-const ProductMastercard = "mastercard"
 
 // maxName bounds a cardholder name in bytes. The guide (9, FAQ) leaves the maximum to
 // the network; 80 is above what networks print. [C]
 const maxName = 80
+
+// maxEncryptedPAN bounds an encrypted PAN as the network gives it.
+const maxEncryptedPAN = 1024
 
 // ErrCardData is returned for card data that break the field rules. It says which
 // rule, and holds nothing of the data.
@@ -47,6 +54,28 @@ func (c Card) Wipe() {
 	c.PAN.Wipe()
 	c.Expiration.Wipe()
 	c.Name.Wipe()
+	c.EncryptedPAN.Wipe()
+	for _, a := range c.Auxiliary {
+		a.Wipe()
+	}
+}
+
+// maxAuxiliary bounds the cards beside a co-badged one.
+const maxAuxiliary = 4
+
+// fits enforces what a product asks of its cards, beside the field rules. The error is a
+// *CardError.
+func (c Card) fits(p Product, layout signer.Layout) error {
+	digits := 0
+	c.PAN.Reveal(func(pan []byte) { digits = len(pan) })
+	switch {
+	case p.CoBadged != (len(c.Auxiliary) > 0),
+		(p.EncryptedPAN == FromCardData) != (c.EncryptedPAN.Len() > 0),
+		// pan=…;expiry=MMYY;datetime=yyyyMMddHHmmss in whole blocks
+		p.EncryptedPAN == FromZoneKey && layout == signer.Bare && (40+digits)%8 != 0:
+		return &CardError{Reason: CardData}
+	}
+	return nil
 }
 
 // check enforces the field rules.
@@ -65,14 +94,27 @@ func (c Card) check() error {
 			err = errors.Join(err, fmt.Errorf("%w: name must be 1 to %d bytes of printable UTF-8", ErrCardData, maxName))
 		}
 	})
-	if c.Product != ProductMastercard {
-		err = errors.Join(err, fmt.Errorf("%w: unknown product", ErrCardData))
+	c.EncryptedPAN.Reveal(func(e []byte) {
+		if _, wrong := base64.StdEncoding.DecodeString(string(e)); wrong != nil || len(e) > maxEncryptedPAN {
+			err = errors.Join(err, fmt.Errorf("%w: encryptedPrimaryAccountNumber must be Base64 of up to %d characters", ErrCardData, maxEncryptedPAN))
+		}
+	})
+	if len(c.Auxiliary) > maxAuxiliary {
+		err = errors.Join(err, fmt.Errorf("%w: more than %d auxiliaryCards", ErrCardData, maxAuxiliary))
+	}
+	for _, a := range c.Auxiliary {
+		err = errors.Join(err, a.check())
 	}
 	return err
 }
 
 // expired reports whether the last day of the expiration month is past.
 func (c Card) expired(now time.Time) bool {
+	for _, a := range c.Auxiliary {
+		if a.expired(now) {
+			return true
+		}
+	}
 	past := true
 	c.Expiration.Reveal(func(e []byte) {
 		if month, year, ok := splitExpiration(e); ok {
@@ -119,11 +161,33 @@ type CardRow struct {
 // IsChange marks CardRow as a record.Change.
 func (CardRow) IsChange() {}
 
-// Cards keeps card rows.
+// A CardMove puts a row under another vault key, unless somebody has replaced it since.
+type CardMove struct {
+	CardRow
+	From   string // the key that it was under
+	FromIV []byte
+}
+
+// A CardRemoval removes a row; ErrUnknownCard if it is not there any more.
+type CardRemoval struct{ Tenant, ID string }
+
+// IsChange marks CardRemoval as a record.Change.
+func (CardRemoval) IsChange() {}
+
+// ErrCardChanged is returned for a CardMove of a row that somebody has replaced or removed
+// since it was read.
+var ErrCardChanged = errors.New("card has changed")
+
+// Cards keeps card rows, and the encrypted cards that have been used.
 type Cards interface {
 	// FindCard gives the row of a tenant that has the look-up value, whoever owns it;
 	// ErrUnknownCard if there is none, an error with RetryAfter if it cannot be told.
 	FindCard(ctx context.Context, tenant string, lookup []byte) (CardRow, error)
+	// CardsNotUnder gives rows that are sealed under another vault key than this one, in the
+	// order of tenant and id, beginning behind the row of after.
+	CardsNotUnder(ctx context.Context, key string, after CardRow, limit int) ([]CardRow, error)
+	// MessageUsed reports whether an encrypted card has been used for good.
+	MessageUsed(ctx context.Context, tenant string, id [32]byte) (bool, error)
 }
 
 var externalCardID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$`)
@@ -140,19 +204,19 @@ func checkExternalCardID(id string) error {
 	}
 }
 
-// marshal gives the JSON that is sealed into a row:
-// {primaryAccountNumber, expiration, name, product}. The caller overwrites it.
+// marshal gives the JSON that is sealed into a row. The caller overwrites it.
 func (c Card) marshal() ([]byte, error) {
-	b := make([]byte, 0, 512)
-	b = append(b, `{"primaryAccountNumber":`...)
-	b, err := appendSecret(b, c.PAN.Reveal)
-	b = append(b, `,"expiration":`...)
-	b, err2 := appendSecret(b, c.Expiration.Reveal)
-	b = append(b, `,"name":`...)
-	b, err3 := appendSecret(b, c.Name.Reveal)
-	b = append(b, `,"product":`...)
-	b, err4 := jsontext.AppendQuote(b, c.Product)
-	return append(b, '}'), errors.Join(err, err2, err3, err4)
+	members := []member{
+		secretMember("primaryAccountNumber", c.PAN.Reveal), secretMember("expiration", c.Expiration.Reveal),
+		secretMember("name", c.Name.Reveal), textMember("product", c.Product),
+	}
+	if len(c.Auxiliary) > 0 {
+		members = append(members, member{"auxiliaryCards", c.appendAuxiliary})
+	}
+	if c.EncryptedPAN.Len() > 0 {
+		members = append(members, secretMember("encryptedPrimaryAccountNumber", c.EncryptedPAN.Reveal))
+	}
+	return object(members)
 }
 
 // appendSecret appends a JSON string.
@@ -165,24 +229,54 @@ func appendSecret(b []byte, reveal func(func([]byte))) ([]byte, error) {
 	return b, nil
 }
 
-// unmarshalCard reads what marshal wrote.
+// unmarshalCard reads what marshal wrote, or what a caller has encrypted to us:
+// {primaryAccountNumber, expiration, name, product, auxiliaryCards?,
+// encryptedPrimaryAccountNumber?}. The error is ErrCardData.
 func unmarshalCard(b []byte) (Card, error) {
-	var in struct {
-		PAN        clearText `json:"primaryAccountNumber"`
-		Expiration clearText `json:"expiration"`
-		Name       clearText `json:"name"`
-		Product    string    `json:"product"`
-	}
+	var in cardJSON
 	err := json.Unmarshal(b, &in, json.RejectUnknownMembers(true))
-	defer func() { in.PAN.wipe(); in.Expiration.wipe(); in.Name.wipe() }()
+	defer in.wipe()
 	if err != nil {
 		return Card{}, ErrCardData // not the decoder's error, which may quote
 	}
+	return in.card()
+}
+
+// cardJSON is a card's data as JSON has them.
+type cardJSON struct {
+	PAN          clearText  `json:"primaryAccountNumber"`
+	Expiration   clearText  `json:"expiration"`
+	Name         clearText  `json:"name"`
+	Product      string     `json:"product"`
+	Auxiliary    []cardJSON `json:"auxiliaryCards"`
+	EncryptedPAN clearText  `json:"encryptedPrimaryAccountNumber"`
+}
+
+func (in cardJSON) wipe() {
+	for _, t := range []clearText{in.PAN, in.Expiration, in.Name, in.EncryptedPAN} {
+		t.wipe()
+	}
+	for _, a := range in.Auxiliary {
+		a.wipe()
+	}
+}
+
+func (in cardJSON) card() (Card, error) {
 	pan, err := secret.ParsePAN(in.PAN)
 	if err != nil {
 		return Card{}, fmt.Errorf("%w: %w", ErrCardData, err)
 	}
-	c := Card{PAN: pan, Expiration: secret.NewText(string(in.Expiration)), Name: secret.NewText(string(in.Name)), Product: in.Product}
+	c := Card{PAN: pan, Expiration: secret.NewText(string(in.Expiration)), Name: secret.NewText(string(in.Name)),
+		Product: in.Product, EncryptedPAN: secret.NewText(string(in.EncryptedPAN))}
+	for _, a := range in.Auxiliary {
+		aux, err := a.card()
+		if err != nil || a.Product != "" || a.Auxiliary != nil || a.EncryptedPAN != nil {
+			aux.Wipe()
+			c.Wipe()
+			return Card{}, fmt.Errorf("%w: auxiliaryCards", ErrCardData)
+		}
+		c.Auxiliary = append(c.Auxiliary, aux)
+	}
 	if err := c.check(); err != nil {
 		c.Wipe()
 		return Card{}, err

@@ -3,6 +3,8 @@ package provisioning
 import (
 	"errors"
 	"fmt"
+
+	"github.com/mintmark/mintmark/signer"
 )
 
 // ErrUnknownCard is returned for a card that does not exist or is not the caller's:
@@ -15,6 +17,14 @@ var ErrNonceUsed = errors.New("nonce already used")
 
 // ErrWalletType is returned for a wallet type that is not supported.
 var ErrWalletType = errors.New("wallet type not supported")
+
+// ErrEncryptedCard is returned for an encrypted card that does not open or is not for this
+// request: signer.ErrEncryptedCard, whatever the cause.
+var ErrEncryptedCard = signer.ErrEncryptedCard
+
+// ErrMessageUsed is returned for an encrypted card whose jti has been used, or is in use by
+// a request under way.
+var ErrMessageUsed = errors.New("encrypted card already used")
 
 // A FieldError is a member of a request that is missing or malformed. It holds nothing
 // of the input.
@@ -33,7 +43,7 @@ type CardReason string
 const (
 	CardExpired CardReason = "card-expired"        // its expiration month is past
 	CardProduct CardReason = "product-unsupported" // no configuration for its product
-	CardData    CardReason = "card-data"           // its stored data break the field rules
+	CardData    CardReason = "card-data"           // its data break the field rules, or its product's
 )
 
 // A CardError is a card that exists, is the caller's, and cannot be provisioned.

@@ -35,7 +35,7 @@ func TestPayloadIsTheGuidesExampleByteForByte(t *testing.T) {
 			`","nonce":"ea85a73a","nonceSignature":"` + signature +
 			`","primaryAccountNumber":"` + tc.pan +
 			`","productType":"DEFAULT_MASTERCARD","version":"1"}`
-		got, err := configuration1(cardOf(t, tc.pan, tc.expiration, tc.name), nonceOf(t), productTypeMastercard)
+		got, err := DefaultProducts()[0].withDefaults().payload(cardOf(t, tc.pan, tc.expiration, tc.name), nonceOf(t), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +52,7 @@ func checkPayload(t testing.TB, name string) {
 	if c.check() != nil {
 		return // never becomes a payload
 	}
-	b, err := configuration1(c, nonceOf(t), productTypeMastercard)
+	b, err := DefaultProducts()[0].withDefaults().payload(c, nonceOf(t), "")
 	if err != nil {
 		t.Fatalf("%q: %v", name, err)
 	}

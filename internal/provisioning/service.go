@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/internal/secret"
 	"github.com/mintmark/mintmark/signer"
@@ -24,10 +22,15 @@ type Gate interface {
 	// Ready reports, without asking any token, whether an operation has a chance.
 	Ready(op record.Operation) error
 	SealECCv2(ctx context.Context, t *record.Ticket, to *ecdh.PublicKey, payload []byte) (signer.SealedECCv2, error)
+	SealPANBlock(ctx context.Context, t *record.Ticket, b signer.PANBlock) ([]byte, error)
 	SignTAV(ctx context.Context, t *record.Ticket, v signer.TAV) (record.Held[[]byte], error)
+	MakeVisaCode(ctx context.Context, t *record.Ticket, c signer.VisaCode) (record.Held[[]byte], error)
+	MakeSchemeData(ctx context.Context, t *record.Ticket, s signer.Scheme, in signer.SchemeInput) (record.Held[[]byte], error)
+	OpenCard(ctx context.Context, t *record.Ticket, e signer.EncryptedCard) ([]byte, error)
 	SealVault(ctx context.Context, t *record.Ticket, tenant, id string, data []byte) (signer.VaultRow, error)
 	OpenVault(ctx context.Context, t *record.Ticket, tenant, id string, row signer.VaultRow) ([]byte, error)
 	CardIndex(ctx context.Context, t *record.Ticket, tenant, externalCardID string) ([]byte, error)
+	VaultKey() (string, error)
 }
 
 var _ Gate = (*signer.Gate)(nil)
@@ -46,6 +49,18 @@ type Config struct {
 	Lease time.Duration
 	// TAV says how Mastercard activation data are made.
 	TAV TAVConfig
+	// Visa says how Visa's messages are made; needed where a product needs the zone key.
+	Visa VisaConfig
+	// Schemes are the configured activation data, by name.
+	Schemes map[string]signer.Scheme
+	// Products are the kinds of cards; none for DefaultProducts.
+	Products []Product
+}
+
+// VisaConfig says how Visa's messages are made.
+type VisaConfig struct {
+	KeySet string        // the network's name of the zone key: six digits, a dot, an index
+	Layout signer.Layout // of PAN blocks
 }
 
 // TAVConfig says how Mastercard activation data are made.
@@ -56,7 +71,10 @@ type TAVConfig struct {
 }
 
 // Service is push provisioning for all tenants. It is safe for concurrent use.
-type Service struct{ cfg Config }
+type Service struct {
+	cfg      Config
+	products map[string]Product // by name, complete
+}
 
 // New checks the configuration and gives the service.
 func New(cfg Config) (*Service, error) {
@@ -76,15 +94,51 @@ func New(cfg Config) (*Service, error) {
 	if cfg.TAV.Validity <= 0 || cfg.TAV.Validity > signer.MaxTAVLife {
 		wrong = append(wrong, fmt.Errorf("TAV validity must be positive and at most %v", signer.MaxTAVLife))
 	}
+	if len(cfg.Products) == 0 {
+		cfg.Products = DefaultProducts()
+	}
+	products, err := CheckProducts(cfg.Products, cfg.Visa, cfg.Schemes)
+	if err != nil {
+		wrong = append(wrong, err)
+	}
+	for name, scheme := range cfg.Schemes {
+		if err := scheme.Check(); err != nil {
+			wrong = append(wrong, fmt.Errorf("activation scheme %s: %w", name, err))
+		}
+	}
 	if len(wrong) != 0 {
 		return nil, fmt.Errorf("push provisioning: %w", errors.Join(wrong...))
 	}
-	return &Service{cfg: cfg}, nil
+	return &Service{cfg: cfg, products: products}, nil
+}
+
+// CheckProducts gives the products by name, or everything that is wrong with them.
+func CheckProducts(list []Product, visa VisaConfig, schemes map[string]signer.Scheme) (map[string]Product, error) {
+	var wrong []error
+	products := map[string]Product{}
+	for i, p := range list {
+		if err := p.Check(schemes); err != nil {
+			wrong = append(wrong, fmt.Errorf("products[%d] (%s): %w", i, p.Name, err))
+		}
+		if _, twice := products[p.Name]; twice {
+			wrong = append(wrong, fmt.Errorf("products[%d] (%s): the name is used twice", i, p.Name))
+		}
+		if p.NeedsZoneKey() && !signer.CheckVisaKeySet(visa.KeySet) {
+			wrong = append(wrong, fmt.Errorf("products[%d] (%s): needs visa.keySet, six digits, a dot and an index", i, p.Name))
+		}
+		if p.NeedsZoneKey() && visa.Layout != signer.Bare && visa.Layout != signer.Framed {
+			wrong = append(wrong, fmt.Errorf("products[%d] (%s): needs visa.layout, bare or framed", i, p.Name))
+		}
+		products[p.Name] = p.withDefaults()
+	}
+	return products, errors.Join(wrong...)
 }
 
 // Caller is who asks, and under which request id.
 type Caller struct {
 	Owner
+	// AnyOwner says that the caller's right is for cards of every owner of its tenant.
+	AnyOwner  bool
 	RequestID string
 	// Claims are what the request itself uses up, such as a bearer token that is good for
 	// one. They are taken with the operation's intent.
@@ -111,75 +165,59 @@ func (c Caller) intent(op record.Operation, refs map[string]string) record.Inten
 	return record.Intent{Operation: op, Tenant: c.Tenant, Issuer: c.Issuer, Subject: c.Subject, RequestID: c.RequestID, Refs: refs}
 }
 
-// StoreCard seals a card into the vault as the caller's, under externalCardID, in place
-// of one that was there. It gives the row's id.
-//
-// Errors: *FieldError, ErrCardData, or one with RetryAfter.
-func (s *Service) StoreCard(ctx context.Context, who Caller, externalID string, c Card) (string, error) {
-	if err := checkExternalCardID(externalID); err != nil {
-		return "", err
-	}
-	if err := c.check(); err != nil {
-		return "", err
-	}
-	id := uuid.NewString()
-	ticket, err := s.cfg.Recorder.Begin(ctx, who.intent(record.StoreCard, map[string]string{"card": id}))
-	if err != nil {
-		return "", err
-	}
-	row, err := s.sealCard(ctx, ticket, who.Owner, id, externalID, c)
-	if err != nil {
-		return "", s.fail(ctx, ticket, err)
-	}
-	if _, err := record.Conclude(ctx, s.cfg.Recorder, ticket, record.Done(), row); err != nil {
-		return "", err
-	}
-	return id, nil
+// owns reports whether the caller may use a card of owner.
+func (c Caller) owns(owner Owner) bool {
+	return c.Tenant == owner.Tenant && (c.AnyOwner || sameOwner(c.Owner, owner))
 }
 
-func (s *Service) sealCard(ctx context.Context, t *record.Ticket, owner Owner, id, externalID string, c Card) (CardRow, error) {
-	ctx, cancel := record.Working(ctx)
-	defer cancel()
-	lookup, err := s.cfg.Gate.CardIndex(ctx, t, owner.Tenant, externalID)
-	if err != nil {
-		return CardRow{}, err
-	}
-	data, err := c.marshal()
-	defer secret.Wipe(data)
-	if err != nil {
-		return CardRow{}, err
-	}
-	v, err := s.cfg.Gate.SealVault(ctx, t, owner.Tenant, id, data)
-	if err != nil {
-		return CardRow{}, err
-	}
-	return CardRow{Owner: owner, ID: id, Lookup: lookup, Key: v.Key, IV: v.IV, Sealed: v.Sealed, Created: s.cfg.Now()}, nil
-}
-
-// openCard finds a card by its external id and opens it, if it is the owner's. The
+// openCard finds a card by its external id and opens it, if the caller may use it. The
 // caller wipes the card.
-func (s *Service) openCard(ctx context.Context, t *record.Ticket, owner Owner, externalID string) (Card, string, error) {
-	lookup, err := s.cfg.Gate.CardIndex(ctx, t, owner.Tenant, externalID)
+func (s *Service) openCard(ctx context.Context, t *record.Ticket, who Caller, externalID string) (Card, CardRow, error) {
+	row, err := s.findCard(ctx, t, who, externalID)
 	if err != nil {
-		return Card{}, "", err
+		return Card{}, CardRow{}, err
 	}
-	row, err := s.cfg.Cards.FindCard(ctx, owner.Tenant, lookup)
-	if err != nil {
-		return Card{}, "", err
-	}
-	if !sameOwner(row.Owner, owner) {
-		return Card{}, "", ErrUnknownCard
-	}
-	data, err := s.cfg.Gate.OpenVault(ctx, t, owner.Tenant, row.ID, signer.VaultRow{Key: row.Key, IV: row.IV, Sealed: row.Sealed})
+	data, err := s.cfg.Gate.OpenVault(ctx, t, who.Tenant, row.ID, signer.VaultRow{Key: row.Key, IV: row.IV, Sealed: row.Sealed})
 	defer secret.Wipe(data)
 	if err != nil {
-		return Card{}, "", err
+		return Card{}, CardRow{}, err
 	}
 	c, err := unmarshalCard(data)
 	if err != nil {
-		return Card{}, "", &CardError{Reason: CardData}
+		return Card{}, CardRow{}, &CardError{Reason: CardData}
 	}
-	return c, row.ID, nil
+	return c, row, nil
+}
+
+// findCard finds a card's row, if the caller may use it; ErrUnknownCard if not.
+func (s *Service) findCard(ctx context.Context, t *record.Ticket, who Caller, externalID string) (CardRow, error) {
+	lookup, err := s.cfg.Gate.CardIndex(ctx, t, who.Tenant, externalID)
+	if err != nil {
+		return CardRow{}, err
+	}
+	row, err := s.cfg.Cards.FindCard(ctx, who.Tenant, lookup)
+	if err != nil {
+		return CardRow{}, err
+	}
+	if !who.owns(row.Owner) {
+		return CardRow{}, ErrUnknownCard
+	}
+	return row, nil
+}
+
+// accept enforces the product's rules and the expiry on a card that came in or was opened.
+func (s *Service) accept(c Card) (Product, error) {
+	p, ok := s.products[c.Product]
+	if !ok {
+		return Product{}, &CardError{Reason: CardProduct}
+	}
+	if err := c.fits(p, s.cfg.Visa.Layout); err != nil {
+		return Product{}, err
+	}
+	if c.expired(s.cfg.Now()) {
+		return Product{}, &CardError{Reason: CardExpired}
+	}
+	return p, nil
 }
 
 func sameOwner(a, b Owner) bool {
@@ -202,6 +240,10 @@ func outcomeOf(err error) (record.Outcome, string) {
 		return record.OutcomeRefused, "unknown-card"
 	case errors.Is(err, ErrNonceUsed):
 		return record.OutcomeRefused, "nonce-used"
+	case errors.Is(err, ErrEncryptedCard):
+		return record.OutcomeRefused, "encrypted-card"
+	case errors.Is(err, ErrMessageUsed):
+		return record.OutcomeRefused, "encrypted-card-used"
 	case errors.Is(err, ErrWalletType):
 		return record.OutcomeRefused, "wallet-type"
 	case errors.As(err, &card):

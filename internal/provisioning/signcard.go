@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"slices"
 
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/internal/secret"
@@ -13,6 +14,9 @@ import (
 // SignCard is a request for a sealed card payload.
 type SignCard struct {
 	ExternalCardID string
+	// EncryptedCard is the card itself, in place of one that is stored: a JWE whose header
+	// carries the nonce's SHA-256. It is used once and not kept.
+	EncryptedCard  string
 	Certificates   [][]byte // DER, leaf first
 	Nonce          string   // hex or Base64
 	NonceSignature string   // hex or Base64
@@ -43,6 +47,15 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 	if err != nil {
 		return SignedCard{}, err
 	}
+	source := cardSource{externalID: req.ExternalCardID}
+	var message *MessageClaim
+	if req.EncryptedCard != "" {
+		m := match{who: who, externalID: req.ExternalCardID, nonce: nonce.Bytes()}
+		if source.inline, message, err = s.receive(req.EncryptedCard, m); err != nil {
+			return SignedCard{}, refusedWith(ctx, s.cfg.Recorder, who.intent(record.SignCard, nil), err)
+		}
+		source.isInline = true
+	}
 
 	// A token or a key known to be away is no reason to claim anything.
 	if err := s.cfg.Gate.Ready(record.SignCard); err != nil {
@@ -58,17 +71,22 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 		Now:    now,
 		Until:  now.Add(s.cfg.Lease),
 	}
+	if message != nil {
+		who.Claims = append(slices.Clone(who.Claims), message)
+	}
 	intent := who.intent(record.SignCard, map[string]string{"nonceClaim": hex.EncodeToString(claim.ID[:])})
 	ticket, err := s.cfg.Recorder.Begin(ctx, intent, who.claim(claim)...)
 	if err != nil {
-		if errors.Is(err, ErrNonceUsed) {
-			return SignedCard{}, errors.Join(ErrNonceUsed, s.cfg.Recorder.Refuse(ctx, intent, "nonce-used"))
+		for _, used := range []error{ErrNonceUsed, ErrMessageUsed} {
+			if errors.Is(err, used) {
+				return SignedCard{}, refusedWith(ctx, s.cfg.Recorder, intent, used)
+			}
 		}
 		return SignedCard{}, err
 	}
 
 	// 3. The token's work. A failure is recorded and frees the nonce.
-	made, err := s.make(ctx, ticket, who, req.ExternalCardID, nonce, to)
+	made, err := s.make(ctx, ticket, who, source, nonce, to)
 	if err != nil {
 		return SignedCard{}, s.fail(ctx, ticket, err, who.end(false, claim.End(false))...)
 	}
@@ -76,7 +94,9 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 	// 4. Transaction 2, fenced: nonce used, result on record. A crash before it released
 	// nothing. Whoever was fenced out has that on record instead.
 	result := record.Done(made.activationData.Digest(), made.sealed.EphemeralPublicKey.Digest(), made.sealed.EncryptedData.Digest())
-	result.Refs = map[string]string{"card": made.cardID}
+	if made.cardID != "" {
+		result.Refs = map[string]string{"card": made.cardID}
+	}
 	receipt, err := record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.end(true, claim.End(true))...)
 	if record.Refused(err) {
 		return SignedCard{}, s.fail(ctx, ticket, err)
@@ -89,8 +109,10 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 
 // check looks at the members that are not certificates.
 func (s *Service) check(req SignCard) (Nonce, error) {
-	if err := checkExternalCardID(req.ExternalCardID); err != nil {
-		return Nonce{}, err
+	if req.EncryptedCard == "" || req.ExternalCardID != "" {
+		if err := checkExternalCardID(req.ExternalCardID); err != nil {
+			return Nonce{}, err
+		}
 	}
 	return s.cfg.Nonces.Canonical(req.Nonce, req.NonceSignature)
 }
@@ -98,16 +120,38 @@ func (s *Service) check(req SignCard) (Nonce, error) {
 // recipient verifies the chain. Refusals are on record: they tell of an app, or an
 // attacker, that would have card data sealed to somebody else.
 func (s *Service) recipient(ctx context.Context, who Caller, req SignCard) (*Recipient, error) {
-	var to *Recipient
-	err := ErrWalletType
-	if req.WalletType == ApplePay {
-		to, err = s.cfg.Chain.Verify(req.Certificates)
+	if err := s.wallet(ctx, who, record.SignCard, req.WalletType); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		return to, nil
+	to, err := s.cfg.Chain.Verify(req.Certificates)
+	if err != nil {
+		return nil, refusedWith(ctx, s.cfg.Recorder, who.intent(record.SignCard, nil), err)
 	}
-	_, reason := outcomeOf(err)
-	return nil, errors.Join(err, s.cfg.Recorder.Refuse(ctx, who.intent(record.SignCard, nil), reason))
+	return to, nil
+}
+
+// refusedWith records that a request is refused for why, and returns why.
+func refusedWith(ctx context.Context, r record.Recorder, in record.Intent, why error) error {
+	_, reason := outcomeOf(why)
+	return errors.Join(why, r.Refuse(ctx, in, reason))
+}
+
+// cardSource is where a card comes from: the vault, or the request.
+type cardSource struct {
+	externalID string
+	inline     signer.EncryptedCard
+	isInline   bool
+}
+
+// card opens the card. id is that of its row, empty for one that came with the request. The
+// caller wipes the card.
+func (s *Service) card(ctx context.Context, t *record.Ticket, who Caller, from cardSource) (c Card, id string, err error) {
+	if from.isInline {
+		c, err = s.open(ctx, t, from.inline)
+		return c, "", err
+	}
+	c, row, err := s.openCard(ctx, t, who, from.externalID)
+	return c, row.ID, err
 }
 
 // made is a card payload that has been made and is not out yet.
@@ -118,18 +162,23 @@ type made struct {
 }
 
 // make opens the card, seals its payload and makes the activation data.
-func (s *Service) make(ctx context.Context, t *record.Ticket, who Caller, externalID string, nonce Nonce, to *Recipient) (made, error) {
+func (s *Service) make(ctx context.Context, t *record.Ticket, who Caller, from cardSource, nonce Nonce, to *Recipient) (made, error) {
 	ctx, cancel := record.Working(ctx)
 	defer cancel()
-	card, cardID, err := s.openCard(ctx, t, who.Owner, externalID)
+	card, cardID, err := s.card(ctx, t, who, from)
 	if err != nil {
 		return made{}, err
 	}
 	defer card.Wipe()
-	if card.expired(s.cfg.Now()) {
-		return made{}, &CardError{Reason: CardExpired}
+	product, err := s.accept(card)
+	if err != nil {
+		return made{}, err
 	}
-	payload, err := configuration1(card, nonce, productTypeMastercard)
+	encrypted, err := s.encryptedPAN(ctx, t, product, card)
+	if err != nil {
+		return made{}, err
+	}
+	payload, err := product.payload(card, nonce, encrypted)
 	defer secret.Wipe(payload)
 	if err != nil {
 		return made{}, &CardError{Reason: CardData}
@@ -138,15 +187,7 @@ func (s *Service) make(ctx context.Context, t *record.Ticket, who Caller, extern
 	if out.sealed, err = s.cfg.Gate.SealECCv2(ctx, t, to.PublicKey(), payload); err != nil {
 		return made{}, err
 	}
-	expiry := card.mmyy()
-	defer expiry.Wipe()
-	out.activationData, err = s.cfg.Gate.SignTAV(ctx, t, signer.TAV{
-		Version:    s.cfg.TAV.Version,
-		KeyAlias:   s.cfg.TAV.KeyAlias,
-		PAN:        card.PAN,
-		Expiry:     expiry,
-		ValidUntil: s.cfg.Now().Add(s.cfg.TAV.Validity),
-	})
+	out.activationData, err = s.activation(ctx, t, product, card, nonce.Hex(), "")
 	return out, err
 }
 

@@ -138,7 +138,7 @@ func (w *world) card(d demo) provisioning.Card {
 	if err != nil {
 		w.Fatal(err)
 	}
-	return provisioning.Card{PAN: pan, Expiration: secret.NewText(d.expiration), Name: secret.NewText(d.name), Product: provisioning.ProductMastercard}
+	return provisioning.Card{PAN: pan, Expiration: secret.NewText(d.expiration), Name: secret.NewText(d.name), Product: "mastercard"}
 }
 
 // nonceSignature is what the secure element signed.

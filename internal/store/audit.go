@@ -46,6 +46,16 @@ func apply(ctx context.Context, tx *sql.Tx, c record.Change) error {
 		return endNonce(ctx, tx, c)
 	case provisioning.CardRow:
 		return putCard(ctx, tx, c)
+	case provisioning.CardMove:
+		return moveCard(ctx, tx, c)
+	case provisioning.CardRemoval:
+		return removeCard(ctx, tx, c)
+	case *provisioning.MessageClaim:
+		return claimMessage(ctx, tx, c)
+	case provisioning.MessageEnd:
+		return endMessage(ctx, tx, c)
+	case provisioning.MessageUse:
+		return useMessage(ctx, tx, c)
 	case *access.TokenUse:
 		return claimToken(ctx, tx, c)
 	case access.TokenUseEnd:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
 
 	"github.com/mintmark/mintmark/internal/provisioning"
 )
@@ -44,24 +45,78 @@ func endNonce(ctx context.Context, tx *sql.Tx, e provisioning.NonceEnd) error {
 	return nil
 }
 
-// putCard writes a card's row, in place of the one that has the same look-up value.
+// putCard writes a card's row, in place of one of the same owner that has the same look-up
+// value. Somebody else's is left alone: ErrUnknownCard.
 func putCard(ctx context.Context, tx *sql.Tx, r provisioning.CardRow) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO cards (tenant, id, lookup, owner_iss, owner_sub, vault_key, iv, sealed, created_at)
+	res, err := tx.ExecContext(ctx, `INSERT INTO cards (tenant, id, lookup, owner_iss, owner_sub, vault_key, iv, sealed, created_at)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 		ON CONFLICT (tenant, lookup) DO UPDATE
-		SET id = excluded.id, owner_iss = excluded.owner_iss, owner_sub = excluded.owner_sub,
-		    vault_key = excluded.vault_key, iv = excluded.iv, sealed = excluded.sealed`,
+		SET id = excluded.id, vault_key = excluded.vault_key, iv = excluded.iv, sealed = excluded.sealed, created_at = excluded.created_at
+		WHERE cards.owner_iss = excluded.owner_iss AND cards.owner_sub = excluded.owner_sub`,
 		r.Owner.Tenant, r.ID, r.Lookup, r.Owner.Issuer, r.Owner.Subject, r.Key, r.IV, r.Sealed, millis(r.Created))
-	return failed("write card", err)
+	if err != nil {
+		return failed("write card", err)
+	}
+	return oneRow(res, provisioning.ErrUnknownCard)
+}
+
+// oneRow gives none if a statement changed no row.
+func oneRow(res sql.Result, none error) error {
+	if n, err := res.RowsAffected(); err != nil || n != 1 {
+		return errors.Join(none, err)
+	}
+	return nil
+}
+
+// moveCard puts a row under another vault key, if it is still what was read.
+func moveCard(ctx context.Context, tx *sql.Tx, m provisioning.CardMove) error {
+	res, err := tx.ExecContext(ctx, `UPDATE cards SET vault_key = ?1, iv = ?2, sealed = ?3
+		WHERE tenant = ?4 AND id = ?5 AND vault_key = ?6 AND iv = ?7`,
+		m.Key, m.IV, m.Sealed, m.Owner.Tenant, m.ID, m.From, m.FromIV)
+	if err != nil {
+		return failed("move card", err)
+	}
+	return oneRow(res, provisioning.ErrCardChanged)
+}
+
+// removeCard removes a row.
+func removeCard(ctx context.Context, tx *sql.Tx, r provisioning.CardRemoval) error {
+	res, err := tx.ExecContext(ctx, `DELETE FROM cards WHERE tenant = ?1 AND id = ?2`, r.Tenant, r.ID)
+	if err != nil {
+		return failed("remove card", err)
+	}
+	return oneRow(res, provisioning.ErrUnknownCard)
+}
+
+// CardsNotUnder gives rows that are sealed under another vault key.
+func (s *Store) CardsNotUnder(ctx context.Context, key string, after provisioning.CardRow, limit int) ([]provisioning.CardRow, error) {
+	rows, err := s.read.QueryContext(ctx, `SELECT tenant, id, vault_key, iv, sealed FROM cards
+		WHERE vault_key <> ?1 AND (tenant > ?2 OR (tenant = ?2 AND id > ?3))
+		ORDER BY tenant, id LIMIT ?4`, key, after.Owner.Tenant, after.ID, limit)
+	if err != nil {
+		return nil, failed("list cards", err)
+	}
+	defer func() { _ = rows.Close() }()
+	var all []provisioning.CardRow
+	for rows.Next() {
+		var r provisioning.CardRow
+		if err := rows.Scan(&r.Owner.Tenant, &r.ID, &r.Key, &r.IV, &r.Sealed); err != nil {
+			return nil, failed("list cards", err)
+		}
+		all = append(all, r)
+	}
+	return all, failed("list cards", rows.Err())
 }
 
 // FindCard gives the card row of a tenant that has the look-up value.
 func (s *Store) FindCard(ctx context.Context, tenant string, lookup []byte) (provisioning.CardRow, error) {
 	r := provisioning.CardRow{Lookup: lookup}
 	r.Owner.Tenant = tenant
-	err := s.read.QueryRowContext(ctx, `SELECT id, owner_iss, owner_sub, vault_key, iv, sealed FROM cards
+	var created int64
+	err := s.read.QueryRowContext(ctx, `SELECT id, owner_iss, owner_sub, vault_key, iv, sealed, created_at FROM cards
 		WHERE tenant = ?1 AND lookup = ?2`, tenant, lookup).
-		Scan(&r.ID, &r.Owner.Issuer, &r.Owner.Subject, &r.Key, &r.IV, &r.Sealed)
+		Scan(&r.ID, &r.Owner.Issuer, &r.Owner.Subject, &r.Key, &r.IV, &r.Sealed, &created)
+	r.Created = time.UnixMilli(created).UTC()
 	if errors.Is(err, sql.ErrNoRows) {
 		return provisioning.CardRow{}, provisioning.ErrUnknownCard
 	}

@@ -326,7 +326,6 @@ func TestCardIsFoundInItsTenantAlone(t *testing.T) {
 			continue
 		}
 		want := newCard(tc.tenant, tc.lookup, tc.id)
-		want.Created = time.Time{} // is kept, and asked for by nobody
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%q, %q: %v, %s", tc.tenant, tc.lookup, err, diff)
 		}
@@ -337,10 +336,9 @@ func TestCardStoredAgainTakesTheOldOnesPlace(t *testing.T) {
 	s, path := openNew(t)
 	mustAppend(t, s, newCard("bank", "card", "row-1"), newCard("other bank", "card", "row-1"))
 	again := newCard("bank", "card", "row-2")
-	again.Owner.Subject, again.Key = "user-2", "vault-2"
+	again.Key = "vault-2"
 	mustAppend(t, s, again)
 	got, err := s.FindCard(context.Background(), "bank", []byte("card"))
-	again.Created = time.Time{}
 	if diff := cmp.Diff(again, got); err != nil || diff != "" {
 		t.Errorf("%v, %s", err, diff)
 	}
@@ -349,6 +347,95 @@ func TestCardStoredAgainTakesTheOldOnesPlace(t *testing.T) {
 	}
 	// A row's id is its own: it is in the associated data of what is sealed in it.
 	requireUnavailable(t, appendEntry(t, s, newCard("bank", "another", "row-2")))
+}
+
+// An external id that somebody else has is not taken over, and nothing of his is changed.
+func TestCardOfAnotherOwnerIsNotReplaced(t *testing.T) {
+	s, _ := openNew(t)
+	first := newCard("bank", "card", "row-1")
+	mustAppend(t, s, first)
+	for _, change := range []func(*provisioning.CardRow){
+		func(r *provisioning.CardRow) { r.Owner.Subject = "somebody else" },
+		func(r *provisioning.CardRow) { r.Owner.Issuer = "somebody else" },
+	} {
+		other := newCard("bank", "card", "row-2")
+		change(&other)
+		if err := appendTo(s, other); !errors.Is(err, provisioning.ErrUnknownCard) {
+			t.Errorf("error is %v", err)
+		}
+	}
+	got, err := s.FindCard(context.Background(), "bank", []byte("card"))
+	if diff := cmp.Diff(first, got); err != nil || diff != "" {
+		t.Errorf("%v, %s", err, diff)
+	}
+}
+
+// A row that was replaced, removed or moved since it was read is left alone.
+func TestCardMovesToAnotherKeyOnlyAsItWasRead(t *testing.T) {
+	s, _ := openNew(t)
+	row := newCard("bank", "card", "row-1")
+	mustAppend(t, s, row, newCard("other bank", "card", "row-1"))
+	moved := row
+	moved.Key, moved.IV, moved.Sealed = "vault-2", []byte("another iv"), []byte("sealed anew")
+	move := provisioning.CardMove{CardRow: moved, From: row.Key, FromIV: row.IV}
+	mustAppend(t, s, move)
+	got, err := s.FindCard(context.Background(), "bank", row.Lookup)
+	if diff := cmp.Diff(moved, got); err != nil || diff != "" {
+		t.Errorf("%v, %s", err, diff)
+	}
+	if err := appendTo(s, move); !errors.Is(err, provisioning.ErrCardChanged) {
+		t.Errorf("moved twice: %v", err)
+	}
+	left, err := s.CardsNotUnder(context.Background(), "vault-2", provisioning.CardRow{}, 10)
+	if err != nil || len(left) != 1 || left[0].Owner.Tenant != "other bank" {
+		t.Errorf("left is %+v, %v", left, err)
+	}
+	if left, err := s.CardsNotUnder(context.Background(), "vault-2", left[0], 10); err != nil || len(left) != 0 {
+		t.Errorf("behind it is %+v, %v", left, err)
+	}
+	mustAppend(t, s, provisioning.CardRemoval{Tenant: "bank", ID: "row-1"})
+	if err := appendTo(s, provisioning.CardRemoval{Tenant: "bank", ID: "row-1"}); !errors.Is(err, provisioning.ErrUnknownCard) {
+		t.Errorf("removed twice: %v", err)
+	}
+}
+
+// Of any number of uses of an encrypted card one counts; a lease that ran out does not hold
+// the next one up, and whoever had it is fenced out.
+func TestEncryptedCardIsUsedOnce(t *testing.T) {
+	s, path := openNew(t)
+	claim := func(id byte, now time.Time) *provisioning.MessageClaim {
+		return &provisioning.MessageClaim{Tenant: "bank", ID: [32]byte{id}, Now: now, Until: now.Add(time.Minute), Expires: now.Add(time.Hour)}
+	}
+	first := claim(1, noon)
+	mustAppend(t, s, first)
+	if err := appendTo(s, claim(1, noon.Add(59*time.Second))); !errors.Is(err, provisioning.ErrMessageUsed) {
+		t.Errorf("claimed twice: %v", err)
+	}
+	if err := appendTo(s, provisioning.MessageUse{Claim: *claim(1, noon)}); !errors.Is(err, provisioning.ErrMessageUsed) {
+		t.Errorf("used while claimed: %v", err)
+	}
+	late := claim(1, noon.Add(time.Minute))
+	mustAppend(t, s, late)
+	if err := appendTo(s, first.End(true)); !errors.Is(err, provisioning.ErrMessageUsed) {
+		t.Errorf("ended by whoever lost it: %v", err)
+	}
+	mustAppend(t, s, late.End(false))
+	mustAppend(t, s, provisioning.MessageUse{Claim: *claim(1, noon.Add(2*time.Minute))})
+	for id, want := range map[byte]bool{1: true, 2: false} {
+		if used, err := s.MessageUsed(context.Background(), "bank", [32]byte{id}); err != nil || used != want {
+			t.Errorf("message %d: %t, %v", id, used, err)
+		}
+	}
+	if err := appendTo(s, claim(1, noon.Add(3*time.Minute))); !errors.Is(err, provisioning.ErrMessageUsed) {
+		t.Errorf("used twice: %v", err)
+	}
+	other := claim(1, noon)
+	other.Tenant = "other bank"
+	mustAppend(t, s, other)
+	mustAppend(t, s, claim(3, noon.Add(48*time.Hour))) // which forgets what has expired
+	if rows := rowsOf(t, beside(t, path), "SELECT tenant FROM used_messages ORDER BY 1"); !slices.Equal(rows, []string{"bank"}) {
+		t.Errorf("rows are %q", rows)
+	}
 }
 
 func TestLogIsInOrderAndWithoutGaps(t *testing.T) {

@@ -44,7 +44,7 @@ func (d *Dir) StoreCards(ctx context.Context, svc *provisioning.Service) error {
 		if err != nil {
 			return fmt.Errorf("demo card %s: %w", c.ExternalCardID, err)
 		}
-		card := provisioning.Card{PAN: pan, Expiration: secret.NewText(c.Expiration), Name: secret.NewText(c.Name), Product: provisioning.ProductMastercard}
+		card := provisioning.Card{PAN: pan, Expiration: secret.NewText(c.Expiration), Name: secret.NewText(c.Name), Product: "mastercard"}
 		if _, err := svc.StoreCard(ctx, who, c.ExternalCardID, card); err != nil {
 			return fmt.Errorf("demo card %s: %w", c.ExternalCardID, err)
 		}

@@ -1,0 +1,303 @@
+package provisioning
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/mintmark/mintmark/internal/record"
+	"github.com/mintmark/mintmark/internal/secret"
+	"github.com/mintmark/mintmark/signer"
+)
+
+// Masked is what is shown of a stored card (PCI DSS 4.0.1, 3.4.1): the last four digits, and
+// neither expiry nor name.
+type Masked struct {
+	ExternalCardID string
+	Product        string
+	Network        Network
+	Last4          string
+	Stored         time.Time
+}
+
+func (s *Service) mask(externalID string, c Card, stored time.Time) Masked {
+	return Masked{ExternalCardID: externalID, Product: c.Product, Network: s.products[c.Product].Network, Last4: c.PAN.Last4(), Stored: stored}
+}
+
+// StoreCard seals a card into the vault as the caller's, under externalCardID, in place of
+// one of the same owner that was there. It gives the row's id. It is for card data that are
+// here already; what comes from outside comes through PutCard.
+//
+// Errors: *FieldError, ErrCardData, *CardError, ErrUnknownCard, or one with RetryAfter.
+func (s *Service) StoreCard(ctx context.Context, who Caller, externalID string, c Card) (string, error) {
+	if err := checkExternalCardID(externalID); err != nil {
+		return "", err
+	}
+	if err := c.check(); err != nil {
+		return "", err
+	}
+	if _, err := s.accept(c); err != nil {
+		return "", err
+	}
+	id := uuid.NewString()
+	ticket, err := s.cfg.Recorder.Begin(ctx, who.intent(record.StoreCard, map[string]string{"card": id}))
+	if err != nil {
+		return "", err
+	}
+	row, err := s.sealCard(ctx, ticket, who.Owner, id, externalID, c)
+	if err != nil {
+		return "", s.fail(ctx, ticket, err)
+	}
+	if _, err := record.Conclude(ctx, s.cfg.Recorder, ticket, record.Done(), row); err != nil {
+		return "", err
+	}
+	return id, nil
+}
+
+// PutCard opens an encrypted card and stores it under externalCardID, in place of one of the
+// same owner that was there. The owner is the one that the message names.
+//
+// Errors: *FieldError; ErrEncryptedCard, ErrMessageUsed and *CardError for one that is
+// refused; ErrUnknownCard where the id is somebody else's; or one with RetryAfter.
+func (s *Service) PutCard(ctx context.Context, who Caller, externalID, compact string) (Masked, error) {
+	if err := checkExternalCardID(externalID); err != nil {
+		return Masked{}, err
+	}
+	id := uuid.NewString()
+	intent := who.intent(record.StoreCard, map[string]string{"card": id})
+	e, claim, err := s.receive(compact, match{who: who, externalID: externalID})
+	if err != nil {
+		return Masked{}, errors.Join(err, s.cfg.Recorder.Refuse(ctx, intent, "encrypted-card"))
+	}
+	if err := s.cfg.Gate.Ready(record.StoreCard); err != nil {
+		return Masked{}, err
+	}
+	// Transaction 1: the message is claimed, the intent on record. A crash from here on
+	// leaves a lease that runs out.
+	ticket, err := s.cfg.Recorder.Begin(ctx, intent, who.claim(claim)...)
+	if err != nil {
+		if errors.Is(err, ErrMessageUsed) {
+			return Masked{}, errors.Join(ErrMessageUsed, s.cfg.Recorder.Refuse(ctx, intent, "encrypted-card-used"))
+		}
+		return Masked{}, err
+	}
+	row, masked, err := s.take(ctx, ticket, id, e)
+	if err != nil {
+		return Masked{}, s.fail(ctx, ticket, err, who.end(false, claim.End(false))...)
+	}
+	// Transaction 2, fenced: the message is used, the card stored.
+	_, err = record.Conclude(ctx, s.cfg.Recorder, ticket, record.Done(), who.end(true, claim.End(true), row)...)
+	if record.Refused(err) {
+		return Masked{}, s.fail(ctx, ticket, err, who.end(false, claim.End(false))...)
+	}
+	if err != nil {
+		return Masked{}, err
+	}
+	return masked, nil
+}
+
+// ImportCard stores an encrypted card of a tenant as PutCard does, for whoever it names, in
+// one transaction: what a crash leaves is either nothing, or the card stored and its message
+// used, so that an import can be run again from its beginning.
+//
+// Errors as PutCard's; ErrMessageUsed says that the card is in.
+func (s *Service) ImportCard(ctx context.Context, tenant, requestID, compact string) error {
+	who := Caller{Owner: Owner{Tenant: tenant}, AnyOwner: true, RequestID: requestID}
+	e, claim, err := s.receive(compact, match{who: who})
+	if err != nil {
+		return err
+	}
+	used, err := s.cfg.Cards.MessageUsed(ctx, tenant, claim.ID)
+	switch {
+	case err != nil:
+		return err
+	case used:
+		return ErrMessageUsed
+	}
+	id := uuid.NewString()
+	who.Issuer, who.Subject = e.Issuer, e.Subject
+	ticket, err := s.cfg.Recorder.Open(who.intent(record.StoreCard, map[string]string{"card": id}))
+	if err != nil {
+		return err
+	}
+	row, _, err := s.take(ctx, ticket, id, e)
+	if err != nil {
+		return s.fail(ctx, ticket, err)
+	}
+	_, err = record.Conclude(ctx, s.cfg.Recorder, ticket, record.Done(), MessageUse{Claim: *claim}, row)
+	return err
+}
+
+// take opens an encrypted card and seals it into a row.
+func (s *Service) take(ctx context.Context, t *record.Ticket, id string, e signer.EncryptedCard) (CardRow, Masked, error) {
+	ctx, cancel := record.Working(ctx)
+	defer cancel()
+	c, err := s.open(ctx, t, e)
+	if err != nil {
+		return CardRow{}, Masked{}, err
+	}
+	defer c.Wipe()
+	if _, err := s.accept(c); err != nil {
+		return CardRow{}, Masked{}, err
+	}
+	row, err := s.sealCard(ctx, t, Owner{Tenant: e.Tenant, Issuer: e.Issuer, Subject: e.Subject}, id, e.ExternalCardID, c)
+	return row, s.mask(e.ExternalCardID, c, row.Created), err
+}
+
+// open opens an encrypted card. The caller wipes it.
+func (s *Service) open(ctx context.Context, t *record.Ticket, e signer.EncryptedCard) (Card, error) {
+	data, err := s.cfg.Gate.OpenCard(ctx, t, e)
+	defer secret.Wipe(data)
+	if err != nil {
+		return Card{}, err
+	}
+	c, err := unmarshalCard(data)
+	if err != nil {
+		return Card{}, &CardError{Reason: CardData}
+	}
+	return c, nil
+}
+
+func (s *Service) sealCard(ctx context.Context, t *record.Ticket, owner Owner, id, externalID string, c Card) (CardRow, error) {
+	ctx, cancel := record.Working(ctx)
+	defer cancel()
+	lookup, err := s.cfg.Gate.CardIndex(ctx, t, owner.Tenant, externalID)
+	if err != nil {
+		return CardRow{}, err
+	}
+	data, err := c.marshal()
+	defer secret.Wipe(data)
+	if err != nil {
+		return CardRow{}, err
+	}
+	v, err := s.cfg.Gate.SealVault(ctx, t, owner.Tenant, id, data)
+	if err != nil {
+		return CardRow{}, err
+	}
+	return CardRow{Owner: owner, ID: id, Lookup: lookup, Key: v.Key, IV: v.IV, Sealed: v.Sealed, Created: s.cfg.Now()}, nil
+}
+
+// GetCard shows a card that the caller may use, masked.
+//
+// Errors: *FieldError, ErrUnknownCard, *CardError, or one with RetryAfter.
+func (s *Service) GetCard(ctx context.Context, who Caller, externalID string) (Masked, error) {
+	if err := checkExternalCardID(externalID); err != nil {
+		return Masked{}, err
+	}
+	if err := s.cfg.Gate.Ready(record.ReadCard); err != nil {
+		return Masked{}, err
+	}
+	ticket, err := s.begin(ctx, who, record.ReadCard)
+	if err != nil {
+		return Masked{}, err
+	}
+	work, cancel := record.Working(ctx)
+	defer cancel()
+	c, row, err := s.openCard(work, ticket, who, externalID)
+	if err != nil {
+		return Masked{}, s.fail(ctx, ticket, err, who.end(false)...)
+	}
+	defer c.Wipe()
+	// The masked card is no key's output, and a digest of it would be one of a PAN's digits.
+	result := record.Done()
+	result.Refs = map[string]string{"card": row.ID}
+	if _, err := record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.end(true)...); err != nil {
+		return Masked{}, err
+	}
+	return s.mask(externalID, c, row.Created), nil
+}
+
+// DeleteCard removes a card that the caller may use.
+//
+// Errors: *FieldError, ErrUnknownCard, or one with RetryAfter.
+func (s *Service) DeleteCard(ctx context.Context, who Caller, externalID string) error {
+	if err := checkExternalCardID(externalID); err != nil {
+		return err
+	}
+	if err := s.cfg.Gate.Ready(record.DeleteCard); err != nil {
+		return err
+	}
+	ticket, err := s.begin(ctx, who, record.DeleteCard)
+	if err != nil {
+		return err
+	}
+	work, cancel := record.Working(ctx)
+	defer cancel()
+	row, err := s.findCard(work, ticket, who, externalID)
+	if err != nil {
+		return s.fail(ctx, ticket, err, who.end(false)...)
+	}
+	result := record.Done()
+	result.Refs = map[string]string{"card": row.ID}
+	_, err = record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.end(true, CardRemoval{Tenant: row.Owner.Tenant, ID: row.ID})...)
+	if record.Refused(err) {
+		return s.fail(ctx, ticket, err, who.end(false)...)
+	}
+	return err
+}
+
+// begin gives the ticket of an operation that consumes nothing but what the caller's request
+// itself uses up, if it does: then the intent is on record first.
+func (s *Service) begin(ctx context.Context, who Caller, op record.Operation) (*record.Ticket, error) {
+	intent := who.intent(op, nil)
+	if len(who.Claims) == 0 {
+		return s.cfg.Recorder.Open(intent)
+	}
+	return s.cfg.Recorder.Begin(ctx, intent, who.claim()...)
+}
+
+// Rekey moves every card to the active vault key, row by row; progress is told after each
+// batch how many there have been. It may run beside any number of services, as long as they
+// have the keys in their keyring: each row is sealed under the one key or the other.
+// Rows that somebody replaces meanwhile are left to whoever did.
+func (s *Service) Rekey(ctx context.Context, progress func(moved int)) (int, error) {
+	key, err := s.cfg.Gate.VaultKey()
+	if err != nil {
+		return 0, err
+	}
+	moved := 0
+	var last CardRow
+	for {
+		rows, err := s.cfg.Cards.CardsNotUnder(ctx, key, last, rekeyBatch)
+		if err != nil || len(rows) == 0 {
+			return moved, err
+		}
+		for _, row := range rows {
+			last = row
+			switch err := s.rekey(ctx, row); {
+			case errors.Is(err, ErrCardChanged):
+			case err != nil:
+				return moved, err
+			default:
+				moved++
+			}
+		}
+		progress(moved)
+	}
+}
+
+// rekeyBatch is how many rows are read at once.
+const rekeyBatch = 256
+
+func (s *Service) rekey(ctx context.Context, from CardRow) error {
+	intent := record.Intent{Operation: record.RekeyCard, Tenant: from.Owner.Tenant, Refs: map[string]string{"card": from.ID}}
+	ticket, err := s.cfg.Recorder.Open(intent)
+	if err != nil {
+		return err
+	}
+	data, err := s.cfg.Gate.OpenVault(ctx, ticket, from.Owner.Tenant, from.ID, signer.VaultRow{Key: from.Key, IV: from.IV, Sealed: from.Sealed})
+	defer secret.Wipe(data)
+	if err != nil {
+		return s.fail(ctx, ticket, err)
+	}
+	v, err := s.cfg.Gate.SealVault(ctx, ticket, from.Owner.Tenant, from.ID, data)
+	if err != nil {
+		return s.fail(ctx, ticket, err)
+	}
+	to := from
+	to.Key, to.IV, to.Sealed = v.Key, v.IV, v.Sealed
+	_, err = record.Conclude(ctx, s.cfg.Recorder, ticket, record.Done(), CardMove{CardRow: to, From: from.Key, FromIV: from.IV})
+	return err
+}
