@@ -20,13 +20,15 @@ const (
 // groupOf is the group of each route, by its pattern. A route without one would be served
 // to nobody.
 var groupOf = map[string]Group{
-	"/issuer/push-provisioning/signed-cards": IssuerGroup,
-	"/v1/merchant-tokens":                    MerchantGroup,
-	"/tokens/checkjwt":                       MerchantGroup,
-	"/:sdkVersion/tokens/checkjwt":           MerchantGroup,
-	"/apple/proximity-token":                 MerchantGroup,
-	"/.well-known/jwks.json":                 KeysGroup,
-	"/v1/keys/:kid/certificate.pem":          KeysGroup,
+	"/issuer/push-provisioning/signed-cards":    IssuerGroup,
+	"/issuer/push-provisioning/activation-data": IssuerGroup,
+	"/v1/cards/:externalCardId":                 IssuerGroup,
+	"/v1/merchant-tokens":                       MerchantGroup,
+	"/tokens/checkjwt":                          MerchantGroup,
+	"/:sdkVersion/tokens/checkjwt":              MerchantGroup,
+	"/apple/proximity-token":                    MerchantGroup,
+	"/.well-known/jwks.json":                    KeysGroup,
+	"/v1/keys/:kid/certificate.pem":             KeysGroup,
 }
 
 // CertificateMode says what TLS client certificates are good for on a group's routes.

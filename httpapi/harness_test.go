@@ -105,6 +105,24 @@ func (p provisioner) SignCard(ctx context.Context, who provisioning.Caller, req 
 	return p(ctx, who, req)
 }
 
+// Of the other operations it knows no card.
+
+func (provisioner) ActivationData(context.Context, provisioning.Caller, provisioning.ActivationRequest) ([]byte, error) {
+	return nil, provisioning.ErrUnknownCard
+}
+
+func (provisioner) PutCard(context.Context, provisioning.Caller, string, string) (provisioning.Masked, error) {
+	return provisioning.Masked{}, provisioning.ErrUnknownCard
+}
+
+func (provisioner) GetCard(context.Context, provisioning.Caller, string) (provisioning.Masked, error) {
+	return provisioning.Masked{}, provisioning.ErrUnknownCard
+}
+
+func (provisioner) DeleteCard(context.Context, provisioning.Caller, string) error {
+	return provisioning.ErrUnknownCard
+}
+
 // sealed is what the domain gives for a well-formed request.
 var sealed = provisioning.SignedCard{
 	ActivationData:     []byte(`{"version":"3"}`),

@@ -14,6 +14,24 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// ActivationData defines model for ActivationData.
+type ActivationData struct {
+	// ActivationData The network's cryptographic OTP, Base64 once.
+	ActivationData []byte `json:"activationData"`
+}
+
+// ActivationDataRequest defines model for ActivationDataRequest.
+type ActivationDataRequest struct {
+	// ExternalCardId The issuer's identifier of the card.
+	ExternalCardId string `json:"externalCardId"`
+
+	// TokenUniqueReference The token that is to be activated; for networks whose activation data name it.
+	TokenUniqueReference *string `json:"tokenUniqueReference,omitempty"`
+
+	// WalletType APPLE_PAY, which is also the default.
+	WalletType *string `json:"walletType,omitempty"`
+}
+
 // JWKSet defines model for JWKSet.
 type JWKSet struct {
 	Keys []JWKSet_Keys_Item `json:"keys"`
@@ -32,6 +50,21 @@ type JWKSet_Keys_Item struct {
 type LegacyError struct {
 	// Error What is wrong, in words.
 	Error string `json:"error"`
+}
+
+// MaskedCard defines model for MaskedCard.
+type MaskedCard struct {
+	// Last4 The last four digits.
+	Last4 string `json:"last4"`
+
+	// Network The product's network.
+	Network string `json:"network"`
+
+	// Product Its product, of the configuration.
+	Product string `json:"product"`
+
+	// StoredAt When it was stored.
+	StoredAt time.Time `json:"storedAt"`
 }
 
 // MerchantClaims Those claims of the token that are documented; others were not looked at.
@@ -148,7 +181,14 @@ type ProximityToken struct {
 	Token string `json:"token"`
 }
 
-// SignCardRequest Exactly one of externalCardId and cardId, and exactly one of certificates and certificate.
+// PutCardRequest defines model for PutCardRequest.
+type PutCardRequest struct {
+	// EncryptedCard The JWE, compact serialisation.
+	EncryptedCard string `json:"encryptedCard"`
+}
+
+// SignCardRequest At most one of externalCardId and cardId, which may be left out only with
+// encryptedCard, and exactly one of certificates and certificate.
 type SignCardRequest struct {
 	// CardId The same under the name that wallet extensions use.
 	CardId *string `json:"cardId,omitempty"`
@@ -158,6 +198,11 @@ type SignCardRequest struct {
 
 	// Certificates Certificates from PKAddPaymentPassViewController, each Base64 of DER, leaf first. A third one is tolerated and not used.
 	Certificates *[]string `json:"certificates,omitempty"`
+
+	// EncryptedCard The card itself, in place of one that is stored: a JWE as for PUT /v1/cards, whose
+	// header also has nonceSha256, the SHA-256 of Apple's nonce in Base64url. It is used
+	// once and not kept.
+	EncryptedCard *string `json:"encryptedCard,omitempty"`
 
 	// ExternalCardId The issuer's identifier of the card.
 	ExternalCardId *string `json:"externalCardId,omitempty"`
@@ -234,8 +279,14 @@ type GetJWKSParams struct {
 	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
+// CreateActivationDataJSONRequestBody defines body for CreateActivationData for application/json ContentType.
+type CreateActivationDataJSONRequestBody = ActivationDataRequest
+
 // SignCardJSONRequestBody defines body for SignCard for application/json ContentType.
 type SignCardJSONRequestBody = SignCardRequest
+
+// PutCardJSONRequestBody defines body for PutCard for application/json ContentType.
+type PutCardJSONRequestBody = PutCardRequest
 
 // SignMerchantTokenJSONRequestBody defines body for SignMerchantToken for application/json ContentType.
 type SignMerchantTokenJSONRequestBody = MerchantTokenRequest
@@ -477,12 +528,24 @@ type ServerInterface interface {
 	// CreateAppleProximityToken Make an Apple proximity token
 	// (POST /apple/proximity-token)
 	CreateAppleProximityToken(c *gin.Context)
+	// CreateActivationData Make activation data for In-App Verification
+	// (POST /issuer/push-provisioning/activation-data)
+	CreateActivationData(c *gin.Context)
 	// SignCard Seal a card for Apple Wallet
 	// (POST /issuer/push-provisioning/signed-cards)
 	SignCard(c *gin.Context)
 	// CheckMerchantToken Check a merchant JWT
 	// (POST /tokens/checkjwt)
 	CheckMerchantToken(c *gin.Context)
+	// DeleteCard Remove a card
+	// (DELETE /v1/cards/{externalCardId})
+	DeleteCard(c *gin.Context, externalCardId string)
+	// GetCard Show a card, masked
+	// (GET /v1/cards/{externalCardId})
+	GetCard(c *gin.Context, externalCardId string)
+	// PutCard Store a card
+	// (PUT /v1/cards/{externalCardId})
+	PutCard(c *gin.Context, externalCardId string)
 	// GetKeyCertificate A key's certificate
 	// (GET /v1/keys/{kid}/certificate.pem)
 	GetKeyCertificate(c *gin.Context, kid string)
@@ -556,6 +619,19 @@ func (siw *ServerInterfaceWrapper) CreateAppleProximityToken(c *gin.Context) {
 	siw.Handler.CreateAppleProximityToken(c)
 }
 
+// CreateActivationData operation middleware
+func (siw *ServerInterfaceWrapper) CreateActivationData(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreateActivationData(c)
+}
+
 // SignCard operation middleware
 func (siw *ServerInterfaceWrapper) SignCard(c *gin.Context) {
 
@@ -580,6 +656,81 @@ func (siw *ServerInterfaceWrapper) CheckMerchantToken(c *gin.Context) {
 	}
 
 	siw.Handler.CheckMerchantToken(c)
+}
+
+// DeleteCard operation middleware
+func (siw *ServerInterfaceWrapper) DeleteCard(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "externalCardId" -------------
+	var externalCardId string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "externalCardId", c.Param("externalCardId"), &externalCardId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter externalCardId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteCard(c, externalCardId)
+}
+
+// GetCard operation middleware
+func (siw *ServerInterfaceWrapper) GetCard(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "externalCardId" -------------
+	var externalCardId string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "externalCardId", c.Param("externalCardId"), &externalCardId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter externalCardId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetCard(c, externalCardId)
+}
+
+// PutCard operation middleware
+func (siw *ServerInterfaceWrapper) PutCard(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "externalCardId" -------------
+	var externalCardId string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "externalCardId", c.Param("externalCardId"), &externalCardId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter externalCardId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PutCard(c, externalCardId)
 }
 
 // GetKeyCertificate operation middleware
@@ -673,6 +824,10 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	}
 
 	router.POST(options.BaseURL+"/issuer/push-provisioning/signed-cards", wrapper.SignCard)
+	router.POST(options.BaseURL+"/issuer/push-provisioning/activation-data", wrapper.CreateActivationData)
+	router.DELETE(options.BaseURL+"/v1/cards/:externalCardId", wrapper.DeleteCard)
+	router.GET(options.BaseURL+"/v1/cards/:externalCardId", wrapper.GetCard)
+	router.PUT(options.BaseURL+"/v1/cards/:externalCardId", wrapper.PutCard)
 	router.POST(options.BaseURL+"/v1/merchant-tokens", wrapper.SignMerchantToken)
 	router.POST(options.BaseURL+"/tokens/checkjwt", wrapper.CheckMerchantToken)
 	router.POST(options.BaseURL+"/:sdkVersion/tokens/checkjwt", wrapper.CheckMerchantTokenOfVersion)

@@ -133,7 +133,13 @@ func provisioningProblem(err error) (problem, bool) {
 			detail: chain.Error() + ". " + chain.Remedy(), reason: string(chain.Reason)}, true
 	case errors.As(err, &card):
 		return problem{status: http.StatusUnprocessableEntity, name: "card", title: "Card refused",
-			detail: "The card's stored data do not allow it to be provisioned; the reason says why.", reason: string(card.Reason)}, true
+			detail: "The card's data do not keep to the rules, or not to those of its product; the reason says which.", reason: string(card.Reason)}, true
+	case errors.Is(err, provisioning.ErrEncryptedCard):
+		return problem{status: http.StatusUnprocessableEntity, name: "encrypted-card", title: "Encrypted card refused",
+			detail: "It does not open, or it is not for this request. Take the key with use enc from /.well-known/jwks.json, and compare the protected header with the API description."}, true
+	case errors.Is(err, provisioning.ErrMessageUsed):
+		return problem{status: http.StatusConflict, name: "encrypted-card-used", title: "Encrypted card already used",
+			detail: "Each jti is good for one use. Encrypt the card anew."}, true
 	case errors.Is(err, provisioning.ErrWalletType):
 		return problem{status: http.StatusUnprocessableEntity, name: "wallet-type", title: "Wallet type not supported",
 			detail: "walletType must be APPLE_PAY."}, true

@@ -12,9 +12,13 @@ import (
 )
 
 // Provisioner is what the push provisioning API asks of the domain. Its errors are
-// those of provisioning.Service.SignCard; nothing is retried here.
+// those of provisioning.Service's methods; nothing is retried here.
 type Provisioner interface {
 	SignCard(ctx context.Context, who provisioning.Caller, req provisioning.SignCard) (provisioning.SignedCard, error)
+	ActivationData(ctx context.Context, who provisioning.Caller, req provisioning.ActivationRequest) ([]byte, error)
+	PutCard(ctx context.Context, who provisioning.Caller, externalID, encrypted string) (provisioning.Masked, error)
+	GetCard(ctx context.Context, who provisioning.Caller, externalID string) (provisioning.Masked, error)
+	DeleteCard(ctx context.Context, who provisioning.Caller, externalID string) error
 }
 
 var _ Provisioner = (*provisioning.Service)(nil)
@@ -35,12 +39,7 @@ func (s *server) SignCard(c *gin.Context) {
 		s.fail(c, err)
 		return
 	}
-	caller := provisioning.Caller{
-		Owner:     provisioning.Owner{Tenant: who.Tenant, Issuer: who.Issuer, Subject: who.Subject},
-		RequestID: requestID(c),
-		Claims:    s.claims(who, access.SignCards),
-	}
-	out, err := s.cfg.Provisioning.SignCard(c.Request.Context(), caller, req)
+	out, err := s.cfg.Provisioning.SignCard(c.Request.Context(), s.cardCaller(c, who, access.SignCards), req)
 	if err != nil {
 		s.replayed(c, record.SignCard, who, err)
 		s.fail(c, err)
@@ -53,11 +52,107 @@ func (s *server) SignCard(c *gin.Context) {
 	})
 }
 
+// cardCaller is the caller of an operation on a card, with what its right says of owners.
+func (s *server) cardCaller(c *gin.Context, who access.Caller, right access.Right) provisioning.Caller {
+	return provisioning.Caller{
+		Owner:     provisioning.Owner{Tenant: who.Tenant, Issuer: who.Issuer, Subject: who.Subject},
+		AnyOwner:  who.AnyOwner(right),
+		RequestID: requestID(c),
+		Claims:    s.claims(who, right),
+	}
+}
+
+// CreateActivationData is POST /issuer/push-provisioning/activation-data.
+func (s *server) CreateActivationData(c *gin.Context) {
+	who, ok := s.authorize(c, record.ActivationData, access.CreateActivationData)
+	if !ok {
+		return
+	}
+	var body ActivationDataRequest
+	if err := decode(c, &body); err != nil {
+		s.fail(c, err)
+		return
+	}
+	req := provisioning.ActivationRequest{ExternalCardID: body.ExternalCardId, WalletType: provisioning.ApplePay}
+	if body.WalletType != nil {
+		req.WalletType = *body.WalletType
+	}
+	if body.TokenUniqueReference != nil {
+		req.TokenUniqueReference = *body.TokenUniqueReference
+	}
+	out, err := s.cfg.Provisioning.ActivationData(c.Request.Context(), s.cardCaller(c, who, access.CreateActivationData), req)
+	if err != nil {
+		s.replayed(c, record.ActivationData, who, err)
+		s.fail(c, err)
+		return
+	}
+	writeJSON(c, http.StatusOK, "application/json", ActivationData{ActivationData: out})
+}
+
+// PutCard is PUT /v1/cards/{externalCardId}.
+func (s *server) PutCard(c *gin.Context, externalCardID string) {
+	who, ok := s.authorize(c, record.StoreCard, access.ManageCards)
+	if !ok {
+		return
+	}
+	var body PutCardRequest
+	if err := decode(c, &body); err != nil {
+		s.fail(c, err)
+		return
+	}
+	card, err := s.cfg.Provisioning.PutCard(c.Request.Context(), s.cardCaller(c, who, access.ManageCards), externalCardID, body.EncryptedCard)
+	if err != nil {
+		s.replayed(c, record.StoreCard, who, err)
+		s.fail(c, err)
+		return
+	}
+	writeJSON(c, http.StatusOK, "application/json", maskedCard(card))
+}
+
+// GetCard is GET /v1/cards/{externalCardId}.
+func (s *server) GetCard(c *gin.Context, externalCardID string) {
+	who, ok := s.authorize(c, record.ReadCard, access.ReadCards)
+	if !ok {
+		return
+	}
+	card, err := s.cfg.Provisioning.GetCard(c.Request.Context(), s.cardCaller(c, who, access.ReadCards), externalCardID)
+	if err != nil {
+		s.replayed(c, record.ReadCard, who, err)
+		s.fail(c, err)
+		return
+	}
+	writeJSON(c, http.StatusOK, "application/json", maskedCard(card))
+}
+
+// DeleteCard is DELETE /v1/cards/{externalCardId}.
+func (s *server) DeleteCard(c *gin.Context, externalCardID string) {
+	who, ok := s.authorize(c, record.DeleteCard, access.ManageCards)
+	if !ok {
+		return
+	}
+	if err := s.cfg.Provisioning.DeleteCard(c.Request.Context(), s.cardCaller(c, who, access.ManageCards), externalCardID); err != nil {
+		s.replayed(c, record.DeleteCard, who, err)
+		s.fail(c, err)
+		return
+	}
+	c.Status(http.StatusNoContent)
+}
+
+// maskedCard leaves out the external id, which the caller chose: it may be a card number.
+func maskedCard(m provisioning.Masked) MaskedCard {
+	return MaskedCard{Product: m.Product, Network: string(m.Network), Last4: m.Last4, StoredAt: m.Stored.UTC()}
+}
+
 // signCardRequest resolves the members that have two names or two forms.
 func signCardRequest(b SignCardRequest) (provisioning.SignCard, error) {
 	req := provisioning.SignCard{Nonce: b.Nonce, NonceSignature: b.NonceSignature, WalletType: provisioning.ApplePay}
 	if b.WalletType != nil {
 		req.WalletType = *b.WalletType
+	}
+	if b.EncryptedCard != nil {
+		if req.EncryptedCard = *b.EncryptedCard; req.EncryptedCard == "" {
+			return req, &provisioning.FieldError{Member: "encryptedCard", Problem: "is empty"}
+		}
 	}
 	switch {
 	case b.ExternalCardId != nil && b.CardId != nil:

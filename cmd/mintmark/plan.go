@@ -25,6 +25,7 @@ type plan struct {
 	own      *ownKeys
 	merchant merchant.Settings
 	anchor   provisioning.Anchor
+	cards    cardPlan
 	level    *slog.LevelVar
 	log      *slog.Logger
 }
@@ -55,12 +56,13 @@ func loadPlanFor(path string, roles []string) (*plan, error) {
 func newPlan(cfg *config.Config) (*plan, error) {
 	p := &plan{cfg: cfg, own: &ownKeys{}, level: &slog.LevelVar{}}
 	p.log = newLogger(os.Stderr, cfg.Log, p.level)
-	var errs [5]error
+	var errs [6]error
 	p.keyring, errs[0] = loadKeyring(cfg)
 	p.clients, errs[1] = loadClients(cfg, p.own, time.Now)
 	p.merchant, errs[2] = merchantSettings(cfg)
 	if cfg.HasRole(config.RoleIssuer) {
 		p.anchor, errs[3] = loadAnchor(cfg)
+		p.cards, errs[5] = loadCardPlan(cfg, p.keyring)
 	}
 	if errs[0] == nil {
 		errs[4] = checkCertificates(cfg, p.keyring)
@@ -73,7 +75,7 @@ func newPlan(cfg *config.Config) (*plan, error) {
 func (p *plan) bound() []hsm.Purpose {
 	var all []hsm.Purpose
 	if p.cfg.HasRole(config.RoleIssuer) {
-		all = append(all, hsm.TAVSigning, hsm.CardVault, hsm.CardIndex)
+		all = append(all, p.cards.purposes()...)
 	}
 	if p.cfg.HasRole(config.RoleMerchant) {
 		all = append(all, hsm.MerchantJWT, hsm.ProximityToken)

@@ -114,17 +114,7 @@ func open(ctx context.Context, p *plan, wedged func(member string)) (*service, e
 func (s *service) openRoles() (err error) {
 	cfg := s.plan.cfg
 	if cfg.HasRole(config.RoleIssuer) {
-		pp := cfg.PushProvisioning
-		s.provisioning, err = provisioning.New(provisioning.Config{
-			Chain:    provisioning.NewChainPolicy(s.plan.anchor, time.Now),
-			Nonces:   provisioning.NonceRules{NonceLength: pp.NonceLength, SignatureLength: pp.NonceSignatureLength},
-			Recorder: s.audit,
-			Gate:     s.gate,
-			Cards:    s.store,
-			Now:      time.Now,
-			Lease:    pp.NonceLease,
-			TAV:      provisioning.TAVConfig{Version: signer.TAVVersion(pp.TAV.Version), KeyAlias: pp.TAV.KeyAlias, Validity: pp.TAV.Validity},
-		})
+		s.provisioning, err = s.newProvisioning()
 		if err != nil {
 			return err
 		}

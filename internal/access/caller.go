@@ -53,3 +53,8 @@ func (c Caller) granted(r Right) (granted, single bool) {
 	}
 	return granted, single
 }
+
+// AnyOwner reports whether the right is granted for cards of every owner of the tenant.
+func (c Caller) AnyOwner(r Right) bool {
+	return slices.ContainsFunc(c.grants, func(g grant) bool { return g.Right == r && g.AnyOwner && g.covers(c) })
+}

@@ -14,11 +14,14 @@ type Right string
 // The rights, one per operation.
 const (
 	SignCards                 Right = "signCards"                 // have card payloads sealed for a wallet
+	CreateActivationData      Right = "createActivationData"      // have activation data made for a card in a wallet
+	ManageCards               Right = "manageCards"               // store and remove cards
+	ReadCards                 Right = "readCards"                 // see cards, masked
 	SignMerchantTokens        Right = "signMerchantTokens"        // have merchant tokens signed
 	CreateAppleProximityToken Right = "createAppleProximityToken" // have a proximity token made for the merchant of one's own token
 )
 
-var rights = []Right{SignCards, SignMerchantTokens, CreateAppleProximityToken}
+var rights = []Right{SignCards, CreateActivationData, ManageCards, ReadCards, SignMerchantTokens, CreateAppleProximityToken}
 
 // Rights lists every right there is.
 func Rights() []Right { return slices.Clone(rights) }
@@ -51,6 +54,10 @@ type Grant struct {
 	Subjects []string // a [Pattern] of these must match sub; none: any sub
 	Users    []string // a [Pattern] of these must match usr, which must be there; none: any usr, or none
 	KeyIDs   []string // the kid of the key that signed must be one of these, exactly; none: any key
+
+	// AnyOwner lets it be used on cards of every owner of the client's tenant, and not only
+	// on those of the caller's own iss and sub.
+	AnyOwner bool
 
 	SingleUse bool // each token works once for this right, and needs a jti: see [Caller.Use]
 }

@@ -26,7 +26,8 @@ type Client struct {
 	BoundTokens bool `yaml:"boundTokens"`
 	// Require lists what its tokens must have though it is optional: kid, typ, jti.
 	Require []string `yaml:"require"`
-	// Rights are what it may do: signCards, signMerchantTokens, createAppleProximityToken;
+	// Rights are what it may do: signCards, createActivationData, manageCards, readCards,
+	// signMerchantTokens, createAppleProximityToken;
 	// each by its name, or as a mapping that narrows it.
 	Rights []Grant `yaml:"rights"`
 	// RateLimit bounds its requests.
@@ -75,6 +76,9 @@ type Grant struct {
 	Users    []string `yaml:"users"`
 	// Keys are the kid of the keys that count. None: any.
 	Keys []string `yaml:"keys"`
+	// AnyOwner lets the right be used on cards of every owner of the tenant, and not only of
+	// the caller's own iss and sub.
+	AnyOwner bool `yaml:"anyOwner"`
 	// SingleUse lets each token be used once for this right; it then needs a jti.
 	SingleUse bool `yaml:"singleUse"`
 }

@@ -164,6 +164,82 @@ type PushProvisioning struct {
 	NonceSignatureLength int `yaml:"nonceSignatureLength"`
 	// TAV is Mastercard's activation data.
 	TAV TAV `yaml:"tav"`
+	// Visa is how Visa's messages are made. Required where a product needs the zone key.
+	Visa Visa `yaml:"visa"`
+	// Schemes are activation data of networks whose form is not public.
+	Schemes []Scheme `yaml:"schemes"`
+	// Products are the kinds of cards, which card data name. Default: one, mastercard, for
+	// Mastercard's configuration 1 with a TAV.
+	Products []Product `yaml:"products"`
+}
+
+// Product says which payload the cards of one kind get, and which activation data.
+type Product struct {
+	// Name is what card data call it. Required, unique.
+	Name string `yaml:"name"`
+	// Network is mastercard, maestro, visa, visa-electron, v-pay, amex or discover. Required.
+	Network string `yaml:"network"`
+	// CoBadged says that its cards are of a second network too, whose data stand in
+	// auxiliaryCards. For mastercard (configuration 1) and visa (3). Default false.
+	CoBadged bool `yaml:"coBadged"`
+	// Configuration is that of the payment data: mastercard and maestro 1 or 3; visa,
+	// visa-electron and v-pay 3; amex and discover 1 or 2. Required.
+	Configuration int `yaml:"configuration"`
+	// ProductType is the payload's productType. Required for visa-electron and v-pay
+	// (01:NN|NY|YY:A0000000032010) and, as given by Apple, for co-badged products. Default:
+	// the one that the network has.
+	ProductType string `yaml:"productType"`
+	// Activation is tav, visa, or the name of one of schemes. Required.
+	Activation string `yaml:"activation"`
+	// EncryptedPAN says where configuration 3 has the encrypted PAN from: zone (made here with
+	// the visa-zone key) or supplied (by the network, as encryptedPrimaryAccountNumber of the
+	// card data). Default zone for Visa's networks, supplied for Mastercard's.
+	EncryptedPAN string `yaml:"encryptedPAN"`
+	// PrefixLength is how many digits primaryAccountNumberPrefix has: 6 or 8. Default 6.
+	PrefixLength int `yaml:"prefixLength"`
+	// Extra are further members of the payload that the network supplied; configuration 2 only.
+	Extra map[string]string `yaml:"extra"`
+}
+
+// Visa is how Visa's messages are made.
+type Visa struct {
+	// KeySet is the network's name of the visa-zone key: six digits, a dot, an index.
+	KeySet string `yaml:"keySet"`
+	// Layout of encrypted PANs is bare (the clear text alone, which fits cards of 16 digits) or
+	// framed. Ask the network. No default.
+	Layout string `yaml:"layout"`
+}
+
+// Scheme is how activation data are made for a network that has told its own form.
+type Scheme struct {
+	// Name is what products call it. Required, unique; not tav or visa.
+	Name string `yaml:"name"`
+	// Algorithm is RS256 or ES256 (a JWS), ECDH-ES or RSA-OAEP-256 (a JWE with A256GCM), or
+	// TDEA (upper-case hex of CBC with an IV of zeroes, framed as Visa's). Required.
+	Algorithm string `yaml:"algorithm"`
+	// Key is the keyring's name of a network-otp key; for RS256, ES256 and TDEA.
+	Key string `yaml:"key"`
+	// PublicKeyFile is the network's public key in PEM, or a certificate; for JWE.
+	PublicKeyFile string `yaml:"publicKeyFile"`
+	// KeyID is the network's name of that key, its kid. Default none.
+	KeyID string `yaml:"keyId"`
+	// Delimiter stands between fields: | ; , or : and no other. Required.
+	Delimiter string `yaml:"delimiter"`
+	// Names puts each field's name and = before its value. Default false.
+	Names bool `yaml:"names"`
+	// Fields are the values, in order. At least one.
+	Fields []SchemeField `yaml:"fields"`
+}
+
+// SchemeField is one value of a scheme.
+type SchemeField struct {
+	// Name is the field's name. Required.
+	Name string `yaml:"name"`
+	// Type is pan, expiry (MMYY), nonce (hex), tokenUniqueReference, timestamp
+	// (yyyyMMddHHmmss, UTC), authcode (six random of A-Z0-9) or text. Required.
+	Type string `yaml:"type"`
+	// Value is the text of a text.
+	Value string `yaml:"value"`
 }
 
 // TAV is Mastercard's Tokenization Authentication Value.

@@ -43,7 +43,7 @@ func (d *Dir) WriteConfig(api, admin string) error {
 		line("        publicKeyFile: %s", q(d.clientPublicKey(c)))
 	}
 	client(IssuerClient)
-	line("    rights: [signCards, signMerchantTokens]")
+	line("    rights: [signCards, createActivationData, manageCards, readCards, signMerchantTokens]")
 	line("    merchantTokens:")
 	line("      {subjects: [\"*\"], audiences: [\"*\"], businessNames: [\"*\"], categoryCodes: [\"*\"], dailyQuota: -1}")
 	client(MerchantClient)
@@ -59,6 +59,7 @@ func (d *Dir) WriteConfig(api, admin string) error {
 	line("  proximity: {issuer: %s}", q(MerchantIssuer))
 	line("pushProvisioning:")
 	line("  testRootFile: %s", q(d.AppleFiles().RootCert))
+	b.WriteString(strings.TrimPrefix(products, "\n"))
 	line("log:")
 	line("  format: text")
 	return writeFile(d.Config(), []byte(b.String()))

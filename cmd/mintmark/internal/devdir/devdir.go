@@ -4,7 +4,7 @@
 //	softhsm/         a SoftHSM token of its own, with its PIN
 //	keyring.yaml     the keys on it
 //	merchant-jwt.crt a certificate of the key of merchant JWTs
-//	keys/            the public halves, PEM
+//	keys/            the public halves, PEM, and the network's copy of the zone key
 //	apple/           a simulated Apple chain, and Apple's leaf key
 //	clients/         the clients' own key pairs, PEM
 //	mintmark.yaml    the configuration, written anew at each start
@@ -24,6 +24,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -153,6 +154,7 @@ func (d *Dir) claim() error {
 	for _, c := range clientNames {
 		names = append(names, d.ClientKey(c), d.clientPublicKey(c))
 	}
+	names = append(names, ZoneKey(d.Root))
 	for _, p := range hsm.Purposes() {
 		names = append(names, PublicKey(d.Root, p))
 	}
@@ -215,7 +217,7 @@ func (d *Dir) makeKeys(ctx context.Context) error {
 	}
 	keys := slices.Clone(ring.Keys)
 	for _, p := range missing {
-		k, _, err := t.Generate(ctx, hsm.NewKey{Name: "dev-" + string(p), Purpose: p}, time.Now())
+		k, err := d.makeKey(ctx, t, hsm.NewKey{Name: "dev-" + string(p), Purpose: p})
 		if err != nil {
 			return errors.Join(err, t.Close(ctx))
 		}
@@ -226,6 +228,24 @@ func (d *Dir) makeKeys(ctx context.Context) error {
 	}
 	return (&hsm.Keyring{Environment: Environment, Keys: keys}).Save(d.keyring())
 }
+
+// makeKey makes a key in the token. The zone key is one that a network has, too: it is made
+// here, imported, and its value kept for whoever plays the network.
+func (d *Dir) makeKey(ctx context.Context, t *hsm.Token, n hsm.NewKey) (hsm.Key, error) {
+	if n.Purpose != hsm.VisaZone {
+		k, _, err := t.Generate(ctx, n, time.Now())
+		return k, err
+	}
+	value := make([]byte, 24)
+	_, _ = rand.Read(value) // never fails (crypto/rand)
+	if err := writeFile(ZoneKey(d.Root), []byte(hex.EncodeToString(value))); err != nil {
+		return hsm.Key{}, err
+	}
+	return t.ImportTDEA(ctx, n, value, time.Now())
+}
+
+// ZoneKey is the path of the network's copy of the zone key, in hex.
+func ZoneKey(root string) string { return filepath.Join(root, "keys", "visa-zone.hex") }
 
 // hsmConfig is how the token is opened while the directory is made.
 func (d *Dir) hsmConfig(ring *hsm.Keyring) hsm.Config {
@@ -285,7 +305,7 @@ func (d *Dir) makeClient(c ClientName) error {
 // WritePublicKeys writes the public halves of the token's keys, so that others can
 // verify what the token signs.
 func (d *Dir) WritePublicKeys(t *hsm.HSM) error {
-	for _, p := range []hsm.Purpose{hsm.TAVSigning, hsm.MerchantJWT, hsm.ProximityToken} {
+	for _, p := range []hsm.Purpose{hsm.TAVSigning, hsm.NetworkOTP, hsm.CardTransport, hsm.MerchantJWT, hsm.ProximityToken} {
 		k, err := t.Active(p)
 		if err != nil || !k.Algorithm.Public() {
 			continue // a key that is not usable is reported where it is needed
