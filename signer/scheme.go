@@ -128,6 +128,9 @@ func (s Scheme) Check() error {
 		if !fieldName.MatchString(f.Name) {
 			say("fields[%d].name must be letters, digits and underscores", i)
 		}
+		if (s.Algorithm == SchemeRS256 || s.Algorithm == SchemeES256) && (f.Type == FieldPAN || f.Type == FieldExpiry) {
+			say("fields[%d] is card data, and a JWS can be read by whoever carries it: encrypt, or leave it out", i)
+		}
 		if (f.Type == FieldText) != (f.Value != "") || (f.Value != "" && !fieldPatterns[FieldText].MatchString(f.Value)) {
 			say("fields[%d].value is for type text, 1 to 64 characters of A-Z, a-z, 0-9, '_', '.', '-'", i)
 		}

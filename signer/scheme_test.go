@@ -165,6 +165,10 @@ func TestSchemeDataAreWhatTheNetworkReads(t *testing.T) {
 			for _, names := range []bool{false, true} {
 				s := tc.scheme
 				s.Name, s.Delimiter, s.Names, s.Fields = "net", "|", names, fields
+				signed := s.Algorithm == signer.SchemeRS256 || s.Algorithm == signer.SchemeES256
+				if signed { // and readable: without card data
+					s.Fields = append([]signer.Field{fields[0]}, fields[3:]...)
+				}
 				if err := s.Check(); err != nil {
 					t.Fatal(err)
 				}
@@ -178,6 +182,9 @@ func TestSchemeDataAreWhatTheNetworkReads(t *testing.T) {
 				if names {
 					want = `^ver=v1\.0\|pan=371449635398431\|exp=1249\|nonce=c5846fb5\|tur=8YUZErg1CWsPG5uVa\|at=20261122120005\|code=[A-Z0-9]{6}$`
 				}
+				if signed {
+					want = strings.NewReplacer(`371449635398431\|1249\|`, "", `pan=371449635398431\|exp=1249\|`, "").Replace(want)
+				}
 				if got := tc.open(string(release(t, tk, held))); !regexp.MustCompile(want).Match(got) {
 					t.Errorf("fields are %q", got)
 				}
@@ -189,7 +196,11 @@ func TestSchemeDataAreWhatTheNetworkReads(t *testing.T) {
 // No value can pass for two: what holds a delimiter is refused.
 func TestSchemeValuesHoldNoDelimiter(t *testing.T) {
 	gate := signer.New(hsmtest.New(t).Token)
-	s := signer.Scheme{Name: "net", Algorithm: signer.SchemeRS256, Key: string(hsm.NetworkOTP), Delimiter: ";", Fields: fields}
+	network, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := signer.Scheme{Name: "net", Algorithm: signer.SchemeRSAOAEP, Recipient: &network.PublicKey, Delimiter: ";", Fields: fields}
 	good := signer.SchemeInput{PAN: pan(t, "371449635398431"), Expiry: secret.NewText("1249"), Nonce: "c5846fb5", At: at}
 	for name, change := range map[string]func(*signer.SchemeInput){
 		"reference": func(in *signer.SchemeInput) { in.Reference = "a;code=AAAAAA" },
@@ -206,14 +217,14 @@ func TestSchemeValuesHoldNoDelimiter(t *testing.T) {
 	if _, err := gate.MakeSchemeData(context.Background(), ticket(record.SignCard), s, good); err != nil {
 		t.Error(err)
 	}
-	s.Key = string(hsm.MerchantJWT)
+	s.Algorithm, s.Recipient, s.Key, s.Fields = signer.SchemeRS256, nil, string(hsm.MerchantJWT), fields[3:]
 	if _, err := gate.MakeSchemeData(context.Background(), ticket(record.SignCard), s, good); err == nil {
 		t.Error("a key of another purpose signed")
 	}
 }
 
 func TestSchemeThatCannotWorkIsRefused(t *testing.T) {
-	good := signer.Scheme{Algorithm: signer.SchemeRS256, Key: "k", Delimiter: "|", Fields: []signer.Field{{Name: "pan", Type: signer.FieldPAN}}}
+	good := signer.Scheme{Algorithm: signer.SchemeRS256, Key: "k", Delimiter: "|", Fields: []signer.Field{{Name: "nonce", Type: signer.FieldNonce}}}
 	if err := good.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -227,9 +238,11 @@ func TestSchemeThatCannotWorkIsRefused(t *testing.T) {
 		"two delimiters":     func(s *signer.Scheme) { s.Delimiter = "||" },
 		"no fields":          func(s *signer.Scheme) { s.Fields = nil },
 		"unknown type":       func(s *signer.Scheme) { s.Fields = []signer.Field{{Name: "a", Type: "template"}} },
-		"name with =":        func(s *signer.Scheme) { s.Fields = []signer.Field{{Name: "a=b", Type: signer.FieldPAN}} },
+		"name with =":        func(s *signer.Scheme) { s.Fields = []signer.Field{{Name: "a=b", Type: signer.FieldNonce}} },
+		"a PAN in a JWS":     func(s *signer.Scheme) { s.Fields = []signer.Field{{Name: "pan", Type: signer.FieldPAN}} },
+		"an expiry in a JWS": func(s *signer.Scheme) { s.Fields = []signer.Field{{Name: "exp", Type: signer.FieldExpiry}} },
 		"text with |":        func(s *signer.Scheme) { s.Fields = []signer.Field{{Name: "a", Type: signer.FieldText, Value: "a|b"}} },
-		"value beside a PAN": func(s *signer.Scheme) { s.Fields = []signer.Field{{Name: "a", Type: signer.FieldPAN, Value: "x"}} },
+		"value of a nonce":   func(s *signer.Scheme) { s.Fields = []signer.Field{{Name: "a", Type: signer.FieldNonce, Value: "x"}} },
 	} {
 		s := good
 		change(&s)

@@ -75,7 +75,11 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 
 // listen runs all servers until the context ends or one of them fails.
 func (s *service) listen(ctx context.Context, ready func(addresses) error) error {
-	servers := []*http.Server{httpapi.Server(httpapi.NewAdmin(s.metrics, s.checks()), s.plan.cfg.Admin.Listen, s.plan.log)}
+	admin := http.Handler(httpapi.NewAdmin(s.metrics, s.checks()))
+	if s.provisioning != nil {
+		admin = httpapi.WithCards(admin, s.provisioning, s.plan.log)
+	}
+	servers := []*http.Server{httpapi.Server(admin, s.plan.cfg.Admin.Listen, s.plan.log)}
 	for _, l := range s.listeners {
 		l.srv = httpapi.Server(s.handler(l, ctx), l.cfg.Listen, s.plan.log)
 		if l.cert != nil {

@@ -7,6 +7,7 @@
 //	mintmark keys generate|adopt|list|certify
 //	                                     keys on the token
 //	mintmark clients check TOKEN|CERT    how a caller is decided, offline
+//	mintmark cards import|rekey          cards in bulk, through a running service
 //	mintmark config check --config FILE  all that is wrong with a configuration
 //	mintmark version
 //
@@ -79,7 +80,7 @@ func newCommand() *cobra.Command {
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), configCommand(), clientsCommand(), versionCommand())
+	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), configCommand(), clientsCommand(), cardsCommand(), versionCommand())
 	asUsageErrors(root)
 	return root
 }

@@ -227,7 +227,8 @@ type Scheme struct {
 	Delimiter string `yaml:"delimiter"`
 	// Names puts each field's name and = before its value. Default false.
 	Names bool `yaml:"names"`
-	// Fields are the values, in order. At least one.
+	// Fields are the values, in order. At least one. A JWS takes no pan and no expiry: it can
+	// be read by whoever carries it.
 	Fields []SchemeField `yaml:"fields"`
 }
 

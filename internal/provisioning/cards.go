@@ -248,37 +248,40 @@ func (s *Service) begin(ctx context.Context, who Caller, op record.Operation) (*
 	return s.cfg.Recorder.Begin(ctx, intent, who.claim()...)
 }
 
-// Rekey moves every card to the active vault key, row by row; progress is told after each
-// batch how many there have been. It may run beside any number of services, as long as they
-// have the keys in their keyring: each row is sealed under the one key or the other.
-// Rows that somebody replaces meanwhile are left to whoever did.
-func (s *Service) Rekey(ctx context.Context, progress func(moved int)) (int, error) {
-	key, err := s.cfg.Gate.VaultKey()
-	if err != nil {
-		return 0, err
-	}
-	moved := 0
-	var last CardRow
-	for {
-		rows, err := s.cfg.Cards.CardsNotUnder(ctx, key, last, rekeyBatch)
-		if err != nil || len(rows) == 0 {
-			return moved, err
-		}
-		for _, row := range rows {
-			last = row
-			switch err := s.rekey(ctx, row); {
-			case errors.Is(err, ErrCardChanged):
-			case err != nil:
-				return moved, err
-			default:
-				moved++
-			}
-		}
-		progress(moved)
-	}
+// A RekeyStep is one batch of a move to the active vault key.
+type RekeyStep struct {
+	Moved int     // rows that are under the active key now
+	Next  CardRow // where the next batch begins: tenant and id of the last row looked at
+	Done  bool    // there is no row behind it
 }
 
-// rekeyBatch is how many rows are read at once.
+// Rekey moves a batch of cards to the active vault key, row by row, beginning behind after.
+// It may run beside anything: each row is sealed under the one key or the other. A row that
+// somebody replaces meanwhile is left to whoever did.
+func (s *Service) Rekey(ctx context.Context, after CardRow) (RekeyStep, error) {
+	key, err := s.cfg.Gate.VaultKey()
+	if err != nil {
+		return RekeyStep{}, err
+	}
+	rows, err := s.cfg.Cards.CardsNotUnder(ctx, key, after, rekeyBatch)
+	if err != nil {
+		return RekeyStep{}, err
+	}
+	step := RekeyStep{Next: after, Done: len(rows) < rekeyBatch}
+	for _, row := range rows {
+		switch err := s.rekey(ctx, row); {
+		case errors.Is(err, ErrCardChanged):
+		case err != nil:
+			return step, err
+		default:
+			step.Moved++
+		}
+		step.Next = CardRow{Owner: Owner{Tenant: row.Owner.Tenant}, ID: row.ID}
+	}
+	return step, nil
+}
+
+// rekeyBatch is how many rows are moved at once.
 const rekeyBatch = 256
 
 func (s *Service) rekey(ctx context.Context, from CardRow) error {

@@ -347,9 +347,9 @@ func TestRekeyMovesEveryCardAndTheCardsStayWhatTheyAre(t *testing.T) {
 	if payload := string(w.open(w.mustSign(w.request(demos[1].id, "00000001")))); !strings.Contains(payload, demos[1].pan) {
 		t.Errorf("before: %s", payload)
 	}
-	moved, err := w.svc.Rekey(context.Background(), func(int) {})
-	if err != nil || moved != len(demos) {
-		t.Fatalf("moved %d, %v", moved, err)
+	step, err := w.svc.Rekey(context.Background(), provisioning.CardRow{})
+	if err != nil || step.Moved != len(demos) || !step.Done {
+		t.Fatalf("moved %+v, %v", step, err)
 	}
 	if n := w.count("SELECT COUNT(*) FROM cards WHERE vault_key <> 'vault-2'"); n != 0 {
 		t.Errorf("%d cards are under the old key", n)
@@ -357,7 +357,7 @@ func TestRekeyMovesEveryCardAndTheCardsStayWhatTheyAre(t *testing.T) {
 	if payload := string(w.open(w.mustSign(w.request(demos[1].id, "00000002")))); !strings.Contains(payload, demos[1].pan) {
 		t.Errorf("after: %s", payload)
 	}
-	if moved, err := w.svc.Rekey(context.Background(), func(int) {}); err != nil || moved != 0 {
-		t.Errorf("moved %d more, %v", moved, err)
+	if step, err := w.svc.Rekey(context.Background(), provisioning.CardRow{}); err != nil || step.Moved != 0 || !step.Done {
+		t.Errorf("moved %+v more, %v", step, err)
 	}
 }

@@ -69,7 +69,7 @@ const products = `
       algorithm: RS256
       key: dev-network-otp
       delimiter: "|"
-      fields: [{name: pan, type: pan}, {name: expiry, type: expiry}, {name: nonce, type: nonce}, {name: at, type: timestamp}]
+      fields: [{name: nonce, type: nonce}, {name: at, type: timestamp}, {name: code, type: authcode}]
   products:
     - {name: mastercard, network: mastercard, configuration: 1, activation: tav}
     - {name: maestro, network: maestro, configuration: 1, activation: tav}
