@@ -8,7 +8,7 @@ DATA    ?= .mintmark
 export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint generate calls faults soak fuzz clean
+.PHONY: help run demo build test lint generate calls faults soak bulk fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,10 @@ faults: softhsm ## run the fault table against real processes; prints it for doc
 soak: softhsm ## 200 000 seals and as many signatures; SOAK_N for another number (long)
 	@tools/ensure.sh gcc
 	$(GO) test -count=1 -v -timeout 2h -tags soak -run TestSoak ./integration
+
+bulk: softhsm ## import 100 000 cards and rekey them; BULK_N for another number; prints the figures of docs/provisioning.md
+	@tools/ensure.sh gcc node
+	$(GO) test -count=1 -v -timeout 1h -tags bulk -run TestBulkImport ./integration
 
 fuzz: softhsm ## fuzz every parser for 30 seconds each
 	@tools/fuzz.sh 30s
