@@ -8,6 +8,7 @@
 //	                                     keys on the token
 //	mintmark clients check TOKEN|CERT    how a caller is decided, offline
 //	mintmark cards import|rekey          cards in bulk, through a running service
+//	mintmark inspect FILE                what is wrong with an app's log or request
 //	mintmark config check --config FILE  all that is wrong with a configuration
 //	mintmark version
 //
@@ -80,7 +81,7 @@ func newCommand() *cobra.Command {
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), configCommand(), clientsCommand(), cardsCommand(), versionCommand())
+	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), configCommand(), clientsCommand(), cardsCommand(), inspectCommand(), versionCommand())
 	asUsageErrors(root)
 	return root
 }
