@@ -89,6 +89,7 @@ func (d *demo) run(ctx context.Context) error {
 		{"somebody else's card looks like none", d.unknown},
 		{"without a token nothing is told", d.anonymous},
 	}
+	steps = append(steps, (&cardJourney{demo: d}).steps()...)
 	steps = append(steps, (&merchantJourney{demo: d}).steps()...)
 	for i, s := range steps {
 		if err := s.do(ctx); err != nil {

@@ -311,7 +311,7 @@ func TestMisconfigurationIsRefused(t *testing.T) {
 		{"point beside the curve", ecKey(&ecdsa.PublicKey{Curve: elliptic.P256(), X: one, Y: one}), "is not a point on P-256"},
 		//lint:ignore SA1019 it must be made by hand to be wrong
 		{"point at infinity", ecKey(&ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int), Y: new(big.Int)}), "is not a point on P-256"},
-		{"unknown right", grant(access.Grant{Right: "SignCards"}), `unknown right "SignCards"; known are: signCards, signMerchantTokens, createAppleProximityToken`},
+		{"unknown right", grant(access.Grant{Right: "SignCards"}), `unknown right "SignCards"; known are: signCards, signMerchantTokens, createAppleProximityToken, createActivationData, manageCards, readCards`},
 		{"empty subject pattern", grant(access.Grant{Right: access.SignCards, Subjects: []string{""}}), "subjects: pattern is empty"},
 		{"user pattern that does not print", grant(access.Grant{Right: access.SignCards, Users: []string{"a\n"}}), "users: pattern"},
 		{"grant for a kid that there is not", grant(access.Grant{Right: access.SignCards, KeyIDs: []string{"2020"}}), `kid "2020", which is none of the client's keys`},

@@ -21,7 +21,7 @@ const (
 	CreateAppleProximityToken Right = "createAppleProximityToken" // have a proximity token made for the merchant of one's own token
 )
 
-var rights = []Right{SignCards, CreateActivationData, ManageCards, ReadCards, SignMerchantTokens, CreateAppleProximityToken}
+var rights = []Right{SignCards, SignMerchantTokens, CreateAppleProximityToken, CreateActivationData, ManageCards, ReadCards}
 
 // Rights lists every right there is.
 func Rights() []Right { return slices.Clone(rights) }
