@@ -93,7 +93,7 @@ func (a *cardAdmin) importCards(w http.ResponseWriter, r *http.Request) {
 		})
 	}
 	running.Wait()
-	answer(w, ImportResults{results})
+	writeAnswer(w, ImportResults{results})
 }
 
 func (a *cardAdmin) importLine(ctx context.Context, tenant, line string) string {
@@ -144,10 +144,10 @@ func (a *cardAdmin) rekey(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "token or database did not answer; what was moved stays moved", http.StatusServiceUnavailable)
 		return
 	}
-	answer(w, RekeyPlace{Tenant: step.Next.Owner.Tenant, ID: step.Next.ID, Moved: step.Moved, Done: step.Done})
+	writeAnswer(w, RekeyPlace{Tenant: step.Next.Owner.Tenant, ID: step.Next.ID, Moved: step.Moved, Done: step.Done})
 }
 
-func answer(w http.ResponseWriter, body any) {
+func writeAnswer(w http.ResponseWriter, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	_ = json.MarshalWrite(w, body) // to a caller who may have gone
