@@ -26,6 +26,7 @@ build: ## build bin/mintmark
 test: softhsm ## run every test, from scratch
 	@tools/ensure.sh gcc node openssl curl nss
 	$(GO) test -race -count=1 ./...
+	$(GO) test -race -count=1 -tags trace -run Trace ./signer ./internal/provisioning
 
 calls: softhsm ## print the PKCS#11 calls of one sealed card, as in docs/pkcs11.md
 	@tools/ensure.sh gcc

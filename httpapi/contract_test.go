@@ -155,8 +155,9 @@ func TestGeneratedTypesHaveTheMembersOfTheirSchemas(t *testing.T) {
 	one, number, yes := "x", 1, true
 	list, more := []string{"x"}, map[string]jsontext.Value{}
 	values := map[string]any{
-		"SignCardRequest":       SignCardRequest{CardId: &one, EncryptedCard: &one, ExternalCardId: &one, WalletType: &one, Certificates: &list, Certificate: &SignCardRequest_Certificate{union: []byte(`"x"`)}},
-		"SignedCard":            SignedCard{},
+		"SignCardRequest":       SignCardRequest{CardId: &one, EncryptedCard: &one, ExternalCardId: &one, WalletType: &one, Trace: &yes, Certificates: &list, Certificate: &SignCardRequest_Certificate{union: []byte(`"x"`)}},
+		"SignedCard":            SignedCard{Trace: &Trace{}},
+		"Trace":                 Trace{},
 		"ActivationDataRequest": ActivationDataRequest{TokenUniqueReference: &one, WalletType: &one},
 		"ActivationData":        ActivationData{},
 		"PutCardRequest":        PutCardRequest{},

@@ -217,6 +217,10 @@ type SignCardRequest struct {
 	// NonceSignature The secure element's signature of the nonce, 81 bytes in hex or Base64.
 	NonceSignature string `json:"nonceSignature"`
 
+	// Trace Shows every step of the sealing, for a card of a test product, in a service that was
+	// built for it and runs in a test environment. Any other answers 400.
+	Trace *bool `json:"trace,omitempty"`
+
 	// WalletType APPLE_PAY, which is also the default.
 	WalletType *string `json:"walletType,omitempty"`
 }
@@ -242,6 +246,23 @@ type SignedCard struct {
 
 	// EphemeralPublicKey The 65-byte uncompressed point, Base64 once (88 characters).
 	EphemeralPublicKey []byte `json:"ephemeralPublicKey"`
+
+	// Trace What Apple asks for when a payload does not open, each in Base64; test cards only.
+	Trace *Trace `json:"trace,omitempty"`
+}
+
+// Trace What Apple asks for when a payload does not open, each in Base64; test cards only.
+type Trace struct {
+	AesKey []byte `json:"aesKey"`
+
+	// AppleEnvironment Of the certificate; test.
+	AppleEnvironment    string `json:"appleEnvironment"`
+	ApplePublicKey      []byte `json:"applePublicKey"`
+	EncryptedData       []byte `json:"encryptedData"`
+	EphemeralPrivateKey []byte `json:"ephemeralPrivateKey"`
+	EphemeralPublicKey  []byte `json:"ephemeralPublicKey"`
+	KdfInput            []byte `json:"kdfInput"`
+	Payload             []byte `json:"payload"`
 }
 
 // BadRequest RFC 9457. It never repeats anything of the request.

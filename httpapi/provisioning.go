@@ -45,11 +45,19 @@ func (s *server) SignCard(c *gin.Context) {
 		s.fail(c, err)
 		return
 	}
-	writeJSON(c, http.StatusOK, "application/json", SignedCard{
-		ActivationData:     out.ActivationData,
-		EphemeralPublicKey: out.EphemeralPublicKey,
-		EncryptedData:      out.EncryptedData,
-	})
+	writeJSON(c, http.StatusOK, "application/json", signedCard(out))
+}
+
+func signedCard(out provisioning.SignedCard) SignedCard {
+	card := SignedCard{ActivationData: out.ActivationData, EphemeralPublicKey: out.EphemeralPublicKey, EncryptedData: out.EncryptedData}
+	if t := out.Trace; t != nil {
+		card.Trace = &Trace{
+			AppleEnvironment: "test", ApplePublicKey: t.ApplePublicKey, Payload: t.Payload,
+			EphemeralPublicKey: t.EphemeralPublicKey, EphemeralPrivateKey: t.EphemeralPrivateKey,
+			KdfInput: t.KDFInput, AesKey: t.AESKey, EncryptedData: t.EncryptedData,
+		}
+	}
+	return card
 }
 
 // cardCaller is the caller of an operation on a card, with what its right says of owners.
@@ -149,6 +157,7 @@ func signCardRequest(b SignCardRequest) (provisioning.SignCard, error) {
 	if b.WalletType != nil {
 		req.WalletType = *b.WalletType
 	}
+	req.Trace = b.Trace != nil && *b.Trace
 	if b.EncryptedCard != nil {
 		if req.EncryptedCard = *b.EncryptedCard; req.EncryptedCard == "" {
 			return req, &provisioning.FieldError{Member: "encryptedCard", Problem: "is empty"}

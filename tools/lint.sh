@@ -13,6 +13,7 @@ fi
 
 go vet ./...
 go vet -tags faults,soak,bulk ./integration
+go vet -tags trace ./signer ./internal/provisioning ./cmd/mintmark
 
 # Generated code is current if making it again changes nothing.
 before=$(cat httpapi/openapi.gen.go | cksum)
@@ -23,3 +24,4 @@ if [ "$before" != "$(cat httpapi/openapi.gen.go | cksum)" ]; then
 fi
 
 go tool -modfile=tools/go.mod staticcheck -tags faults,soak,bulk ./...
+go tool -modfile=tools/go.mod staticcheck -tags trace ./signer ./internal/provisioning ./cmd/mintmark

@@ -41,7 +41,7 @@ func loadCardPlan(cfg *config.Config, ring *hsm.Keyring) (cardPlan, error) {
 		p.products = append(p.products, provisioning.Product{
 			Name: from.Name, Network: provisioning.Network(from.Network), CoBadged: from.CoBadged,
 			Configuration: from.Configuration, ProductType: from.ProductType, Activation: from.Activation,
-			EncryptedPAN: provisioning.EncryptedPAN(from.EncryptedPAN), PrefixLength: from.PrefixLength, Extra: from.Extra,
+			EncryptedPAN: provisioning.EncryptedPAN(from.EncryptedPAN), PrefixLength: from.PrefixLength, Extra: from.Extra, Test: from.Test,
 		})
 	}
 	if len(p.products) == 0 {
@@ -129,5 +129,6 @@ func (s *service) newProvisioning() (*provisioning.Service, error) {
 		Visa:     s.plan.cards.visa,
 		Schemes:  s.plan.cards.schemes,
 		Products: s.plan.cards.products,
+		Tracer:   newTracer(s.plan.cfg),
 	})
 }

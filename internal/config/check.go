@@ -170,6 +170,11 @@ func (c *Config) checkPushProvisioning(w *wrongs) {
 	case c.Environment != Production && p.TestRootFile == "":
 		w.say("pushProvisioning.testRootFile", "is required outside production")
 	}
+	for i, product := range p.Products {
+		if product.Test && c.Environment == Production {
+			w.say(index("pushProvisioning.products", i)+".test", "is refused in production")
+		}
+	}
 	if p.NonceLength < 1 || p.NonceLength > 64 {
 		w.say("pushProvisioning.nonceLength", "must be 1 to 64")
 	}

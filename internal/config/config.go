@@ -199,6 +199,9 @@ type Product struct {
 	PrefixLength int `yaml:"prefixLength"`
 	// Extra are further members of the payload that the network supplied; configuration 2 only.
 	Extra map[string]string `yaml:"extra"`
+	// Test says that its cards are test cards: in environment test, a build with the tag trace
+	// shows every step of their sealing. Refused in production. Default false.
+	Test bool `yaml:"test"`
 }
 
 // Visa is how Visa's messages are made.

@@ -43,6 +43,7 @@ type CardReason string
 const (
 	CardExpired CardReason = "card-expired"        // its expiration month is past
 	CardProduct CardReason = "product-unsupported" // no configuration for its product
+	CardNotTest CardReason = "card-not-test"       // a trace is asked for, and its product is no test product
 	CardData    CardReason = "card-data"           // its data break the field rules, or its product's
 )
 

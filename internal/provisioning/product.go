@@ -43,6 +43,8 @@ type Product struct {
 	// Extra are further members of the payload that the network has supplied, for
 	// configuration 2, of which no public example exists.
 	Extra map[string]string
+	// Test says that its cards are test cards, of which a Tracer may show everything.
+	Test bool
 }
 
 // The activation data that are no configured scheme's.

@@ -55,6 +55,14 @@ type Config struct {
 	Schemes map[string]signer.Scheme
 	// Products are the kinds of cards; none for DefaultProducts.
 	Products []Product
+	// Tracer seals test cards with every step shown; nil but in builds for finding faults.
+	Tracer Tracer
+}
+
+// Tracer seals as Gate.SealECCv2 does, on the host, and shows every step; signer.Tracer, in
+// builds with the tag trace.
+type Tracer interface {
+	SealTraced(t *record.Ticket, to *ecdh.PublicKey, payload []byte) (signer.SealedECCv2, record.Held[signer.Trace], error)
 }
 
 // VisaConfig says how Visa's messages are made.

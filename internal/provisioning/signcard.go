@@ -21,6 +21,8 @@ type SignCard struct {
 	Nonce          string   // hex or Base64
 	NonceSignature string   // hex or Base64
 	WalletType     string
+	// Trace asks for every step of the sealing, of a test card, in a build for it.
+	Trace bool
 }
 
 // SignedCard is what the app hands to PKAddPaymentPassRequest, as bytes.
@@ -28,6 +30,7 @@ type SignedCard struct {
 	ActivationData     []byte
 	EphemeralPublicKey []byte // 65 bytes, uncompressed point
 	EncryptedData      []byte // AES-256-GCM ciphertext and tag
+	Trace              *signer.Trace
 }
 
 // SignCard seals a card of the caller to Apple's leaf (guide, 6.2.1, step 2.6).
@@ -38,6 +41,9 @@ type SignedCard struct {
 // error, nothing was released; unless it is ErrNonceUsed the nonce is free again, at
 // the latest when its lease runs out.
 func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (SignedCard, error) {
+	if req.Trace && s.cfg.Tracer == nil {
+		return SignedCard{}, &FieldError{Member: "trace", Problem: "is for builds with the tag trace, in a test environment"}
+	}
 	// 1. What needs neither token nor database. Malformed input leaves no trace.
 	nonce, err := s.check(req)
 	if err != nil {
@@ -47,7 +53,7 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 	if err != nil {
 		return SignedCard{}, err
 	}
-	source := cardSource{externalID: req.ExternalCardID}
+	source := cardSource{externalID: req.ExternalCardID, trace: req.Trace}
 	var message *MessageClaim
 	if req.EncryptedCard != "" {
 		m := match{who: who, externalID: req.ExternalCardID, nonce: nonce.Bytes()}
@@ -93,7 +99,7 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 
 	// 4. Transaction 2, fenced: nonce used, result on record. A crash before it released
 	// nothing. Whoever was fenced out has that on record instead.
-	result := record.Done(made.activationData.Digest(), made.sealed.EphemeralPublicKey.Digest(), made.sealed.EncryptedData.Digest())
+	result := record.Done(made.digests()...)
 	if made.cardID != "" {
 		result.Refs = map[string]string{"card": made.cardID}
 	}
@@ -141,6 +147,7 @@ type cardSource struct {
 	externalID string
 	inline     signer.EncryptedCard
 	isInline   bool
+	trace      bool
 }
 
 // card opens the card. id is that of its row, empty for one that came with the request. The
@@ -159,6 +166,16 @@ type made struct {
 	cardID         string
 	sealed         signer.SealedECCv2
 	activationData record.Held[[]byte]
+	trace          *record.Held[signer.Trace]
+}
+
+// digests are those of all outputs.
+func (m made) digests() []record.Digest {
+	all := []record.Digest{m.activationData.Digest(), m.sealed.EphemeralPublicKey.Digest(), m.sealed.EncryptedData.Digest()}
+	if m.trace != nil {
+		all = append(all, m.trace.Digest())
+	}
+	return all
 }
 
 // make opens the card, seals its payload and makes the activation data.
@@ -184,14 +201,35 @@ func (s *Service) make(ctx context.Context, t *record.Ticket, who Caller, from c
 		return made{}, &CardError{Reason: CardData}
 	}
 	out := made{cardID: cardID}
-	if out.sealed, err = s.cfg.Gate.SealECCv2(ctx, t, to.PublicKey(), payload); err != nil {
+	if err := s.seal(ctx, t, &out, sealing{to: to, payload: payload, test: product.Test, trace: from.trace}); err != nil {
 		return made{}, err
 	}
 	out.activationData, err = s.activation(ctx, t, product, card, nonce.Hex(), "")
 	return out, err
 }
 
-// release opens the three outputs with the receipt of their record.
+// sealing is a payload to be sealed, in the token or, of a test card, with a trace.
+type sealing struct {
+	to          *Recipient
+	payload     []byte
+	test, trace bool
+}
+
+func (s *Service) seal(ctx context.Context, t *record.Ticket, out *made, what sealing) (err error) {
+	switch {
+	case !what.trace:
+		out.sealed, err = s.cfg.Gate.SealECCv2(ctx, t, what.to.PublicKey(), what.payload)
+	case !what.test:
+		return &CardError{Reason: CardNotTest}
+	default:
+		var trace record.Held[signer.Trace]
+		out.sealed, trace, err = s.cfg.Tracer.SealTraced(t, what.to.PublicKey(), what.payload)
+		out.trace = &trace
+	}
+	return err
+}
+
+// release opens the outputs with the receipt of their record.
 func (m made) release(r *record.Receipt) (SignedCard, error) {
 	activationData, err1 := m.activationData.Release(r)
 	point, err2 := m.sealed.EphemeralPublicKey.Release(r)
@@ -199,5 +237,13 @@ func (m made) release(r *record.Receipt) (SignedCard, error) {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return SignedCard{}, err
 	}
-	return SignedCard{ActivationData: activationData, EphemeralPublicKey: point, EncryptedData: encrypted}, nil
+	out := SignedCard{ActivationData: activationData, EphemeralPublicKey: point, EncryptedData: encrypted}
+	if m.trace != nil {
+		trace, err := m.trace.Release(r)
+		if err != nil {
+			return SignedCard{}, err
+		}
+		out.Trace = &trace
+	}
+	return out, nil
 }
