@@ -117,7 +117,7 @@ func TestSchemeDataAreWhatTheNetworkReads(t *testing.T) {
 	}
 	verify := func(key string, alg jose.SignatureAlgorithm) func(string) []byte {
 		return func(data string) []byte {
-			jws, err := jose.ParseSigned(data, []jose.SignatureAlgorithm{alg})
+			jws, err := jose.ParseSignedCompact(data, []jose.SignatureAlgorithm{alg})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -134,7 +134,7 @@ func TestSchemeDataAreWhatTheNetworkReads(t *testing.T) {
 	}
 	decrypt := func(key crypto.PrivateKey, alg jose.KeyAlgorithm) func(string) []byte {
 		return func(data string) []byte {
-			jwe, err := jose.ParseEncrypted(data, []jose.KeyAlgorithm{alg}, []jose.ContentEncryption{jose.A256GCM})
+			jwe, err := jose.ParseEncryptedCompact(data, []jose.KeyAlgorithm{alg}, []jose.ContentEncryption{jose.A256GCM})
 			if err != nil {
 				t.Fatal(err)
 			}

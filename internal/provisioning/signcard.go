@@ -53,14 +53,9 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 	if err != nil {
 		return SignedCard{}, err
 	}
-	source := cardSource{externalID: req.ExternalCardID, trace: req.Trace}
-	var message *MessageClaim
-	if req.EncryptedCard != "" {
-		m := match{who: who, externalID: req.ExternalCardID, nonce: nonce.Bytes()}
-		if source.inline, message, err = s.receive(req.EncryptedCard, m); err != nil {
-			return SignedCard{}, refusedWith(ctx, s.cfg.Recorder, who.intent(record.SignCard, nil), err)
-		}
-		source.isInline = true
+	source, message, err := s.source(ctx, who, req, nonce)
+	if err != nil {
+		return SignedCard{}, err
 	}
 
 	// A token or a key known to be away is no reason to claim anything.
@@ -148,6 +143,21 @@ type cardSource struct {
 	inline     signer.EncryptedCard
 	isInline   bool
 	trace      bool
+}
+
+// source reads where the card comes from. The claim is that of one that came with the
+// request; refusals of it are on record.
+func (s *Service) source(ctx context.Context, who Caller, req SignCard, nonce Nonce) (cardSource, *MessageClaim, error) {
+	from := cardSource{externalID: req.ExternalCardID, trace: req.Trace}
+	if req.EncryptedCard == "" {
+		return from, nil, nil
+	}
+	e, claim, err := s.receive(req.EncryptedCard, match{who: who, externalID: req.ExternalCardID, nonce: nonce.Bytes()})
+	if err != nil {
+		return from, nil, refusedWith(ctx, s.cfg.Recorder, who.intent(record.SignCard, nil), err)
+	}
+	from.inline, from.isInline = e, true
+	return from, claim, nil
 }
 
 // card opens the card. id is that of its row, empty for one that came with the request. The
