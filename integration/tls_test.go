@@ -181,9 +181,10 @@ api:
 	eventually(t, 15*time.Second, func() error { return f.showsNow(second.cert) })
 	stillOpen()
 
+	complaints := f.logged("level=ERROR", "certificate not read again", "listener=api")
 	s.write("server.crt", "-----BEGIN CERTIFICATE-----\nbroken\n-----END CERTIFICATE-----\n")
 	eventually(t, 15*time.Second, func() error {
-		if f.logged("level=ERROR", "certificate not read again", "listener=api") == 0 {
+		if f.logged("level=ERROR", "certificate not read again", "listener=api") == complaints {
 			return errors.New("nobody complains of a broken file")
 		}
 		return nil
