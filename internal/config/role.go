@@ -43,12 +43,6 @@ func (c *Config) apis() []*API {
 	return []*API{&c.API, c.MerchantAPI}
 }
 
-// SetRoles overrides the roles, and checks anew.
-func (c *Config) SetRoles(roles []string) error {
-	c.Roles = roles
-	return c.Check()
-}
-
 // WithoutDigest is a copy that does not know which file it was read from, so that two can
 // be compared by what they say.
 func (c Config) WithoutDigest() Config {
