@@ -428,7 +428,7 @@ func (s *site) storeCards(tenants ...tenant) {
 			pan, err := secret.ParsePAN([]byte(n.pan))
 			s.check(err)
 			_, err = vault.StoreCard(ctx, who, name, provisioning.Card{
-				PAN: pan, Expiration: secret.NewText("12/49"), Name: secret.NewText("Holder"), Product: provisioning.ProductMastercard,
+				PAN: pan, Expiration: secret.NewText("12/49"), Name: secret.NewText("Holder"), Product: "mastercard",
 			})
 			s.check(err)
 		}

@@ -46,7 +46,7 @@ func jwkMembers(t testing.TB, pub crypto.PublicKey) map[string]string {
 // withoutCards leaves out the keys for cards, of which no JWT and no certificate needs any.
 func withoutCards(t testing.TB, options ...hsmtest.Option) *hsmtest.Token {
 	t.Helper()
-	for _, p := range []hsm.Purpose{hsm.TAVSigning, hsm.CardVault, hsm.CardIndex} {
+	for _, p := range []hsm.Purpose{hsm.TAVSigning, hsm.CardVault, hsm.CardIndex, hsm.CardTransport, hsm.VisaZone, hsm.NetworkOTP} {
 		options = append(options, hsmtest.Without(p))
 	}
 	return hsmtest.New(t, options...)
@@ -66,13 +66,14 @@ func TestKeySetHoldsWhatOthersNeedAndNothingElse(t *testing.T) {
 	for _, k := range []struct {
 		purpose hsm.Purpose
 		alg     string
-	}{{hsm.MerchantJWT, "RS256"}, {hsm.ProximityToken, "ES256"}} {
+		use     string
+	}{{hsm.MerchantJWT, "RS256", "sig"}, {hsm.ProximityToken, "ES256", "sig"}, {hsm.CardTransport, "ECDH-ES+A256KW", "enc"}} {
 		pub, err := token.Public(string(k.purpose))
 		if err != nil {
 			t.Fatal(err)
 		}
 		members := jwkMembers(t, pub)
-		members["alg"], members["use"], members["kid"] = k.alg, "sig", thumbprint(t, pub)
+		members["alg"], members["use"], members["kid"] = k.alg, k.use, thumbprint(t, pub)
 		want = append(want, members)
 	}
 	if diff := cmp.Diff(want, got.Keys); diff != "" {
