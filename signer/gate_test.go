@@ -24,8 +24,11 @@ import (
 // Whether an operation has a chance is known without asking the token.
 func TestReadyKnowsWhatAnOperationNeeds(t *testing.T) {
 	needs := map[record.Operation][]hsm.Purpose{
-		record.SignCard:           {hsm.CardIndex, hsm.CardVault, hsm.TAVSigning},
-		record.StoreCard:          {hsm.CardIndex, hsm.CardVault},
+		record.SignCard:           {hsm.CardIndex, hsm.CardVault}, // the network's key is its product's
+		record.ActivationData:     {hsm.CardIndex, hsm.CardVault},
+		record.StoreCard:          {hsm.CardIndex, hsm.CardVault, hsm.CardTransport},
+		record.ReadCard:           {hsm.CardIndex, hsm.CardVault},
+		record.DeleteCard:         {hsm.CardIndex},
 		record.SignMerchantToken:  {hsm.MerchantJWT},
 		record.SignProximityToken: {hsm.ProximityToken},
 		record.CheckMerchantToken: nil,
