@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"internal/provisioning":           {"signer", "internal/record", "internal/secret"},
 	"internal/provisioning/appletest": {},
 	"internal/store":                  {"internal/provisioning", "internal/audit", "internal/access", "internal/record"},
+	"internal/store/pgtest":          {},
 	"httpapi":                         {"internal/provisioning", "internal/access", "internal/record", "internal/secret"},
 }
 

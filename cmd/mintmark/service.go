@@ -75,8 +75,8 @@ func memberConfigs(p *plan, observer hsm.Observer) ([]hsm.Config, error) {
 func open(ctx context.Context, p *plan, wedged func(member string)) (*service, error) {
 	s := &service{plan: p, metrics: httpapi.NewMetrics(version)}
 	var err error
-	if s.store, err = store.Open(ctx, p.cfg.Store.SQLite, p.cfg.Environment); err != nil {
-		return nil, exit(exitStorage, err)
+	if s.store, err = openStore(ctx, p.cfg); err != nil {
+		return nil, err
 	}
 	members, err := memberConfigs(p, s.metrics)
 	if err != nil {

@@ -18,7 +18,12 @@ func (c *Config) Check() error {
 	c.checkListeners(&w)
 	c.checkHSM(&w)
 	w.need("keyring", c.Keyring)
-	w.need("store.sqlite", c.Store.SQLite)
+	if (c.Store.SQLite == "") == (c.Store.Postgres.DSNFile == "") {
+		w.say("store", "must name one of sqlite and postgres.dsnFile")
+	}
+	if c.Store.Postgres.DSNFile != "" {
+		w.need("dataDir", c.DataDir)
+	}
 	for i, cl := range c.Clients {
 		cl.check(&w, fmt.Sprintf("clients[%d]", i))
 	}

@@ -207,7 +207,8 @@ func TestEachFaultIsNamedByItsKey(t *testing.T) {
 		"hsm.members[0].rsaConcurrency must be 1 to 1024, or left out":              {member("rsaConcurrency: -1"), member("rsaConcurrency: 1025")},
 		"hsm.members[0].ecConcurrency must be 1 to 1024, or left out":               {member("ecConcurrency: -1"), member("ecConcurrency: 1025")},
 		"keyring is missing":                                                        {with(t, "keyring: keyring.yaml\n", "")},
-		"store.sqlite is missing":                                                   {with(t, "  sqlite: mintmark.db\n", "  {}\n")},
+		"store must name one of sqlite and postgres.dsnFile":                        {with(t, "  sqlite: mintmark.db\n", "  {}\n"), with(t, "  sqlite: mintmark.db\n", "  sqlite: mintmark.db\n  postgres: {dsnFile: dsn}\ndataDir: d\n")},
+		"dataDir is missing":                                                        {with(t, "  sqlite: mintmark.db\n", "  postgres: {dsnFile: dsn}\n")},
 		"clients[0].issuer is missing":                                              {with(t, "- issuer: https://issuer.example\n    tenant", "- tenant")},
 		"clients[0].tenant is missing":                                              {with(t, "    tenant: bank-a\n", "")},
 		"clients[0].audience is missing":                                            {with(t, "    audience: mint.example\n", "")},
@@ -259,7 +260,7 @@ log: {level: loud, format: xml}
 		"MINTMARK_API_REQUEST_TIMEOUT", "MINTMARK_PUSH_PROVISIONING_NONCE_LENGTH",
 		"environment ", "api.tls ", "api.requestTimeout ", "admin.listen ",
 		"hsm.members[0].name ", "hsm.members[0].module ", "hsm.members[0].pinFile ", "hsm.members[0].tokenLabel ", "hsm.members[0].rsaConcurrency ",
-		"keyring ", "store.sqlite ", "clients[0].issuer ", "clients[0].tenant ", "clients[0].audience ", "clients[0].keys ",
+		"keyring ", "store ", "clients[0].issuer ", "clients[0].tenant ", "clients[0].audience ", "clients[0].keys ",
 		"clients[1].tenant ", "clients[1].audience ", "clients[1].keys ",
 		"pushProvisioning.testRootFile ", "pushProvisioning.nonceLength ", "pushProvisioning.tav.version ", "log.level ", "log.format ",
 	} {

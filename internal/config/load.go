@@ -69,7 +69,7 @@ func load(path string, environ []string) (*Config, error) {
 
 // resolve takes relative paths from the folder of the file.
 func (c *Config) resolve(dir string) {
-	paths := []*string{&c.Keyring, &c.Store.SQLite, &c.DataDir, &c.PushProvisioning.TestRootFile}
+	paths := []*string{&c.Keyring, &c.Store.SQLite, &c.Store.Postgres.DSNFile, &c.DataDir, &c.PushProvisioning.TestRootFile}
 	if c.API.TLS != nil {
 		paths = append(paths, &c.API.TLS.CertificateFile, &c.API.TLS.KeyFile)
 	}
