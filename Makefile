@@ -24,7 +24,7 @@ build: ## build bin/mintmark
 	@$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/mintmark
 
 test: softhsm ## run every test, from scratch
-	@tools/ensure.sh gcc node openssl nss postgresql
+	@tools/ensure.sh gcc node openssl curl nss postgresql
 	$(GO) test -race -count=1 ./...
 
 calls: softhsm ## print the PKCS#11 calls of one sealed card, as in docs/pkcs11.md

@@ -7,8 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -345,11 +343,13 @@ func TestFailureInTheMiddleLeavesNothingBehind(t *testing.T) {
 
 // A panic in a caller's OtherInfo takes neither the session nor the keys with it.
 func TestPanicOfTheCallerLeavesNothingBehind(t *testing.T) {
-	tok := open(t, softhsm.New(t), ringOf(), func(c *Config) { c.ECConcurrency = 1 })
+	on := softhsm.New(t)
+	shim(t, on)
+	tok := open(t, on, ringOf(), func(c *Config) { c.ECConcurrency = 1 })
 	s := appleSealing(t, receiver(t).PublicKey())
 	s.OtherInfo = func([]byte) []byte { panic("caller's fault") }
 	requireNothingLeft(t, tok)
-	before := sessionCount(t, tok)
+	before, _ := sessionsOf(t, on)
 	func() {
 		defer func() {
 			if recover() == nil {
@@ -359,19 +359,9 @@ func TestPanicOfTheCallerLeavesNothingBehind(t *testing.T) {
 		_, _ = tok.AgreeAndSeal(context.Background(), s)
 	}()
 	requireNothingLeft(t, tok)
-	if after := sessionCount(t, tok); after != before {
+	if after, _ := sessionsOf(t, on); after != before {
 		t.Errorf("%d sessions open, and %d before the panic", after, before)
 	}
-}
-
-func sessionCount(t *testing.T, tok *Token) uint {
-	t.Helper()
-	e := tok.current.Load()
-	info, err := e.ctx.GetTokenInfo(e.slot)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return info.SessionCount
 }
 
 // An object that the token will not destroy goes with its session.
@@ -379,10 +369,7 @@ func TestObjectThatResistsGoesWithItsSession(t *testing.T) {
 	on := softhsm.New(t)
 	calls := shim(t, on)
 	tok := open(t, on, ringOf())
-	refuse := filepath.Join(filepath.Dir(on.Module), "refuse")
-	if err := os.WriteFile(refuse, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	misbehave(t, on, "refuse")
 	before := calls("C_DestroyObject")
 	to := receiver(t)
 	out, err := tok.AgreeAndSeal(context.Background(), appleSealing(t, to.PublicKey()))

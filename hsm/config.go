@@ -7,10 +7,6 @@ import (
 	"time"
 )
 
-// poolWait bounds crypto11's own wait for a session. Our lanes admit no more callers
-// than crypto11 has sessions, so that it is only reached when one is stuck.
-const poolWait = 10 * time.Second
-
 // Config says which token to open, and how.
 type Config struct {
 	// Name is the member's name: in the keyring's pins, in logs and in metrics.
@@ -28,7 +24,8 @@ type Config struct {
 	// other members seal. (p11-kit 0.24 carries neither ECDH nor GCM to a remote module.)
 	SignaturesOnly bool
 	// RSAConcurrency and ECConcurrency bound the calls inside the token; 0 means twice
-	// the cores for RSA and the cores for EC, which is where SoftHSM stops gaining.
+	// the cores for RSA and the cores for EC, which is where SoftHSM stops gaining. TLS
+	// handshakes have two places of their own beside these.
 	RSAConcurrency, ECConcurrency int
 	// CallTimeout is how long a unit of work may stay inside the module before the module
 	// is quarantined. Default 10s.

@@ -16,6 +16,7 @@
 //	key, err := tok.Active(hsm.TAVSigning)
 //	sig, err := tok.Sign(ctx, key.Name, digest[:], crypto.SHA256)
 //	sealed, err := tok.AgreeAndSeal(ctx, hsm.Sealing{Peer: …, Plaintext: …})
+//	signer, err := tok.Signer(ctx, key.Name) // a crypto.Signer, for TLS, CMS and JWT
 //
 // What it promises:
 //
@@ -33,8 +34,8 @@
 //   - An ephemeral key pair seals exactly one payload and is destroyed on every path;
 //     both are counted (Stats).
 //   - Errors are classed by their CKR code (Class), never by text.
-//   - Calls are admitted through bounded lanes; the time in the queue and the time in the
-//     token are reported apart (Observer).
+//   - Calls are admitted through bounded lanes, of which none keeps another one waiting;
+//     the time in the queue and the time in the token are reported apart (Observer).
 //
 // What it does not promise: a call that hangs inside a vendor's library cannot be
 // cancelled from here; where the shared secret itself must be read (KDF way

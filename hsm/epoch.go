@@ -40,7 +40,7 @@ type tokenKey struct {
 	pub     crypto.PublicKey // what the pin answers for; nil for secret keys
 	problem KeyProblem       // empty when the key may be used
 
-	lost atomic.Bool // set when it signs what its public key does not verify
+	lost atomic.Bool // set when it does not sign for its public key
 
 	mu     sync.Mutex // guards signer, which is made at first use
 	signer crypto11.Signer
@@ -96,20 +96,25 @@ func (e *epoch) retire() {
 	}
 }
 
-// usable gives the key called name if it may be used; a retired key only where
-// retired ones still serve (opening, verifying).
-func (e *epoch) usable(name string, retired bool) (*tokenKey, error) {
+// usable gives the key called name if it may be used: an active one, and where inactive
+// is set (publishing, opening, finding) also one that is next or retired.
+func (e *epoch) usable(name string, inactive bool) (*tokenKey, error) {
 	k := e.keys[name]
-	if k == nil {
-		return nil, &KeyError{Name: name, Problem: KeyNotListed}
+	problem := KeyNotListed
+	switch {
+	case k == nil:
+	case k.lost.Load():
+		problem = KeyLost
+	case k.problem == KeyRetired && inactive:
+		return k, nil
+	case k.problem == "" && k.State == Next && !inactive:
+		problem = KeyNext
+	case k.problem == "":
+		return k, nil
+	default:
+		problem = k.problem
 	}
-	if k.lost.Load() {
-		return nil, &KeyError{Name: name, Problem: KeyLost}
-	}
-	if k.problem != "" && (k.problem != KeyRetired || !retired) {
-		return nil, &KeyError{Name: name, Problem: k.problem}
-	}
-	return k, nil
+	return nil, &KeyError{Name: name, Problem: problem}
 }
 
 // withSession lends a session to fn. After an error the session is closed rather than
@@ -161,9 +166,14 @@ func (u *unit) findKeys() (keys map[string]*tokenKey, unlisted []Object, err err
 	return keys, unlisted, nil
 }
 
-// match finds k among the objects with its CKA_ID and proves it against its pin.
+// match finds k among the objects with its CKA_ID and proves it against its pin, if the
+// process has a use for it.
 func (u *unit) match(k Key, objects []Object) (*tokenKey, error) {
 	tk := &tokenKey{Key: k}
+	if !u.e.token.cfg.Keyring.binds(k.Purpose) {
+		tk.problem = KeyNotBound // and nothing is asked of it, not even a proof
+		return tk, nil
+	}
 	var private, public []Object
 	own := ClassSecretKey
 	if k.Algorithm.Public() {
@@ -218,8 +228,10 @@ func (e *epoch) selfTestSignatures() error {
 		switch {
 		case err == nil:
 			return nil
-		case errors.As(err, &own), classify(err) == ClassRequest:
-			e.disprove(k) // the token is well; this private key is not the pinned public one's
+		case errors.As(err, &own) && own.Problem == KeyUnreadable:
+			k.problem = KeyUnreadable // for report to say
+		case errors.As(err, &own):
+			e.disprove(k, err) // the token is well; this private key is not the pinned public one's
 		default:
 			return fmt.Errorf("sign with %s: %w", k.Name, err)
 		}

@@ -27,18 +27,40 @@ func stock(t *testing.T, on *softhsm.Token) (tav, vault, index Key) {
 	return tav, vault, index
 }
 
-// use tries the one use of a key.
-func use(tok *Token, k Key) error {
-	ctx := context.Background()
-	switch k.Purpose {
-	case TAVSigning:
-		return second(tok.Sign(ctx, k.Name, sha("message"), crypto.SHA256))
-	case CardVault:
-		return second(tok.EncryptGCM(ctx, k.Name, make([]byte, gcmIV), nil, []byte("card")))
+// stockEC puts an EC signing key of a purpose on the token.
+func stockEC(t *testing.T, on *softhsm.Token, name string, p Purpose) (key Key) {
+	t.Helper()
+	change(t, on, func(u *unit) { key = importEC(t, u, entry(name, p), freshEC(t)) })
+	return key
+}
+
+// work of each kind that a key may be asked for.
+var kinds = map[string]func(tok *Token, name string) error{
+	"signing": func(tok *Token, name string) error {
+		return second(tok.Sign(context.Background(), name, sha("message"), crypto.SHA256))
+	},
+	"encryption": func(tok *Token, name string) error {
+		return second(tok.EncryptGCM(context.Background(), name, make([]byte, gcmIV), nil, []byte("card")))
+	},
+	"HMAC": func(tok *Token, name string) error {
+		return second(tok.HMAC(context.Background(), name, []byte("data")))
+	},
+}
+
+// kind is the one kind of work that a key of an algorithm is for.
+func kind(a Algorithm) string {
+	switch {
+	case a.Public():
+		return "signing"
+	case a == AES256:
+		return "encryption"
 	default:
-		return second(tok.HMAC(ctx, k.Name, []byte("data")))
+		return "HMAC"
 	}
 }
+
+// use tries the one use of a key.
+func use(tok *Token, k Key) error { return kinds[kind(k.Algorithm)](tok, k.Name) }
 
 // Whatever is wrong with one key is said of that key, and the others serve.
 func TestTroubleWithOneKeyStaysWithIt(t *testing.T) {
@@ -98,6 +120,34 @@ func TestTroubleWithOneKeyStaysWithIt(t *testing.T) {
 		{name: "RSA key pinned on another member only", of: TAVSigning, problem: KeyUnpinned,
 			edit: func(k *Key) { k.Pins = map[string]Pin{"hsm-b": k.Pins[member]} }},
 
+		{name: "EC pair deleted", of: ProximityToken, problem: KeyMissing,
+			spoil: func(t *testing.T, u *unit, k Key) { remove(t, u, k, private, public) }},
+		{name: "EC public half deleted", of: ProximityToken, problem: KeyMissing,
+			spoil: func(t *testing.T, u *unit, k Key) { remove(t, u, k, public) }},
+		{name: "EC pair replaced", of: ProximityToken, problem: KeyLost,
+			spoil: func(t *testing.T, u *unit, k Key) {
+				remove(t, u, k, private, public)
+				importEC(t, u, k, freshEC(t))
+			}},
+		{name: "EC pair replaced by an RSA pair", of: ProximityToken, problem: KeyLost,
+			spoil: func(t *testing.T, u *unit, k Key) { remove(t, u, k, private, public); otherRSA(t, u, k) }},
+		{name: "EC private half replaced", of: ProximityToken, problem: KeyLost,
+			spoil: func(t *testing.T, u *unit, k Key) {
+				remove(t, u, k, private)
+				importECPrivate(t, u, k, freshEC(t))
+			}},
+		{name: "EC public half replaced", of: ProximityToken, problem: KeyLost,
+			spoil: func(t *testing.T, u *unit, k Key) {
+				remove(t, u, k, public)
+				importECPublic(t, u, k, &freshEC(t).PublicKey)
+			}},
+		{name: "EC public half replaced by one on another curve", of: ProximityToken, problem: KeyLost,
+			spoil: func(t *testing.T, u *unit, k Key) { remove(t, u, k, public); createP384(t, u, k) }},
+		{name: "second EC private half under the CKA_ID", of: ProximityToken, problem: KeyAmbiguous,
+			spoil: func(t *testing.T, u *unit, k Key) { importECPrivate(t, u, k, freshEC(t)) }},
+		{name: "EC key without a pin", of: ProximityToken, problem: KeyUnpinned,
+			edit: func(k *Key) { k.Pins = nil }},
+
 		{name: "AES key deleted", of: CardVault, problem: KeyMissing,
 			spoil: func(t *testing.T, u *unit, k Key) { remove(t, u, k, secretKey) }},
 		{name: "AES key replaced", of: CardVault, problem: KeyLost,
@@ -131,7 +181,7 @@ func TestTroubleWithOneKeyStaysWithIt(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			on := softhsm.New(t)
 			tav, vault, index := stock(t, on)
-			keys := []Key{tav, vault, index}
+			keys := []Key{tav, vault, index, stockEC(t, on, "proximity", ProximityToken)}
 			spoilt := slices.IndexFunc(keys, func(k Key) bool { return k.Purpose == tc.of })
 			if tc.spoil != nil {
 				change(t, on, func(u *unit) { tc.spoil(t, u, keys[spoilt]) })
@@ -193,24 +243,24 @@ func TestNameThatIsNotListedIsRefused(t *testing.T) {
 	requireKeyError(t, err, "nobody", KeyNotListed)
 }
 
-// A key of one purpose does no work of another kind, whatever name the caller gives.
+// A key of one kind does no work of another, whatever name the caller gives. Purposes of
+// the same kind are alike to the token; to keep them apart is for who chooses the key.
 func TestKeyDoesNoWorkOfAnotherKind(t *testing.T) {
 	on := softhsm.New(t)
 	tav, vault, index := stock(t, on)
-	tok := open(t, on, ringOf(tav, vault, index))
-	for _, k := range []Key{tav, vault, index} {
-		for _, p := range Purposes() {
-			if p == k.Purpose {
+	keys := []Key{tav, vault, index, stockEC(t, on, "proximity", ProximityToken), stockEC(t, on, "tls", APITLS)}
+	tok := open(t, on, ringOf(keys...))
+	for _, k := range keys {
+		for work, do := range kinds {
+			if work == kind(k.Algorithm) {
 				continue
 			}
-			disguised := k
-			disguised.Purpose = p
-			if err := use(tok, disguised); err == nil {
-				t.Errorf("%s did the work of %s", k.Name, p)
+			if err := do(tok, k.Name); err == nil {
+				t.Errorf("%s did %s", k.Name, work)
 			}
 		}
 	}
-	for _, k := range []Key{tav, vault, index} {
+	for _, k := range keys {
 		if err := use(tok, k); err != nil {
 			t.Errorf("%s afterwards: %v", k.Name, err)
 		}
@@ -239,6 +289,7 @@ func TestRetiredKeyOnlyOpensAndVerifies(t *testing.T) {
 	}
 	tok := open(t, on, ringOf(tav, vault, index))
 	requireKeyError(t, use(tok, tav), tav.Name, KeyRetired)
+	requireKeyError(t, tok.SelfTest(ctx, tav.Name), tav.Name, KeyRetired)
 	requireKeyError(t, use(tok, vault), vault.Name, KeyRetired)
 	if pub, err := tok.Public(tav.Name); err != nil || !hostRSA(t, 0).PublicKey.Equal(pub) {
 		t.Errorf("public key is %v, %v", pub, err)
@@ -255,20 +306,61 @@ func TestRetiredKeyOnlyOpensAndVerifies(t *testing.T) {
 	}
 }
 
-// A key that is next in line works, but new work does not choose it.
-func TestNextKeyIsReadyAndNotChosen(t *testing.T) {
+// A key that is next in line is published, opens what another process may have made with
+// it already, and makes nothing here: not chosen, and not by its name.
+func TestNextKeyIsReadyAndMakesNothing(t *testing.T) {
 	on := softhsm.New(t)
-	_, vault, _ := stock(t, on)
-	var next Key
-	change(t, on, func(u *unit) { next = importSecret(t, u, entry("vault-next", CardVault), fill(3)) })
-	next.State = Next
-	tok := open(t, on, ringOf(next, vault))
-	if k, err := tok.Active(CardVault); err != nil || k.Name != vault.Name {
-		t.Errorf("active is %s, %v", k.Name, err)
+	tav, vault, index := stock(t, on)
+	var nexts []Key
+	change(t, on, func(u *unit) {
+		nexts = []Key{
+			importRSA(t, u, entry("tav-next", TAVSigning), hostRSA(t, 1)),
+			importEC(t, u, entry("proximity-next", ProximityToken), freshEC(t)),
+			importSecret(t, u, entry("vault-next", CardVault), fill(3)),
+			importSecret(t, u, entry("index-next", CardIndex), fill(4)),
+		}
+	})
+	elsewhere := open(t, on, ringOf(nexts...))
+	ctx, iv := context.Background(), make([]byte, gcmIV)
+	sealed, err := elsewhere.EncryptGCM(ctx, "vault-next", iv, nil, []byte("card"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := tok.Key(next.Name); err != nil {
+	shut(t, elsewhere)
+
+	for i := range nexts {
+		nexts[i].State = Next
+	}
+	tok := open(t, on, ringOf(append(nexts, tav, vault, index)...))
+	for _, active := range []Key{tav, vault, index} {
+		if k, err := tok.Active(active.Purpose); err != nil || k.Name != active.Name {
+			t.Errorf("active is %s, %v", k.Name, err)
+		}
+	}
+	for _, next := range nexts {
+		if _, err := tok.Key(next.Name); err != nil {
+			t.Error(err)
+		}
+		if next.Algorithm.Public() {
+			pub, err := tok.Public(next.Name)
+			if err != nil || pinOf(t, pub) != next.Pins[member] {
+				t.Errorf("public key of %s is %v, %v", next.Name, pub, err)
+			}
+			requireKeyError(t, use(tok, next), next.Name, KeyNext)
+			if err := tok.SelfTest(ctx, next.Name); err != nil {
+				t.Errorf("self-test of %s: %v", next.Name, err)
+			}
+		}
+	}
+	requireKeyError(t, kinds["encryption"](tok, "vault-next"), "vault-next", KeyNext)
+	if clear, err := tok.DecryptGCM(ctx, "vault-next", iv, nil, sealed); err != nil || string(clear) != "card" {
+		t.Errorf("opened %q, %v", clear, err)
+	}
+	if err := kinds["HMAC"](tok, "index-next"); err != nil {
 		t.Error(err)
 	}
+	_, err = tok.Active(ProximityToken)
+	requireKeyError(t, err, string(ProximityToken), KeyNotListed)
 }
 
 func TestKeysThatAreNotListedAreReportedAndUnused(t *testing.T) {
@@ -300,6 +392,26 @@ func TestKeyIsNotUsedBeforeItWasProved(t *testing.T) {
 	status := tok.Keys()
 	if len(status) != 2 || status[0].Problem != "" || status[1].Problem != KeyNotListed {
 		t.Errorf("keys are %+v", status)
+	}
+}
+
+// A module that gives a point bare has its EC keys found and proved, and not signed with:
+// crypto11 does not read them. The others serve.
+func TestKeyThatCryptoElevenCannotReadStaysAlone(t *testing.T) {
+	on := softhsm.New(t)
+	tav, vault, index := stock(t, on)
+	proximity := stockEC(t, on, "a-proximity", ProximityToken) // the first to be tested
+	shim(t, on)
+	misbehave(t, on, "bare")
+	tok := open(t, on, ringOf(proximity, tav, vault, index))
+	requireKeyError(t, use(tok, proximity), proximity.Name, KeyUnreadable)
+	if got := tok.Keys()[0].Problem; got != KeyUnreadable {
+		t.Errorf("reported as %q", got)
+	}
+	for _, k := range []Key{tav, vault, index} {
+		if err := use(tok, k); err != nil {
+			t.Errorf("%s: %v", k.Name, err)
+		}
 	}
 }
 

@@ -161,6 +161,11 @@ const (
 	KeyLost      KeyProblem = "on the token differs from its pin"
 	KeyUnpinned  KeyProblem = "has no pin for this token"
 	KeyRetired   KeyProblem = "is retired"
+	KeyNext      KeyProblem = "is next in line and makes nothing yet"
+	KeyNotBound  KeyProblem = "is for a role that this process does not have"
+	// KeyUnreadable: crypto11 reads less than this package; a CKA_EC_POINT, for one, only as
+	// a DER OCTET STRING.
+	KeyUnreadable KeyProblem = "is not in a form that can be signed with"
 )
 
 // Error names the key and the problem.

@@ -3,6 +3,8 @@ package hsm
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"encoding/hex"
 	"errors"
@@ -76,25 +78,33 @@ func TestKeyMadeForAPurposeServesThatPurposeOnly(t *testing.T) {
 	on := softhsm.New(t)
 	file := filepath.Join(t.TempDir(), "keyring.yaml")
 	now := time.Date(2026, 11, 22, 23, 30, 0, 0, time.FixedZone("", -3600)) // the 23rd in UTC
-	cases := []struct {
-		purpose   Purpose
+	type want struct {
 		class     uint
 		flags     string // of the private or secret key
 		mechanism uint   // the only one allowed
 		keyGen    uint
 		values    []uint // what must not be readable
 		use       func(t *testing.T, tok *Token, name string)
+	}
+	signs := func(t *testing.T, tok *Token, name string) { requireSigns(t, tok, name) }
+	rsaKey := want{private, protected + " SIGN", pkcs11.CKM_RSA_PKCS, pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN,
+		[]uint{pkcs11.CKA_PRIVATE_EXPONENT, pkcs11.CKA_PRIME_1, pkcs11.CKA_PRIME_2, pkcs11.CKA_EXPONENT_1, pkcs11.CKA_EXPONENT_2, pkcs11.CKA_COEFFICIENT}, signs}
+	ecKey := want{private, protected + " SIGN", pkcs11.CKM_ECDSA, pkcs11.CKM_EC_KEY_PAIR_GEN, []uint{pkcs11.CKA_VALUE}, signs}
+	cases := []struct {
+		purpose Purpose
+		want
 	}{
-		{TAVSigning, private, protected + " SIGN", pkcs11.CKM_RSA_PKCS, pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN,
-			[]uint{pkcs11.CKA_PRIVATE_EXPONENT, pkcs11.CKA_PRIME_1, pkcs11.CKA_PRIME_2, pkcs11.CKA_EXPONENT_1, pkcs11.CKA_EXPONENT_2, pkcs11.CKA_COEFFICIENT},
-			func(t *testing.T, tok *Token, name string) { requireSigns(t, tok, name) }},
-		{CardVault, secretKey, protected + " ENCRYPT DECRYPT", pkcs11.CKM_AES_GCM, pkcs11.CKM_AES_KEY_GEN, []uint{pkcs11.CKA_VALUE}, requireSeals},
-		{CardIndex, secretKey, protected + " SIGN", pkcs11.CKM_SHA256_HMAC, pkcs11.CKM_GENERIC_SECRET_KEY_GEN, []uint{pkcs11.CKA_VALUE},
+		{TAVSigning, rsaKey},
+		{MerchantJWT, rsaKey},
+		{ProximityToken, ecKey},
+		{APITLS, ecKey},
+		{CardVault, want{secretKey, protected + " ENCRYPT DECRYPT", pkcs11.CKM_AES_GCM, pkcs11.CKM_AES_KEY_GEN, []uint{pkcs11.CKA_VALUE}, requireSeals}},
+		{CardIndex, want{secretKey, protected + " SIGN", pkcs11.CKM_SHA256_HMAC, pkcs11.CKM_GENERIC_SECRET_KEY_GEN, []uint{pkcs11.CKA_VALUE},
 			func(t *testing.T, tok *Token, name string) {
 				if _, err := tok.HMAC(context.Background(), name, []byte("data")); err != nil {
 					t.Fatal(err)
 				}
-			}},
+			}}},
 	}
 	if len(cases) != len(Purposes()) {
 		t.Fatalf("%d purposes are tried here, and there are %v", len(cases), Purposes())
@@ -163,21 +173,50 @@ func TestKeyMadeForAPurposeServesThatPurposeOnly(t *testing.T) {
 			})
 		})
 	}
-	t.Run("public half", func(t *testing.T) {
-		key, _ := tok.Active(TAVSigning)
-		operate(t, tok, func(u *unit) {
-			if got := flagsOf(t, u, withID(t, u, key, public)[0]); got != "TOKEN LOCAL COPYABLE VERIFY" {
-				t.Errorf("flags are %s", got)
+	for _, p := range []Purpose{TAVSigning, ProximityToken} {
+		t.Run("public half for "+string(p), func(t *testing.T) {
+			key, err := tok.Active(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			operate(t, tok, func(u *unit) {
+				if got := flagsOf(t, u, withID(t, u, key, public)[0]); got != "TOKEN LOCAL COPYABLE VERIFY" {
+					t.Errorf("flags are %s", got)
+				}
+			})
+			pub, err := tok.Public(key.Name)
+			if err != nil || pinOf(t, pub) != key.Pins[member] {
+				t.Errorf("public key is %v, %v, pinned by %s", pub, err, key.Pins[member])
+			}
+			switch k := pub.(type) {
+			case *rsa.PublicKey:
+				if k.N.BitLen() != 2048 || k.E != 65537 {
+					t.Errorf("RSA key of %d bits with exponent %d", k.N.BitLen(), k.E)
+				}
+			case *ecdsa.PublicKey:
+				if k.Curve != elliptic.P256() {
+					t.Errorf("EC key on %s", k.Params().Name)
+				}
 			}
 		})
-		pub, err := tok.Public(key.Name)
-		if err != nil {
-			t.Fatal(err)
+	}
+}
+
+// A purpose with several lengths of key gets each of them.
+func TestMerchantKeyHasTheLengthAskedFor(t *testing.T) {
+	tok := open(t, softhsm.New(t), ringOf(), func(c *Config) { c.CallTimeout = time.Minute }) // long keys take long
+	for algorithm, bits := range map[Algorithm]int{RSA2048: 2048, RSA3072: 3072, RSA4096: 4096} {
+		key, _, err := tok.Generate(context.Background(), NewKey{Name: "jwt-" + strings.ToLower(string(algorithm)), Purpose: MerchantJWT, Algorithm: algorithm}, time.Now())
+		if err != nil || key.Algorithm != algorithm {
+			t.Fatalf("entry is %+v, %v", key, err)
 		}
-		if k := pub.(*rsa.PublicKey); k.N.BitLen() != 2048 || k.E != 65537 {
-			t.Errorf("RSA key of %d bits with exponent %d", k.N.BitLen(), k.E)
-		}
-	})
+		operate(t, tok, func(u *unit) {
+			pub, err := u.publicKey(withID(t, u, key, public)[0], pkcs11.CKK_RSA)
+			if err != nil || pub.(*rsa.PublicKey).N.BitLen() != bits || pinOf(t, pub) != key.Pins[member] {
+				t.Errorf("%s: public key is %v, %v", algorithm, pub, err)
+			}
+		})
+	}
 }
 
 func second[A any](_ A, err error) error { return err }
@@ -204,9 +243,16 @@ func requireCannotBeLoosened(t *testing.T, u *unit, h handle) {
 	if _, err := u.e.ctx.CopyObject(u.s, h, loose); err == nil {
 		t.Error("the key could be copied")
 	}
-	other := []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_SHA512_HMAC, nil)}
-	if err := u.e.ctx.SignInit(u.s, other, h); err == nil {
-		t.Error("a mechanism that is not allowed was taken")
+	for _, other := range []*pkcs11.Mechanism{
+		pkcs11.NewMechanism(pkcs11.CKM_SHA512_HMAC, nil),
+		pkcs11.NewMechanism(pkcs11.CKM_RSA_PKCS_PSS, pkcs11.NewPSSParams(pkcs11.CKM_SHA256, pkcs11.CKG_MGF1_SHA256, 32)),
+	} {
+		if err := u.e.ctx.SignInit(u.s, []*pkcs11.Mechanism{other}, h); err == nil {
+			t.Errorf("mechanism 0x%x, which is not allowed, was taken", other.Mechanism)
+		}
+	}
+	if _, err := u.deriveZ(h, receiver(t).PublicKey().Bytes(), kdf{way: kdfReadAndWipe}); err == nil {
+		t.Error("the key agreed on another")
 	}
 }
 
@@ -265,6 +311,9 @@ func TestKeyThatTheKeyringCouldNotHoldIsNotMade(t *testing.T) {
 		{Name: "k"},
 		{Name: "k", Purpose: TAVSigning, Algorithm: AES256},
 		{Name: "k", Purpose: TAVSigning, Algorithm: RSA3072},
+		{Name: "k", Purpose: MerchantJWT, Algorithm: P256},
+		{Name: "k", Purpose: ProximityToken, Algorithm: RSA2048},
+		{Name: "k", Purpose: APITLS, Algorithm: RSA2048},
 		{Name: "k", Purpose: CardVault, State: "asleep"},
 	} {
 		if _, _, err := tok.Generate(context.Background(), n, time.Now()); err == nil {

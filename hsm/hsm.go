@@ -193,10 +193,25 @@ func (h *HSM) Key(name string) (Key, error) {
 	return ask(context.Background(), h, func(t *Token) (Key, error) { return t.Key(name) })
 }
 
-// Public gives the pinned public key of the key called name. It is the same on every
-// member: the keyring sees to that.
+// Public gives the pinned public key of the key called name, also of one that is next or
+// retired. It is the same on every member: the keyring sees to that. While no member is
+// ready, a key that one of them has proved since the start is given from memory: what is
+// pinned does not change while a process runs.
+//
+// Errors: *KeyError if a member is ready and none of those that are can use the key;
+// *DownError if none is and the key was never proved.
 func (h *HSM) Public(name string) (crypto.PublicKey, error) {
-	return ask(context.Background(), h, func(t *Token) (crypto.PublicKey, error) { return t.Public(name) })
+	pub, err := ask(context.Background(), h, func(t *Token) (crypto.PublicKey, error) { return t.Public(name) })
+	var own *KeyError
+	if err == nil || (errors.As(err, &own) && h.Ready() == nil) {
+		return pub, err
+	}
+	for _, t := range h.members {
+		if pub := t.remembered(name); pub != nil {
+			return pub, nil
+		}
+	}
+	return nil, err
 }
 
 // Stats gives the sums of the members' counts.

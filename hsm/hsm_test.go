@@ -3,6 +3,8 @@ package hsm
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -113,6 +115,16 @@ var hostKeys struct {
 	rsa []*rsa.PrivateKey
 }
 
+// freshEC makes a P-256 key on the host.
+func freshEC(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 // entry is a keyring entry of an imported key, not pinned yet. Its CKA_ID comes from
 // its name.
 func entry(name string, p Purpose) Key {
@@ -164,6 +176,53 @@ func importRSAPrivate(t testing.TB, u *unit, k Key, key *rsa.PrivateKey, more ..
 		pkcs11.NewAttribute(pkcs11.CKA_EXPONENT_2, key.Precomputed.Dq.Bytes()),
 		pkcs11.NewAttribute(pkcs11.CKA_COEFFICIENT, key.Precomputed.Qinv.Bytes()),
 	}, more...)...)
+}
+
+// importEC imports both halves of key under k's CKA_ID and returns k with its pin.
+func importEC(t testing.TB, u *unit, k Key, key *ecdsa.PrivateKey) Key {
+	t.Helper()
+	importECPublic(t, u, k, &key.PublicKey)
+	importECPrivate(t, u, k, key)
+	k.Pins = map[string]Pin{member: pinOf(t, &key.PublicKey)}
+	return k
+}
+
+func importECPublic(t testing.TB, u *unit, k Key, pub *ecdsa.PublicKey) handle {
+	t.Helper()
+	point, err := pub.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return create(t, u,
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC),
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Name),
+		pkcs11.NewAttribute(pkcs11.CKA_ID, k.ckaID()),
+		pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, oidP256),
+		pkcs11.NewAttribute(pkcs11.CKA_EC_POINT, derOctetString(point)),
+	)
+}
+
+func importECPrivate(t testing.TB, u *unit, k Key, key *ecdsa.PrivateKey) handle {
+	t.Helper()
+	value, err := key.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return create(t, u,
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC),
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
+		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true),
+		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
+		pkcs11.NewAttribute(pkcs11.CKA_SIGN, true),
+		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Name),
+		pkcs11.NewAttribute(pkcs11.CKA_ID, k.ckaID()),
+		pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, oidP256),
+		pkcs11.NewAttribute(pkcs11.CKA_VALUE, value),
+	)
 }
 
 // importSecret imports an AES or HMAC key, as k's algorithm says, and returns k with
@@ -276,7 +335,20 @@ func requireSigns(t testing.TB, tok *Token, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := rsa.VerifyPKCS1v15(pub.(*rsa.PublicKey), crypto.SHA256, sha("message"), sig); err != nil {
-		t.Fatal(err)
+	requireVerifies(t, pub, crypto.SHA256, sha("message"), sig)
+}
+
+// requireVerifies requires that the standard library takes a signature over a digest.
+func requireVerifies(t testing.TB, pub crypto.PublicKey, hash crypto.Hash, digest, sig []byte) {
+	t.Helper()
+	verifies := false
+	switch pub := pub.(type) {
+	case *rsa.PublicKey:
+		verifies = rsa.VerifyPKCS1v15(pub, hash, digest, sig) == nil
+	case *ecdsa.PublicKey:
+		verifies = ecdsa.VerifyASN1(pub, digest, sig)
+	}
+	if !verifies {
+		t.Fatalf("signature %x does not verify with the %T", sig, pub)
 	}
 }

@@ -10,7 +10,8 @@ import (
 // A KeyStatus is a key of the keyring as this token has it.
 type KeyStatus struct {
 	Key
-	// Problem is empty when the key may be used for new work.
+	// Problem is empty when the key was found and proved and is not retired. Its State says
+	// whether new work uses it.
 	Problem KeyProblem
 }
 
@@ -20,11 +21,14 @@ func (t *Token) Keys() []KeyStatus {
 	all := make([]KeyStatus, 0, len(t.cfg.Keyring.Keys))
 	for _, k := range t.cfg.Keyring.Keys {
 		problem := KeyNotListed // when this epoch began, or there is none
-		if e != nil && e.keys[k.Name] != nil {
+		switch {
+		case e != nil && e.keys[k.Name] != nil:
 			problem = e.keys[k.Name].problem
 			if e.keys[k.Name].lost.Load() {
 				problem = KeyLost
 			}
+		case !t.cfg.Keyring.binds(k.Purpose):
+			problem = KeyNotBound
 		}
 		all = append(all, KeyStatus{Key: k, Problem: problem})
 	}
@@ -57,22 +61,31 @@ type Info struct {
 	Model    string
 	Firmware string
 	Flags    uint // CK_TOKEN_INFO flags
-	// MaxSessions is how many sessions the token allows; 0 for any number, or unknown.
+	// MaxSessions is how many sessions the token allows: the smaller of its limits for all
+	// and for read-write ones, which most of ours are. 0 for any number, or unknown.
 	MaxSessions uint
 }
 
-// maxSessions reads CK_TOKEN_INFO.ulMaxSessionCount.
-func maxSessions(n uint) uint {
-	if n == pkcs11.CK_EFFECTIVELY_INFINITE || n == pkcs11.CK_UNAVAILABLE_INFORMATION {
-		return 0
+// maxSessions reads CK_TOKEN_INFO.ulMaxSessionCount and ulMaxRwSessionCount.
+func maxSessions(limits ...uint) uint {
+	var least uint
+	for _, n := range limits {
+		known := n != pkcs11.CK_EFFECTIVELY_INFINITE && n != pkcs11.CK_UNAVAILABLE_INFORMATION
+		if known && (least == 0 || n < least) {
+			least = n
+		}
 	}
-	return n
+	return least
 }
 
 // Sessions is how many sessions the member may have open at once: one that keeps the
-// login and one for each RSA operation, twice while one epoch takes the place of another,
-// and two for each other operation in flight, of which one is for looking into an error.
-func (t *Token) Sessions() int { return 2 * (1 + t.cfg.RSAConcurrency + t.cfg.ECConcurrency) }
+// login and crypto11's pool, twice while one epoch takes the place of another, and two for
+// each operation of the EC lane, of which one is for looking into an error.
+func (t *Token) Sessions() int { return 2*(1+t.pool()) + 2*t.cfg.ECConcurrency }
+
+// pool is how many sessions crypto11 operates in: one for each place in any lane, so that
+// who was admitted never waits for one. A unit of work uses one at a time.
+func (t *Token) pool() int { return t.cfg.RSAConcurrency + t.cfg.ECConcurrency + tlsConcurrency }
 
 // Info reads the module's and the token's description.
 func (t *Token) Info(ctx context.Context) (Info, error) {
@@ -90,7 +103,7 @@ func (t *Token) Info(ctx context.Context) (Info, error) {
 			Label:   tok.Label, Serial: tok.SerialNumber, Model: tok.Model,
 			Firmware:    fmt.Sprintf("%d.%d", tok.FirmwareVersion.Major, tok.FirmwareVersion.Minor),
 			Flags:       tok.Flags,
-			MaxSessions: maxSessions(tok.MaxSessionCount),
+			MaxSessions: maxSessions(tok.MaxSessionCount, tok.MaxRwSessionCount),
 		}, nil
 	})
 }

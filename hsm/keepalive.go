@@ -10,7 +10,8 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// signingKeys are the usable keys that sign, active ones first, by name.
+// signingKeys are the usable keys that sign, active ones first, then those that are next,
+// by name. They are what the token is tested with.
 func (e *epoch) signingKeys() []*tokenKey {
 	var keys []*tokenKey
 	for _, k := range e.keys {

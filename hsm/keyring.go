@@ -3,12 +3,14 @@ package hsm
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -29,6 +31,8 @@ import (
 //	    provenance: generated
 //	    state: active
 //	    created: "2026-11-22"
+//
+// Besides these a key may have a certificate and the date on which it was retired.
 type Keyring struct {
 	// Environment is development, test or production; it must be the service's.
 	Environment string `yaml:"environment"`
@@ -36,6 +40,7 @@ type Keyring struct {
 	Keys []Key `yaml:"keys"`
 
 	digest string
+	bound  map[Purpose]bool // the purposes whose keys may be used; nil for all
 }
 
 // A Key is one entry of the keyring.
@@ -56,6 +61,14 @@ type Key struct {
 	State State `yaml:"state"`
 	// Created is the date (YYYY-MM-DD) the key was made or imported.
 	Created string `yaml:"created"`
+	// Certificate is the path of a PEM file, relative to the keyring's folder, with the
+	// key's certificate and the intermediates that lead from it towards a root; see Chain.
+	// Only keys that have a public half have one.
+	Certificate string `yaml:"certificate,omitempty"`
+	// Retired is the date (YYYY-MM-DD) on which the key was retired.
+	Retired string `yaml:"retired,omitempty"`
+
+	chain []*x509.Certificate
 }
 
 // Provenance says where a key came into being.
@@ -73,38 +86,44 @@ type State string
 // The states.
 const (
 	Active  State = "active"  // used for new work
-	Next    State = "next"    // published, not used yet
+	Next    State = "next"    // published; opens and verifies, makes nothing yet
 	Retired State = "retired" // still opens and verifies what it made; makes nothing new
 )
 
 // maxKeyring bounds a keyring file in bytes.
 const maxKeyring = 4 << 20
 
-// LoadKeyring reads and checks a keyring file. The error names everything that is
-// wrong at once.
+// LoadKeyring reads and checks a keyring file and the certificates that it names. The
+// error names everything that is wrong at once.
 func LoadKeyring(path string) (*Keyring, error) {
-	f, err := os.Open(path)
+	b, err := readFile(path, maxKeyring)
 	if err != nil {
 		return nil, fmt.Errorf("load keyring: %w", err)
 	}
-	defer func() { _ = f.Close() }()
-	b, err := io.ReadAll(io.LimitReader(f, maxKeyring+1))
-	if err != nil {
-		return nil, fmt.Errorf("load keyring: %w", err)
+	r, err := decodeKeyring(b)
+	if err == nil {
+		err = errors.Join(r.check(), r.readCertificates(filepath.Dir(path)))
 	}
-	if len(b) > maxKeyring {
-		return nil, fmt.Errorf("load keyring %s: larger than %d bytes", path, maxKeyring)
-	}
-	r, err := ParseKeyring(b)
 	if err != nil {
 		return nil, fmt.Errorf("load keyring %s: %w", path, err)
 	}
 	return r, nil
 }
 
-// ParseKeyring reads and checks a keyring. Unknown members and a second YAML document
-// are refused.
+// ParseKeyring reads and checks a keyring that stands in no folder: certificates are not
+// read. Unknown members and a second YAML document are refused.
 func ParseKeyring(b []byte) (*Keyring, error) {
+	r, err := decodeKeyring(b)
+	if err == nil {
+		err = r.check()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func decodeKeyring(b []byte) (*Keyring, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
 	var r Keyring
 	if err := dec.Decode(&r); err != nil && !errors.Is(err, io.EOF) {
@@ -116,11 +135,25 @@ func ParseKeyring(b []byte) (*Keyring, error) {
 	}
 	sum := sha256.Sum256(b)
 	r.digest = hex.EncodeToString(sum[:])
-	if err := r.check(); err != nil {
-		return nil, err
-	}
 	return &r, nil
 }
+
+// Only gives a view of the keyring for a process that has some roles and not others: of
+// the keys only those of these purposes may be used, and no more than before. The others
+// remain known, so that a token's key is not reported as unlisted for being somebody
+// else's; they are not proved, and whoever asks for one gets KeyNotBound.
+func (r *Keyring) Only(these ...Purpose) *Keyring {
+	view := *r
+	view.Keys = slices.Clone(r.Keys)
+	view.bound = map[Purpose]bool{}
+	for _, p := range these {
+		view.bound[p] = r.binds(p)
+	}
+	return &view
+}
+
+// binds reports whether keys of a purpose may be used.
+func (r *Keyring) binds(p Purpose) bool { return r.bound == nil || r.bound[p] }
 
 // Digest is the SHA-256, in hex, of the file that the keyring was read from.
 func (r *Keyring) Digest() string { return r.digest }
@@ -135,8 +168,11 @@ func (r *Keyring) Find(name string) (Key, bool) {
 	return Key{}, false
 }
 
-// Active gives the key that new work of a purpose uses.
+// Active gives the key that new work of a purpose uses. The error is a *KeyError.
 func (r *Keyring) Active(p Purpose) (Key, error) {
+	if !r.binds(p) {
+		return Key{}, &KeyError{Name: string(p), Problem: KeyNotBound}
+	}
 	for _, k := range r.Keys {
 		if k.Purpose == p && k.State == Active {
 			return k, nil
@@ -145,7 +181,8 @@ func (r *Keyring) Active(p Purpose) (Key, error) {
 	return Key{}, &KeyError{Name: string(p), Problem: KeyNotListed}
 }
 
-// Save writes the keyring to path, replacing it whole or not at all.
+// Save writes the keyring to path, replacing it whole or not at all. Certificates stay
+// where they are, and their paths as written.
 func (r *Keyring) Save(path string) error {
 	if err := r.check(); err != nil {
 		return fmt.Errorf("save keyring: %w", err)
@@ -221,6 +258,23 @@ func (k Key) check() []error {
 	}
 	if _, err := time.Parse(keyDate, k.Created); err != nil {
 		say("created is %q; it must be a date, YYYY-MM-DD", k.Created)
+	}
+	if k.Retired != "" {
+		_, err := time.Parse(keyDate, k.Retired)
+		switch {
+		case err != nil:
+			say("retired is %q; it must be a date, YYYY-MM-DD", k.Retired)
+		case k.State != Retired:
+			say("retired is set, and state is %q", k.State)
+		case k.Retired < k.Created:
+			say("retired is %s, before created", k.Retired)
+		}
+	}
+	if k.Certificate != "" && !k.Algorithm.Public() {
+		say("certificate is set, and a key of algorithm %q has none", k.Algorithm)
+	}
+	if filepath.IsAbs(k.Certificate) {
+		say("certificate is %q; it must be relative to the keyring's folder", k.Certificate)
 	}
 	for member, pin := range k.Pins {
 		if err := pin.check(k.Algorithm); err != nil {

@@ -1,14 +1,19 @@
 package hsm
 
 import (
+	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mintmark/mintmark/softhsm"
 )
 
 // goodRing is a keyring as an operator keeps it.
@@ -33,6 +38,7 @@ keys:
     provenance: imported
     state: retired
     created: 2025-11-22
+    retired: 2026-12-01
   - name: vault.1
     purpose: card-vault
     algorithm: AES-256
@@ -71,6 +77,9 @@ func TestKeyringIsReadAsItIsWritten(t *testing.T) {
 	}
 	if k, err := r.Active(TAVSigning); err != nil || k.Name != "tav-2026" {
 		t.Errorf("active is %+v, %v", k, err)
+	}
+	if k, _ := r.Find("tav-2025"); k.State != Retired || k.Retired != "2026-12-01" {
+		t.Errorf("key is %+v", k)
 	}
 	if _, ok := r.Find("tav"); ok {
 		t.Error("found a key by half its name")
@@ -123,6 +132,13 @@ func TestKeyringFaultsAreNamed(t *testing.T) {
 		{"date in another order", `created: "2026-11-22"`, `created: "22.11.2026"`, "must be a date"},
 		{"date with a time", `created: "2026-11-22"`, `created: "2026-11-22T00:00:00Z"`, "must be a date"},
 		{"no such day", `created: "2026-11-22"`, `created: "2026-02-30"`, "must be a date"},
+		{"retired on no date", "retired: 2026-12-01", "retired: yesterday", `retired is "yesterday"; it must be a date`},
+		{"retired before it was made", "retired: 2026-12-01", "retired: 2025-11-21", "retired is 2025-11-21, before created"},
+		{"retired and active", "    state: active", "    retired: 2026-12-01\n    state: active", `retired is set, and state is "active"`},
+		{"retired and next", "    state: next", "    retired: 2026-12-01\n    state: next", `retired is set, and state is "next"`},
+		{"certificate of an AES key", "    state: next", "    certificate: vault.pem\n    state: next", `a key of algorithm "AES-256" has none`},
+		{"certificate at an absolute path", "    id: 6f1c", "    certificate: /etc/tav.pem\n    id: 6f1c", `certificate is "/etc/tav.pem"; it must be relative`},
+		{"certificate in a list", "    id: 6f1c", "    certificate: [tav.pem]\n    id: 6f1c", ""},
 		{"pin of another scheme", "hsm-a: spki-sha256", "hsm-a: hmac-sha256", `pins.hsm-a: a pin of RSA-2048 begins with "spki-sha256:"`},
 		{"pin without a scheme", "hsm-a: spki-sha256:", "hsm-a: ", "pins.hsm-a: a pin of RSA-2048 begins with"},
 		{"check value for a pin", "aes-gcm:AAAA", "kcv:AAAA", `pins.hsm-a: a pin of AES-256 begins with "aes-gcm:"`},
@@ -267,5 +283,113 @@ func TestKeyringFileThatCannotBeOneIsRefused(t *testing.T) {
 		if _, err := LoadKeyring(file); err == nil || !strings.Contains(err.Error(), file) {
 			t.Errorf("%s: error is %v", file, err)
 		}
+	}
+}
+
+// A process with some of the roles has the keys of these, and knows the others well
+// enough to leave them alone: they are not unlisted, not proved, not tried, not used.
+func TestViewHasTheKeysOfItsPurposesOnly(t *testing.T) {
+	on := softhsm.New(t)
+	tav, vault, index := stock(t, on)
+	proximity := stockEC(t, on, "proximity", ProximityToken)
+	foreign := stockEC(t, on, "foreign", APITLS)
+	change(t, on, func(u *unit) { // what would be wrong with these is not looked for
+		remove(t, u, vault, secretKey)
+		importSecret(t, u, vault, fill(9))
+		remove(t, u, proximity, private)
+	})
+	calls := shim(t, on)
+	ring := ringOf(vault, proximity, tav, index)
+	var log bytes.Buffer
+	tok := open(t, on, ring.Only(TAVSigning, CardIndex), func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+
+	for i, want := range []KeyProblem{KeyNotBound, KeyNotBound, "", ""} {
+		if got := tok.Keys()[i]; got.Problem != want {
+			t.Errorf("%s is reported as %q, want %q", got.Name, got.Problem, want)
+		}
+	}
+	if u := tok.Unlisted(); len(u) != 1 || u[0].ID != foreign.ID {
+		t.Errorf("unlisted are %+v, want %s only", u, foreign.Name)
+	}
+	if n := calls("C_Decrypt"); n != 0 {
+		t.Errorf("the AES key was asked for %d proofs", n)
+	}
+	if strings.Contains(log.String(), "key unusable") {
+		t.Errorf("somebody else's key is said to be unusable:\n%s", log.String())
+	}
+	for _, k := range []Key{tav, index} {
+		if err := use(tok, k); err != nil {
+			t.Errorf("%s: %v", k.Name, err)
+		}
+	}
+	ctx := context.Background()
+	for _, k := range []Key{vault, proximity} {
+		for what, err := range map[string]error{
+			"Key":        second(tok.Key(k.Name)),
+			"Public":     second(tok.Public(k.Name)),
+			"Signer":     second(tok.Signer(ctx, k.Name)),
+			"Sign":       kinds["signing"](tok, k.Name),
+			"SelfTest":   tok.SelfTest(ctx, k.Name),
+			"EncryptGCM": kinds["encryption"](tok, k.Name),
+			"DecryptGCM": second(tok.DecryptGCM(ctx, k.Name, make([]byte, gcmIV), nil, make([]byte, 32))),
+			"HMAC":       kinds["HMAC"](tok, k.Name),
+		} {
+			t.Run(what+" of "+k.Name, func(t *testing.T) { requireKeyError(t, err, k.Name, KeyNotBound) })
+		}
+		_, err := tok.Active(k.Purpose)
+		requireKeyError(t, err, string(k.Purpose), KeyNotBound)
+	}
+	_, err := tok.Active(APITLS)
+	requireKeyError(t, err, string(APITLS), KeyNotBound)
+	shut(t, tok)
+	if got := tok.Keys()[0].Problem; got != KeyNotBound {
+		t.Errorf("closed, it reports %q", got)
+	}
+}
+
+// A token whose signing keys are all somebody else's is opened without a signature.
+func TestKeysOfOtherRolesAreNotSelfTested(t *testing.T) {
+	on := softhsm.New(t)
+	tav, vault, _ := stock(t, on)
+	proximity := stockEC(t, on, "proximity", ProximityToken)
+	calls := shim(t, on)
+	tok := open(t, on, ringOf(tav, vault, proximity).Only(CardVault))
+	if n := calls("C_Sign"); n != 0 {
+		t.Errorf("%d signatures were made", n)
+	}
+	if err := use(tok, vault); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestViewTakesAwayAndNeverGives(t *testing.T) {
+	ring, err := ParseKeyring([]byte(goodRing))
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := *ring
+	view := ring.Only(TAVSigning, CardVault)
+	if view.Digest() != ring.Digest() || view.Environment != ring.Environment || !reflect.DeepEqual(view.Keys, ring.Keys) {
+		t.Errorf("the view is %+v", view)
+	}
+	for name, narrow := range map[string]*Keyring{
+		"a view of the view": view.Only(TAVSigning, CardIndex),
+		"nothing, and more":  ring.Only().Only(TAVSigning, CardIndex),
+	} {
+		_, err := narrow.Active(CardIndex)
+		requireKeyError(t, err, "card-index", KeyNotBound)
+		if k, ok := narrow.Find("index_1"); !ok || k.Purpose != CardIndex {
+			t.Errorf("%s does not know the key: %+v", name, k)
+		}
+	}
+	if k, err := view.Active(TAVSigning); err != nil || k.Name != "tav-2026" {
+		t.Errorf("active is %+v, %v", k, err)
+	}
+	if !reflect.DeepEqual(*ring, whole) {
+		t.Error("a view has changed the keyring")
+	}
+	view.Keys[0].State = Retired
+	if k, err := ring.Active(TAVSigning); err != nil {
+		t.Errorf("what is done to a view shows in the keyring: %+v, %v", k, err)
 	}
 }

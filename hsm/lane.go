@@ -14,8 +14,12 @@ type Lane string
 // The lanes.
 const (
 	LaneRSA Lane = "rsa" // RSA signatures
-	LaneEC  Lane = "ec"  // key agreement and secret keys
+	LaneEC  Lane = "ec"  // EC signatures, key agreement and secret keys
+	LaneTLS Lane = "tls" // signatures of TLS handshakes
 )
+
+// tlsConcurrency bounds the handshakes inside the token: they come from whoever connects.
+const tlsConcurrency = 2
 
 // Observer is told of every call that was admitted or refused. Its methods are called
 // on the request's path: they must not block.

@@ -68,6 +68,187 @@ func TestFullLaneAnswersBusyAndLaterServes(t *testing.T) {
 	}
 }
 
+// occupy fills lanes with work that stays until release is called.
+func occupy(t *testing.T, tok *Token, lanes ...*lane) (release func()) {
+	t.Helper()
+	free := make(chan struct{})
+	var working, inside sync.WaitGroup
+	for _, l := range lanes {
+		for range l.size {
+			inside.Add(1)
+			working.Go(func() {
+				_, err := run(context.Background(), tok, l, "occupy", func(*epoch) (struct{}, error) {
+					inside.Done()
+					<-free
+					return struct{}{}, nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	inside.Wait()
+	return func() { close(free); working.Wait() }
+}
+
+// signers puts one key for each lane of signatures on the token.
+func signers(t *testing.T, on *softhsm.Token) (tav, proximity, api Key) {
+	t.Helper()
+	tav, _, _ = stock(t, on)
+	return tav, stockEC(t, on, "proximity", ProximityToken), stockEC(t, on, "tls", APITLS)
+}
+
+// Who signs for a handshake waits for other handshakes only, and nobody else for them.
+func TestLanesDoNotHoldEachOtherUp(t *testing.T) {
+	on := softhsm.New(t)
+	tav, proximity, api := signers(t, on)
+	seen := &calls{}
+	tok := open(t, on, ringOf(tav, proximity, api), func(c *Config) { c.RSAConcurrency, c.ECConcurrency, c.Observer = 2, 1, seen })
+	lanes := map[string]*lane{tav.Name: tok.rsa, proximity.Name: tok.ec, api.Name: tok.tls}
+	for free, own := range lanes {
+		t.Run(free, func(t *testing.T) {
+			var others []*lane
+			for _, l := range lanes {
+				if l != own {
+					others = append(others, l)
+				}
+			}
+			release := occupy(t, tok, others...)
+			defer release()
+			for name, l := range lanes {
+				if l == own {
+					requireSigns(t, tok, name)
+					continue
+				}
+				if _, err := tok.Sign(expired(), name, sha("message"), crypto.SHA256); !errors.Is(err, ErrBusy) {
+					t.Errorf("%s, whose lane is full: error is %v, want ErrBusy", name, err)
+				}
+			}
+		})
+	}
+	for name, l := range lanes {
+		if n := countOf(seen.all(), "sign "+string(l.name)+" ok"); n != 1 {
+			t.Errorf("%s signed %d times in the lane %s, want once", name, n, l.name)
+		}
+	}
+}
+
+func countOf(list []string, what string) (n int) {
+	for _, s := range list {
+		if s == what {
+			n++
+		}
+	}
+	return n
+}
+
+// Whoever was admitted has a session of crypto11's: with all lanes full all are inside the
+// token at the same time.
+func TestEachPlaceInALaneHasItsSession(t *testing.T) {
+	on := softhsm.New(t)
+	tav, proximity, api := signers(t, on)
+	calls := shim(t, on)
+	tok := open(t, on, ringOf(tav, proximity, api), func(c *Config) { c.RSAConcurrency, c.ECConcurrency = 3, 2 })
+	want := 3 + 2 + tlsConcurrency
+	for _, k := range []Key{tav, proximity, api} {
+		requireSigns(t, tok, k.Name)
+	}
+	before := calls("C_Sign")
+	end := misbehave(t, on, "hold")
+	done := make(chan error, want)
+	for name, l := range map[string]*lane{tav.Name: tok.rsa, proximity.Name: tok.ec, api.Name: tok.tls} {
+		for range l.size {
+			go func() { done <- second(tok.Sign(context.Background(), name, sha("message"), crypto.SHA256)) }()
+		}
+	}
+	came := 0
+	for calls("C_Sign")-before < want && came == 0 {
+		select {
+		case err := <-done:
+			came++
+			t.Errorf("with %d of %d calls inside one came back with %v", calls("C_Sign")-before, want, err)
+		default:
+			runtime.Gosched()
+		}
+	}
+	end()
+	for ; came < want; came++ {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The token is asked for as many sessions as the operator was told, no more: with all
+// places taken, errors looked into, and one epoch taking the place of another.
+func TestSessionsAreNoMoreThanSaid(t *testing.T) {
+	on := softhsm.New(t)
+	tav, vault, _ := stock(t, on)
+	shim(t, on)
+	tok := open(t, on, ringOf(tav, vault), func(c *Config) { c.RSAConcurrency, c.ECConcurrency = 3, 2 })
+	var inside, working sync.WaitGroup
+	free := make(chan struct{})
+	inside.Add(tok.ec.size)
+	for range tok.ec.size {
+		working.Go(func() {
+			err := inSession(tok, "look into an error", func(u *unit) error {
+				return u.e.withSession(func(*unit) error { inside.Done(); <-free; return nil })
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	inside.Wait()
+	close(free)
+	working.Wait()
+	if err := tok.renew(context.Background(), tok.current.Load()); err != nil {
+		t.Fatal(err)
+	}
+	if _, most := sessionsOf(t, on); most > tok.Sessions() || most < 2*(1+tok.pool()) {
+		t.Errorf("%d sessions were open at once, and %d are said to be needed", most, tok.Sessions())
+	}
+}
+
+// Nothing is finalized under a call, whichever lane it came in by; and a drain that gives
+// up leaves every lane as it was.
+func TestDrainWaitsForEveryLane(t *testing.T) {
+	on := softhsm.New(t)
+	tav, proximity, api := signers(t, on)
+	tok := open(t, on, ringOf(tav, proximity, api))
+	lanes := []*lane{tok.rsa, tok.ec, tok.tls}
+	for i, l := range lanes {
+		t.Run(string(l.name), func(t *testing.T) {
+			release := occupy(t, tok, l)
+			ctx, cancel := context.WithCancel(context.Background())
+			drained := make(chan error)
+			go func() { drained <- second(tok.drain(ctx)) }()
+			for _, before := range lanes[:i] { // which it fills on the way
+				for before.slots.TryAcquire(1) {
+					before.slots.Release(1)
+					runtime.Gosched()
+				}
+			}
+			cancel()
+			if err := <-drained; !errors.Is(err, context.Canceled) {
+				t.Errorf("drained: %v", err)
+			}
+			release()
+			release = occupy(t, tok, lanes...) // all places are there again
+			release()
+			all, err := tok.drain(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l.slots.TryAcquire(1) {
+				t.Error("a drained token takes a call")
+			}
+			all()
+		})
+	}
+}
+
 // calls is an Observer that keeps what it is told.
 type calls struct {
 	mu   sync.Mutex

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/ThalesGroup/crypto11"
 	"github.com/miekg/pkcs11"
@@ -75,7 +76,8 @@ func moduleFor(path string) (*module, error) {
 type login struct {
 	label, serial string
 	pin           string
-	maxSessions   int
+	pool          int           // how many sessions crypto11 operates in
+	poolWait      time.Duration // how long it waits for one
 }
 
 // connect finds the token, lets crypto11 initialize the module and log in, and
@@ -92,8 +94,8 @@ func (m *module) connect(l login) (*crypto11.Context, uint, error) {
 		Path:            m.path,
 		SlotNumber:      &number,
 		Pin:             l.pin,
-		MaxSessions:     l.maxSessions,
-		PoolWaitTimeout: poolWait,
+		MaxSessions:     l.pool + 1, // and one that keeps the login
+		PoolWaitTimeout: l.poolWait,
 		GCMIVLength:     12,
 	}
 	c11, err := crypto11.Configure(config)

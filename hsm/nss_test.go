@@ -140,14 +140,17 @@ func TestKeysMadeInNSSServeAfterReopening(t *testing.T) {
 			t.Fatal(err)
 		}
 		class, value, flags := uint(secretKey), uint(pkcs11.CKA_VALUE), ""
-		switch p {
-		case TAVSigning:
+		switch key.Algorithm {
+		case RSA2048:
 			class, value, flags = private, pkcs11.CKA_PRIVATE_EXPONENT, " SIGN"
 			requireSigns(t, tok, key.Name)
-		case CardVault:
+		case P256:
+			class, flags = private, " SIGN"
+			requireSigns(t, tok, key.Name)
+		case AES256:
 			flags = " ENCRYPT DECRYPT"
 			requireSeals(t, tok, key.Name)
-		case CardIndex:
+		case HMACSHA256:
 			flags = " SIGN"
 			if mac, err := tok.HMAC(context.Background(), key.Name, []byte("data")); err != nil || len(mac) != 32 {
 				t.Errorf("HMAC is %x, %v", mac, err)

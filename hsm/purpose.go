@@ -12,9 +12,12 @@ type Purpose string
 
 // The purposes.
 const (
-	TAVSigning Purpose = "tav-signing" // Mastercard Tokenization Authentication Values, RSASSA-PKCS1-v1_5
-	CardVault  Purpose = "card-vault"  // card rows in the database, AES-256-GCM
-	CardIndex  Purpose = "card-index"  // look-up values of card rows, HMAC-SHA-256
+	TAVSigning     Purpose = "tav-signing"     // Mastercard Tokenization Authentication Values, RSASSA-PKCS1-v1_5
+	CardVault      Purpose = "card-vault"      // card rows in the database, AES-256-GCM
+	CardIndex      Purpose = "card-index"      // look-up values of card rows, HMAC-SHA-256
+	MerchantJWT    Purpose = "merchant-jwt"    // merchant JWTs, RS256
+	ProximityToken Purpose = "proximity-token" // Apple proximity tokens, ES256
+	APITLS         Purpose = "api-tls"         // the API listeners' TLS certificate, ECDSA
 )
 
 // Algorithm is a key's type and size, as written in the keyring.
@@ -25,12 +28,13 @@ const (
 	RSA2048    Algorithm = "RSA-2048"
 	RSA3072    Algorithm = "RSA-3072"
 	RSA4096    Algorithm = "RSA-4096"
+	P256       Algorithm = "P-256" // NIST P-256, for ECDSA
 	AES256     Algorithm = "AES-256"
 	HMACSHA256 Algorithm = "HMAC-SHA256" // a generic secret of 32 bytes
 )
 
 // Public reports whether the algorithm has a public key, and so is pinned by it.
-func (a Algorithm) Public() bool { return a.rsaBits() != 0 }
+func (a Algorithm) Public() bool { return a.rsaBits() != 0 || a == P256 }
 
 func (a Algorithm) rsaBits() int {
 	switch a {
@@ -46,11 +50,15 @@ func (a Algorithm) rsaBits() int {
 }
 
 // purposes lists the algorithms a purpose allows; the first is the default.
-// Mastercard's TAV is specified for RSA-2048.
+// Mastercard's TAV is specified for RSA-2048. Of the guides for merchant JWTs one has
+// 2048 bits and one recommends 4096.
 var purposes = map[Purpose][]Algorithm{
-	TAVSigning: {RSA2048},
-	CardVault:  {AES256},
-	CardIndex:  {HMACSHA256},
+	TAVSigning:     {RSA2048},
+	CardVault:      {AES256},
+	CardIndex:      {HMACSHA256},
+	MerchantJWT:    {RSA2048, RSA3072, RSA4096},
+	ProximityToken: {P256},
+	APITLS:         {P256},
 }
 
 // Purposes lists every purpose, sorted.

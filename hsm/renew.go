@@ -32,6 +32,7 @@ func (t *Token) reopen() error {
 
 // install makes e the current epoch and the member ready.
 func (t *Token) install(e *epoch) {
+	t.remember(e)
 	t.gate.Lock()
 	t.current.Store(e)
 	t.gate.Unlock()
@@ -106,6 +107,7 @@ func (t *Token) renew(ctx context.Context, old *epoch) error {
 	if err != nil {
 		return err
 	}
+	t.remember(e)
 	t.current.Store(e)
 	old.retire()
 	t.report(e)

@@ -17,7 +17,7 @@ const (
 
 // EncryptGCM seals plaintext with the AES key called name: AES-256-GCM with the given
 // 12-byte IV, which must never be used twice with one key. The result is ciphertext
-// and 16-byte tag. A retired key is refused (PCI DSS 4.0.1, 3.7.5).
+// and 16-byte tag. A retired key is refused (PCI DSS 4.0.1, 3.7.5), and one that is next.
 func (t *Token) EncryptGCM(ctx context.Context, name string, iv, aad, plaintext []byte) ([]byte, error) {
 	iv, aad, plaintext = bytes.Clone(iv), bytes.Clone(aad), bytes.Clone(plaintext) // see AgreeAndSeal
 	return work(ctx, t, "encrypt", func(u *unit) ([]byte, error) {
@@ -43,7 +43,8 @@ func notAuthentic(err error) bool {
 }
 
 // DecryptGCM opens what EncryptGCM made; ErrNotAuthentic if it does not open. A retired
-// key still opens.
+// key still opens, and one that is next already does: another process may have taken it
+// into use.
 func (t *Token) DecryptGCM(ctx context.Context, name string, iv, aad, ciphertext []byte) ([]byte, error) {
 	iv, aad, ciphertext = bytes.Clone(iv), bytes.Clone(aad), bytes.Clone(ciphertext) // see AgreeAndSeal
 	return work(ctx, t, "decrypt", func(u *unit) ([]byte, error) {
@@ -83,7 +84,7 @@ func (e *epoch) opensSample(k *tokenKey) bool {
 }
 
 // HMAC computes HMAC-SHA-256 over data with the key called name. A retired key still
-// serves, to find what was stored under it.
+// serves, to find what was stored under it, and so does one that is next.
 func (t *Token) HMAC(ctx context.Context, name string, data []byte) ([]byte, error) {
 	data = bytes.Clone(data) // see AgreeAndSeal
 	return work(ctx, t, "hmac", func(u *unit) ([]byte, error) {

@@ -11,21 +11,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/ThalesGroup/crypto11"
 	"github.com/miekg/pkcs11"
 )
 
-// Sign signs a digest with the key called name: RSASSA-PKCS1-v1_5 for opts of a plain
-// hash. The digest must have the hash's length. The signature has been verified against
-// the pinned public key; one that does not verify does not leave, and its key is lost
-// (KeyLost) for the epoch.
+// Sign signs a digest with the active key called name: RSASSA-PKCS1-v1_5 with an RSA key,
+// ECDSA with a P-256 key, whose signature is an ECDSA-Sig-Value in DER (RFC 3279, 2.2.3).
+// The digest must have the length of the hash that opts name. The signature has been
+// verified against the pinned public key; one that does not verify does not leave, and its
+// key is lost (KeyLost) for the epoch.
 //
 // Errors: *KeyError, or one with RetryAfter when the token did not answer.
 func (t *Token) Sign(ctx context.Context, name string, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	digest = bytes.Clone(digest) // the caller may be gone before the token is done
-	return run(ctx, t, t.rsa, "sign", func(e *epoch) ([]byte, error) {
+	return run(ctx, t, t.signingLane(name), "sign", func(e *epoch) ([]byte, error) {
 		k, err := e.usable(name, false)
 		if err != nil {
 			return nil, err
@@ -34,34 +36,96 @@ func (t *Token) Sign(ctx context.Context, name string, digest []byte, opts crypt
 	})
 }
 
+// SelfTest has the signing key called name, active or next, sign a text of this package's
+// own; the signature is verified and goes no further. Errors as Sign's.
+func (t *Token) SelfTest(ctx context.Context, name string) error {
+	_, err := run(ctx, t, t.signingLane(name), "self-test", func(e *epoch) (struct{}, error) {
+		k, err := e.usable(name, true)
+		if err == nil && k.problem != "" {
+			err = &KeyError{Name: name, Problem: k.problem} // it is retired
+		}
+		if err == nil {
+			_, err = e.signVerified(k, selfTestDigest(), selfTestHash)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+// signingLane is the lane of a key's signatures. Handshakes have one of their own: they
+// come before anybody is authenticated, and must not keep the signatures of those who are
+// waiting.
+func (t *Token) signingLane(name string) *lane {
+	switch k, _ := t.cfg.Keyring.Find(name); {
+	case k.Purpose == APITLS:
+		return t.tls
+	case k.Algorithm == P256:
+		return t.ec
+	default:
+		return t.rsa
+	}
+}
+
 // signVerified signs, verifies against the pinned public key, and lets nothing else out.
-// A private key that signs otherwise is lost, for this epoch.
+// A private key that signs otherwise, or may not sign at all, is lost for this epoch.
 func (e *epoch) signVerified(k *tokenKey, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	sig, err := e.sign(k, digest, opts)
+	if err == nil {
+		err = verify(k.pub, opts.HashFunc(), digest, sig)
+	}
+	var known *Error
+	if errors.Is(err, errBadSignature) || (errors.As(err, &known) && known.Class() == ClassRequest) {
+		e.disprove(k, err)
+		return nil, fmt.Errorf("%w: %w", &KeyError{Name: k.Name, Problem: KeyLost}, err)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if verify(k.pub, opts.HashFunc(), digest, sig) != nil {
-		e.disprove(k)
-		return nil, &KeyError{Name: k.Name, Problem: KeyLost}
 	}
 	e.token.signed.Store(time.Now().UnixMilli())
 	return sig, nil
 }
 
-// disprove marks a key whose private half is not the pinned public one's: lost, for the
-// epoch.
-func (e *epoch) disprove(k *tokenKey) {
+// disprove marks a key whose private half does not sign as the pinned public one's does:
+// lost, for the epoch.
+func (e *epoch) disprove(k *tokenKey, why error) {
 	if !k.lost.Swap(true) {
-		e.token.log.Error("key unusable", "key", k.Name, "purpose", string(k.Purpose), "problem", "what it signs does not verify against the pinned public key")
+		e.token.log.Error("key unusable", "key", k.Name, "purpose", string(k.Purpose), "problem", "it does not sign for the pinned public key", "error", why)
 	}
 }
 
+// hashes are those whose digests are signed.
+var hashes = []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512}
+
+// checkSigning refuses what k does not sign, before the token works for it: crypto11 takes
+// a digest of any length and any hash. What is wrong after that is the key's.
+func (k *tokenKey) checkSigning(digest []byte, opts crypto.SignerOpts) error {
+	if !k.Algorithm.Public() {
+		return fmt.Errorf("key %s is a %s key, which does not sign", k.Name, k.Algorithm)
+	}
+	if opts == nil || !slices.Contains(hashes, opts.HashFunc()) {
+		return fmt.Errorf("the digest must be said to be one of %v", hashes)
+	}
+	if _, pss := opts.(*rsa.PSSOptions); pss {
+		return errors.New("RSASSA-PSS is asked for, and keys are made for RSASSA-PKCS1-v1_5 alone")
+	}
+	if want := opts.HashFunc().Size(); len(digest) != want {
+		return fmt.Errorf("digest has %d bytes instead of the %d of %v", len(digest), want, opts.HashFunc())
+	}
+	return nil
+}
+
+// p256Order is the length of P-256's order in bytes.
+const p256Order = 32
+
 // sign signs with k inside the caller's admission.
 func (e *epoch) sign(k *tokenKey, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	// crypto11 signs a digest of the wrong length without complaint.
-	if opts.HashFunc() == 0 || len(digest) != opts.HashFunc().Size() {
-		return nil, fmt.Errorf("digest has %d bytes, which is not the length of %v", len(digest), opts.HashFunc())
+	if err := k.checkSigning(digest, opts); err != nil {
+		return nil, err
+	}
+	if k.Algorithm == P256 {
+		// ECDSA uses as many leftmost bits as the order has (FIPS 186-5, 6.4.1). Of longer
+		// digests, such as a TLS 1.2 peer may ask for, modules cut some and refuse others.
+		digest = digest[:min(len(digest), p256Order)]
 	}
 	s, err := e.signer(k)
 	if err != nil {
@@ -69,7 +133,7 @@ func (e *epoch) sign(k *tokenKey, digest []byte, opts crypto.SignerOpts) ([]byte
 	}
 	sig, err := s.Sign(rand.Reader, digest, opts)
 	var known pkcs11.Error
-	if err != nil && !errors.As(err, &known) { // crypto11's own: its pool ran dry
+	if err != nil && !errors.As(err, &known) { // crypto11's own: no session, or no signature
 		return nil, &unavailable{err: fmt.Errorf("sign: %w", err), after: time.Second}
 	}
 	return sig, ckr("C_Sign", err)
@@ -84,10 +148,12 @@ func (e *epoch) signer(k *tokenKey) (crypto11.Signer, error) {
 		return k.signer, nil
 	}
 	all, err := e.c11.FindKeyPairs(k.ckaID(), nil)
-	if err != nil {
-		return nil, ckr("C_FindObjects", err)
-	}
+	var known pkcs11.Error
 	switch {
+	case errors.As(err, &known):
+		return nil, ckr("C_FindObjects", err)
+	case err != nil: // crypto11's own
+		return nil, &KeyError{Name: k.Name, Problem: KeyUnreadable}
 	case len(all) == 0:
 		return nil, &KeyError{Name: k.Name, Problem: KeyMissing}
 	case len(all) > 1:
@@ -109,7 +175,7 @@ func (e *epoch) warmSigners() error {
 		return ckr("C_GenerateRandom", err)
 	}
 	var b [1]byte
-	for range e.token.cfg.RSAConcurrency {
+	for range e.token.pool() {
 		if _, err := io.ReadFull(r, b[:]); err != nil {
 			return ckr("C_GenerateRandom", err)
 		}
@@ -125,7 +191,7 @@ func selfTestDigest() []byte {
 	return d[:]
 }
 
-var errBadSignature = errors.New("signature does not verify")
+var errBadSignature = errors.New("signature does not verify against the pinned public key")
 
 // verify checks a signature over a digest.
 func verify(pub crypto.PublicKey, hash crypto.Hash, digest, sig []byte) error {

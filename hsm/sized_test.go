@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/miekg/pkcs11"
@@ -53,9 +51,7 @@ func TestLengthBeyondTheBufferIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(filepath.Dir(on.Module), "boast"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	misbehave(t, on, "boast")
 	clear, err := tok.DecryptGCM(ctx, vault.Name, iv, nil, sealed)
 	requireCode(t, err, pkcs11.CKR_BUFFER_TOO_SMALL)
 	if clear != nil {

@@ -150,6 +150,25 @@ func templateFor(name string, id []byte, a Algorithm) keyTemplate {
 			),
 			allowed: []uint{pkcs11.CKM_RSA_PKCS}, // crypto11 signs a DigestInfo of its own making
 		}
+	case a == P256:
+		return keyTemplate{
+			mechanism: pkcs11.CKM_EC_KEY_PAIR_GEN,
+			public: append(common(),
+				pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, oidP256),
+				pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true), // its one use
+				pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, false),
+				pkcs11.NewAttribute(pkcs11.CKA_WRAP, false),
+				pkcs11.NewAttribute(pkcs11.CKA_VERIFY_RECOVER, false),
+			),
+			private: append(protected,
+				pkcs11.NewAttribute(pkcs11.CKA_SIGN, true),    // its one use
+				pkcs11.NewAttribute(pkcs11.CKA_DERIVE, false), // or it would agree on keys as well
+				pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, false),
+				pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, false),
+				pkcs11.NewAttribute(pkcs11.CKA_SIGN_RECOVER, false),
+			),
+			allowed: []uint{pkcs11.CKM_ECDSA}, // crypto11 hands over the digest
+		}
 	case a == AES256:
 		return keyTemplate{
 			mechanism: pkcs11.CKM_AES_KEY_GEN,

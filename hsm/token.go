@@ -18,10 +18,11 @@ import (
 // A Token is one PKCS#11 token with the keyring's keys on it: a member. It recovers by
 // itself from what can be recovered from. Its methods are safe for concurrent use.
 type Token struct {
-	cfg     Config
-	mod     *module
-	rsa, ec *lane
-	log     *slog.Logger
+	cfg Config
+	mod *module
+	log *slog.Logger
+
+	rsa, ec, tls *lane
 
 	// closed is set when Close begins, finished when the token is logged out.
 	closed, finished atomic.Bool
@@ -37,6 +38,7 @@ type Token struct {
 	status atomic.Pointer[Status]
 	health atomic.Pointer[health]
 	signed atomic.Int64 // when it last signed, Unix milliseconds
+	proved sync.Map     // the public keys that any epoch has proved, by name
 
 	told     map[string]KeyProblem // what report has said; owned as bestKDF
 	unlisted int                   // likewise
@@ -121,9 +123,10 @@ func newToken(cfg Config) (*Token, error) {
 	t := &Token{
 		cfg: cfg,
 		mod: mod,
+		log: cfg.Log.With("member", cfg.Name),
 		rsa: newLane(LaneRSA, cfg.RSAConcurrency),
 		ec:  newLane(LaneEC, cfg.ECConcurrency),
-		log: cfg.Log.With("member", cfg.Name),
+		tls: newLane(LaneTLS, tlsConcurrency),
 
 		tried: make(chan struct{}),
 	}
@@ -153,7 +156,12 @@ func (t *Token) begin() (e *epoch, err error) {
 			}
 		}
 	}()
-	l := login{label: t.cfg.TokenLabel, serial: t.cfg.TokenSerial, maxSessions: t.cfg.RSAConcurrency + 1}
+	l := login{
+		label: t.cfg.TokenLabel, serial: t.cfg.TokenSerial, pool: t.pool(),
+		// Reached only where the token allows fewer sessions than that, and then soon enough
+		// for the call not to be taken for one that is stuck.
+		poolWait: t.cfg.CallTimeout / 2,
+	}
 	var c11 *crypto11.Context
 	var slot uint
 	err = t.guard().attempt(t.cfg.PINFile, func(pin secret.PIN) (err error) {
@@ -190,18 +198,20 @@ func (t *Token) done() { t.gate.RUnlock() }
 
 // drain waits until no call is under way and keeps new ones out until release.
 func (t *Token) drain(ctx context.Context) (release func(), err error) {
-	for i, l := range []*lane{t.rsa, t.ec} {
-		if err := l.slots.Acquire(ctx, int64(l.size)); err != nil {
-			if i == 1 {
-				t.rsa.slots.Release(int64(t.rsa.size))
-			}
-			return nil, err
+	var held []*lane
+	release = func() {
+		for _, l := range held {
+			l.slots.Release(int64(l.size))
 		}
 	}
-	return func() {
-		t.rsa.slots.Release(int64(t.rsa.size))
-		t.ec.slots.Release(int64(t.ec.size))
-	}, nil
+	for _, l := range []*lane{t.rsa, t.ec, t.tls} {
+		if err := l.slots.Acquire(ctx, int64(l.size)); err != nil {
+			release()
+			return nil, err
+		}
+		held = append(held, l)
+	}
+	return release, nil
 }
 
 // report says once an epoch what was found, and of keys that cannot be used or are not
@@ -211,7 +221,8 @@ func (t *Token) report(e *epoch) {
 	told := map[string]KeyProblem{}
 	for name, k := range e.keys {
 		told[name] = k.problem
-		if k.problem != "" && k.problem != KeyRetired && k.problem != t.told[name] {
+		expected := k.problem == "" || k.problem == KeyRetired || k.problem == KeyNotBound
+		if !expected && k.problem != t.told[name] {
 			t.log.Error("key unusable", "key", k.Name, "purpose", string(k.Purpose), "problem", string(k.problem))
 		}
 	}
@@ -300,16 +311,16 @@ func (t *Token) Active(p Purpose) (Key, error) {
 }
 
 // usable gives the key called name as this epoch has it.
-func (t *Token) usable(name string, retired bool) (*tokenKey, error) {
+func (t *Token) usable(name string, inactive bool) (*tokenKey, error) {
 	e := t.current.Load()
 	if e == nil {
 		return nil, t.down()
 	}
-	return e.usable(name, retired)
+	return e.usable(name, inactive)
 }
 
-// Key gives the key called name if it may be used, a retired one for opening and
-// verifying only. The error is a *KeyError.
+// Key gives the key called name if it may be used, one that is next or retired for
+// opening and verifying only. The error is a *KeyError.
 func (t *Token) Key(name string) (Key, error) {
 	k, err := t.usable(name, true)
 	if err != nil {
@@ -318,11 +329,31 @@ func (t *Token) Key(name string) (Key, error) {
 	return k.Key, nil
 }
 
-// Public gives the pinned public key of the key called name. The error is a *KeyError.
+// Public gives the pinned public key of the key called name, also of one that is next or
+// retired. The error is a *KeyError, or a *DownError while nothing is known of the keys.
 func (t *Token) Public(name string) (crypto.PublicKey, error) {
 	k, err := t.usable(name, true)
 	if err != nil {
 		return nil, err
 	}
+	if k.pub == nil {
+		return nil, fmt.Errorf("key %s is a %s key, which has no public half", name, k.Algorithm)
+	}
 	return k.pub, nil
+}
+
+// remember keeps the public keys that an epoch has proved.
+func (t *Token) remember(e *epoch) {
+	for name, k := range e.keys {
+		if _, err := e.usable(name, true); err == nil && k.pub != nil {
+			t.proved.Store(name, k.pub)
+		}
+	}
+}
+
+// remembered gives the public key of the key called name as an epoch of this process
+// proved it, which may be over; nil if none did.
+func (t *Token) remembered(name string) crypto.PublicKey {
+	pub, _ := t.proved.Load(name)
+	return pub
 }

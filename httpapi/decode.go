@@ -22,7 +22,12 @@ func (e *bodyError) Error() string { return e.problem.title }
 
 // decode reads the body as exactly one JSON value of the form of into: no unknown, no
 // duplicate and no differently spelt member, no null, nothing after it.
-func decode(c *gin.Context, into any) error {
+func decode(c *gin.Context, into any) error { return decodeBody(c, into, false) }
+
+// decodeNullable is decode for a schema in which a member that is null counts as left out.
+func decodeNullable(c *gin.Context, into any) error { return decodeBody(c, into, true) }
+
+func decodeBody(c *gin.Context, into any, nullable bool) error {
 	mediaType, _, err := mime.ParseMediaType(c.GetHeader("Content-Type"))
 	if err != nil || mediaType != "application/json" {
 		return &bodyError{problem{status: http.StatusUnsupportedMediaType, name: "media-type", title: "Not application/json",
@@ -39,7 +44,7 @@ func decode(c *gin.Context, into any) error {
 	}
 	err = json.Unmarshal(b, into, json.RejectUnknownMembers(true))
 	switch {
-	case err == nil && holdsNull(b):
+	case err == nil && !nullable && holdsNull(b):
 		return malformedBody("A value is null; leave out a member that is not meant.")
 	case err == nil:
 		return nil
@@ -54,8 +59,8 @@ func decode(c *gin.Context, into any) error {
 	}
 }
 
-// holdsNull reports whether null stands anywhere in a valid JSON text. No schema here
-// allows it, and the decoder takes it for a value of any type.
+// holdsNull reports whether null stands anywhere in a valid JSON text: the decoder takes it
+// for a value of any type.
 func holdsNull(b []byte) bool {
 	d := jsontext.NewDecoder(bytes.NewReader(b))
 	for {

@@ -5,13 +5,119 @@ package httpapi
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/oapi-codegen/runtime"
 )
 
+// JWKSet defines model for JWKSet.
+type JWKSet struct {
+	Keys []JWKSet_Keys_Item `json:"keys"`
+}
+
+// JWKSet_Keys_Item A JWK (RFC 7517).
+type JWKSet_Keys_Item struct {
+	Alg                  string                 `json:"alg"`
+	Kid                  string                 `json:"kid"`
+	Kty                  string                 `json:"kty"`
+	Use                  string                 `json:"use"`
+	AdditionalProperties map[string]interface{} `json:"-"`
+}
+
+// LegacyError defines model for LegacyError.
+type LegacyError struct {
+	// Error What is wrong, in words.
+	Error string `json:"error"`
+}
+
+// MerchantClaims Those claims of the token that are documented; others were not looked at.
+type MerchantClaims struct {
+	Aud             string    `json:"aud"`
+	AudFingerprints *[]string `json:"aud_fingerprints,omitempty"`
+	Exp             int64     `json:"exp"`
+	Iat             int64     `json:"iat"`
+	Iss             string    `json:"iss"`
+	Mbn             *string   `json:"mbn,omitempty"`
+	Mcc             *string   `json:"mcc,omitempty"`
+	RefreshToken    *bool     `json:"refresh_token,omitempty"`
+	SpCfg           *string   `json:"spCfg,omitempty"`
+	Sub             string    `json:"sub"`
+	Tpid            *string   `json:"tpid,omitempty"`
+	Usr             string    `json:"usr"`
+	XTid            *string   `json:"x-tid,omitempty"`
+}
+
+// MerchantToken defines model for MerchantToken.
+type MerchantToken struct {
+	// ExpiresAt Its exp.
+	ExpiresAt time.Time `json:"expiresAt"`
+
+	// Kid The key's RFC 7638 thumbprint, as in /.well-known/jwks.json.
+	Kid string `json:"kid"`
+
+	// Token The JWT, compact serialisation.
+	Token string `json:"token"`
+}
+
+// MerchantTokenRequest A member that is null counts as left out.
+type MerchantTokenRequest struct {
+	// Aud Host name of the server that the token is for.
+	Aud string `json:"aud"`
+
+	// AudFingerprints Fingerprints of that server's TLS certificates, each sha256/ and the Base64 of the
+	// SHA-256: comma-separated, or an array. The token has the comma-separated form.
+	AudFingerprints *MerchantTokenRequest_AudFingerprints `json:"aud_fingerprints,omitempty"`
+
+	// Claims Further claims, as they are; null ones are left out. Registered claims (RFC 7519),
+	// cnf, claims about rights and the members above cannot be set here.
+	Claims *map[string]jsontext.Value `json:"claims,omitempty"`
+
+	// LifetimeSeconds How long the token lives; 900 unless told otherwise, up to the configured maximum.
+	LifetimeSeconds *int `json:"lifetimeSeconds,omitempty"`
+
+	// Mbn Merchant business name.
+	Mbn *string `json:"mbn,omitempty"`
+
+	// Mcc Merchant category code.
+	Mcc *string `json:"mcc,omitempty"`
+
+	// SpCfg Name of a terminal configuration profile.
+	SpCfg *string `json:"spCfg,omitempty"`
+
+	// Sub The merchant user or application.
+	Sub string `json:"sub"`
+
+	// Tpid Transaction provider id.
+	Tpid *string `json:"tpid,omitempty"`
+
+	// Usr Who transacts, typically a user name.
+	Usr string `json:"usr"`
+
+	// XTid Terminal id.
+	XTid *string `json:"x-tid,omitempty"`
+}
+
+// MerchantTokenRequestAudFingerprints0 defines model for MerchantTokenRequest.AudFingerprints.0.
+type MerchantTokenRequestAudFingerprints0 = string
+
+// MerchantTokenRequestAudFingerprints1 defines model for MerchantTokenRequest.AudFingerprints.1.
+type MerchantTokenRequestAudFingerprints1 = []string
+
+// MerchantTokenRequest_AudFingerprints Fingerprints of that server's TLS certificates, each sha256/ and the Base64 of the
+// SHA-256: comma-separated, or an array. The token has the comma-separated form.
+type MerchantTokenRequest_AudFingerprints struct {
+	union json.RawMessage
+}
+
 // Problem RFC 9457. It never repeats anything of the request.
 type Problem struct {
+	// Code The number that SDKs know the reason by; checkjwt only.
+	Code *int `json:"code,omitempty"`
+
 	// Detail What to do.
 	Detail *string `json:"detail,omitempty"`
 
@@ -25,6 +131,21 @@ type Problem struct {
 
 	// Type A stable name, urn:mintmark:problem:…
 	Type string `json:"type"`
+}
+
+// ProximityToken defines model for ProximityToken.
+type ProximityToken struct {
+	// ExpiresAt ISO 8601 with milliseconds and Z.
+	ExpiresAt string `json:"expiresAt"`
+
+	// IssuedAt ISO 8601 with milliseconds and Z.
+	IssuedAt string `json:"issuedAt"`
+
+	// JwtId A UUID, the token's jti.
+	JwtId string `json:"jwtId"`
+
+	// Token The ES256 JWS, compact serialisation.
+	Token string `json:"token"`
 }
 
 // SignCardRequest Exactly one of externalCardId and cardId, and exactly one of certificates and certificate.
@@ -77,11 +198,26 @@ type SignedCard struct {
 // BadRequest RFC 9457. It never repeats anything of the request.
 type BadRequest = Problem
 
+// CheckedToken Those claims of the token that are documented; others were not looked at.
+type CheckedToken = MerchantClaims
+
 // Forbidden RFC 9457. It never repeats anything of the request.
 type Forbidden = Problem
 
+// Internal RFC 9457. It never repeats anything of the request.
+type Internal = Problem
+
+// Replayed RFC 9457. It never repeats anything of the request.
+type Replayed = Problem
+
+// TokenRefused RFC 9457. It never repeats anything of the request.
+type TokenRefused = Problem
+
 // TooLarge RFC 9457. It never repeats anything of the request.
 type TooLarge = Problem
+
+// TooManyRequests RFC 9457. It never repeats anything of the request.
+type TooManyRequests = Problem
 
 // Unauthorized RFC 9457. It never repeats anything of the request.
 type Unauthorized = Problem
@@ -92,8 +228,184 @@ type Unavailable = Problem
 // UnsupportedMediaType RFC 9457. It never repeats anything of the request.
 type UnsupportedMediaType = Problem
 
+// GetJWKSParams defines parameters for GetJWKS.
+type GetJWKSParams struct {
+	// IfNoneMatch The ETag of the set that the caller has.
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
 // SignCardJSONRequestBody defines body for SignCard for application/json ContentType.
 type SignCardJSONRequestBody = SignCardRequest
+
+// SignMerchantTokenJSONRequestBody defines body for SignMerchantToken for application/json ContentType.
+type SignMerchantTokenJSONRequestBody = MerchantTokenRequest
+
+// Getter for additional properties for JWKSet_Keys_Item. Returns the specified
+// element and whether it was found
+func (a JWKSet_Keys_Item) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for JWKSet_Keys_Item
+func (a *JWKSet_Keys_Item) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for JWKSet_Keys_Item to handle AdditionalProperties
+func (a *JWKSet_Keys_Item) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["alg"]; found {
+		err = json.Unmarshal(raw, &a.Alg)
+		if err != nil {
+			return fmt.Errorf("error reading 'alg': %w", err)
+		}
+		delete(object, "alg")
+	}
+
+	if raw, found := object["kid"]; found {
+		err = json.Unmarshal(raw, &a.Kid)
+		if err != nil {
+			return fmt.Errorf("error reading 'kid': %w", err)
+		}
+		delete(object, "kid")
+	}
+
+	if raw, found := object["kty"]; found {
+		err = json.Unmarshal(raw, &a.Kty)
+		if err != nil {
+			return fmt.Errorf("error reading 'kty': %w", err)
+		}
+		delete(object, "kty")
+	}
+
+	if raw, found := object["use"]; found {
+		err = json.Unmarshal(raw, &a.Use)
+		if err != nil {
+			return fmt.Errorf("error reading 'use': %w", err)
+		}
+		delete(object, "use")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for JWKSet_Keys_Item to handle AdditionalProperties
+func (a JWKSet_Keys_Item) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	object["alg"], err = json.Marshal(a.Alg)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'alg': %w", err)
+	}
+
+	object["kid"], err = json.Marshal(a.Kid)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'kid': %w", err)
+	}
+
+	object["kty"], err = json.Marshal(a.Kty)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'kty': %w", err)
+	}
+
+	object["use"], err = json.Marshal(a.Use)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'use': %w", err)
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
+
+// AsMerchantTokenRequestAudFingerprints0 returns the union data inside the MerchantTokenRequest_AudFingerprints as a MerchantTokenRequestAudFingerprints0
+func (t MerchantTokenRequest_AudFingerprints) AsMerchantTokenRequestAudFingerprints0() (MerchantTokenRequestAudFingerprints0, error) {
+	var body MerchantTokenRequestAudFingerprints0
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromMerchantTokenRequestAudFingerprints0 overwrites any union data inside the MerchantTokenRequest_AudFingerprints as the provided MerchantTokenRequestAudFingerprints0
+func (t *MerchantTokenRequest_AudFingerprints) FromMerchantTokenRequestAudFingerprints0(v MerchantTokenRequestAudFingerprints0) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeMerchantTokenRequestAudFingerprints0 performs a merge with any union data inside the MerchantTokenRequest_AudFingerprints, using the provided MerchantTokenRequestAudFingerprints0
+func (t *MerchantTokenRequest_AudFingerprints) MergeMerchantTokenRequestAudFingerprints0(v MerchantTokenRequestAudFingerprints0) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsMerchantTokenRequestAudFingerprints1 returns the union data inside the MerchantTokenRequest_AudFingerprints as a MerchantTokenRequestAudFingerprints1
+func (t MerchantTokenRequest_AudFingerprints) AsMerchantTokenRequestAudFingerprints1() (MerchantTokenRequestAudFingerprints1, error) {
+	var body MerchantTokenRequestAudFingerprints1
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromMerchantTokenRequestAudFingerprints1 overwrites any union data inside the MerchantTokenRequest_AudFingerprints as the provided MerchantTokenRequestAudFingerprints1
+func (t *MerchantTokenRequest_AudFingerprints) FromMerchantTokenRequestAudFingerprints1(v MerchantTokenRequestAudFingerprints1) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeMerchantTokenRequestAudFingerprints1 performs a merge with any union data inside the MerchantTokenRequest_AudFingerprints, using the provided MerchantTokenRequestAudFingerprints1
+func (t *MerchantTokenRequest_AudFingerprints) MergeMerchantTokenRequestAudFingerprints1(v MerchantTokenRequestAudFingerprints1) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t MerchantTokenRequest_AudFingerprints) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *MerchantTokenRequest_AudFingerprints) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
 
 // AsSignCardRequestCertificate0 returns the union data inside the SignCardRequest_Certificate as a SignCardRequestCertificate0
 func (t SignCardRequest_Certificate) AsSignCardRequestCertificate0() (SignCardRequestCertificate0, error) {
@@ -159,9 +471,27 @@ func (t *SignCardRequest_Certificate) UnmarshalJSON(b []byte) error {
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// GetJWKS The keys that verify what is signed here
+	// (GET /.well-known/jwks.json)
+	GetJWKS(c *gin.Context, params GetJWKSParams)
+	// CreateAppleProximityToken Make an Apple proximity token
+	// (POST /apple/proximity-token)
+	CreateAppleProximityToken(c *gin.Context)
 	// SignCard Seal a card for Apple Wallet
 	// (POST /issuer/push-provisioning/signed-cards)
 	SignCard(c *gin.Context)
+	// CheckMerchantToken Check a merchant JWT
+	// (POST /tokens/checkjwt)
+	CheckMerchantToken(c *gin.Context)
+	// GetKeyCertificate A key's certificate
+	// (GET /v1/keys/{kid}/certificate.pem)
+	GetKeyCertificate(c *gin.Context, kid string)
+	// SignMerchantToken Sign a merchant JWT
+	// (POST /v1/merchant-tokens)
+	SignMerchantToken(c *gin.Context)
+	// CheckMerchantTokenOfVersion Check a merchant JWT, at the address that SDKs use
+	// (POST /{sdkVersion}/tokens/checkjwt)
+	CheckMerchantTokenOfVersion(c *gin.Context, sdkVersion string)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -172,6 +502,59 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(c *gin.Context)
+
+// GetJWKS operation middleware
+func (siw *ServerInterfaceWrapper) GetJWKS(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetJWKSParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch string
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-None-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-None-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfNoneMatch = &IfNoneMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetJWKS(c, params)
+}
+
+// CreateAppleProximityToken operation middleware
+func (siw *ServerInterfaceWrapper) CreateAppleProximityToken(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreateAppleProximityToken(c)
+}
 
 // SignCard operation middleware
 func (siw *ServerInterfaceWrapper) SignCard(c *gin.Context) {
@@ -184,6 +567,82 @@ func (siw *ServerInterfaceWrapper) SignCard(c *gin.Context) {
 	}
 
 	siw.Handler.SignCard(c)
+}
+
+// CheckMerchantToken operation middleware
+func (siw *ServerInterfaceWrapper) CheckMerchantToken(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CheckMerchantToken(c)
+}
+
+// GetKeyCertificate operation middleware
+func (siw *ServerInterfaceWrapper) GetKeyCertificate(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "kid" -------------
+	var kid string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "kid", c.Param("kid"), &kid, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter kid: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetKeyCertificate(c, kid)
+}
+
+// SignMerchantToken operation middleware
+func (siw *ServerInterfaceWrapper) SignMerchantToken(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SignMerchantToken(c)
+}
+
+// CheckMerchantTokenOfVersion operation middleware
+func (siw *ServerInterfaceWrapper) CheckMerchantTokenOfVersion(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "sdkVersion" -------------
+	var sdkVersion string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "sdkVersion", c.Param("sdkVersion"), &sdkVersion, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter sdkVersion: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CheckMerchantTokenOfVersion(c, sdkVersion)
 }
 
 // GinServerOptions provides options for the Gin server.
@@ -214,4 +673,10 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	}
 
 	router.POST(options.BaseURL+"/issuer/push-provisioning/signed-cards", wrapper.SignCard)
+	router.POST(options.BaseURL+"/v1/merchant-tokens", wrapper.SignMerchantToken)
+	router.POST(options.BaseURL+"/tokens/checkjwt", wrapper.CheckMerchantToken)
+	router.POST(options.BaseURL+"/:sdkVersion/tokens/checkjwt", wrapper.CheckMerchantTokenOfVersion)
+	router.POST(options.BaseURL+"/apple/proximity-token", wrapper.CreateAppleProximityToken)
+	router.GET(options.BaseURL+"/.well-known/jwks.json", wrapper.GetJWKS)
+	router.GET(options.BaseURL+"/v1/keys/:kid/certificate.pem", wrapper.GetKeyCertificate)
 }

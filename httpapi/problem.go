@@ -21,6 +21,7 @@ type problem struct {
 	title  string
 	detail string // what to do
 	reason string // a stable code within the type
+	code   int    // the number that SDKs know the reason by
 	retry  time.Duration
 }
 
@@ -37,6 +38,9 @@ func (p problem) write(c *gin.Context) {
 	}
 	set(&body.Detail, p.detail)
 	set(&body.Reason, p.reason)
+	if p.code != 0 {
+		body.Code = &p.code
+	}
 	set(&body.RequestId, requestID(c))
 	if p.status == http.StatusUnauthorized {
 		c.Header("WWW-Authenticate", "Bearer")
@@ -52,12 +56,19 @@ func (p problem) write(c *gin.Context) {
 // fail answers with the problem that err is, and logs what the problem does not say.
 func (s *server) fail(c *gin.Context, err error) {
 	p := problemOf(err)
-	// What is known to be down was logged when it went down: once, not a request.
-	var known interface{ Known() bool }
-	if p.status >= 500 && !(errors.As(err, &known) && known.Known()) {
-		s.log.ErrorContext(c, "request failed", "requestId", requestID(c), "route", c.FullPath(), "error", err)
+	if p.status >= 500 {
+		s.logFailure(c, err)
 	}
 	p.write(c)
+}
+
+// logFailure logs what went wrong here. What is known to be down was logged when it went
+// down: once, not a request.
+func (s *server) logFailure(c *gin.Context, err error) {
+	var known interface{ Known() bool }
+	if !(errors.As(err, &known) && known.Known()) {
+		s.log.ErrorContext(c, "request failed", "requestId", requestID(c), "route", c.FullPath(), "error", err)
+	}
 }
 
 // problemOf is the one door through which errors leave: what it does not know leaves
@@ -67,16 +78,25 @@ func problemOf(err error) problem {
 	if errors.As(err, &body) {
 		return body.problem
 	}
-	var auth access.AuthenticationError
+	var rate *access.RateError
 	switch {
-	case errors.As(err, &auth):
+	case access.ReasonOf(err) != "":
 		return problem{status: http.StatusUnauthorized, name: "unauthenticated", title: "Not authenticated",
-			detail: "Send a bearer token of a configured client: unexpired, with its key, audience and lifetime. The server's log says what was wrong, under this request id."}
+			detail: "Send a bearer token of a configured client: unexpired, with its key, audience and lifetime, over a connection with its certificate if it needs one. The server's log says what was wrong, under this request id."}
 	case errors.Is(err, access.ErrForbidden):
 		return problem{status: http.StatusForbidden, name: "forbidden", title: "Right missing",
-			detail: "The client's configuration does not grant the right for this operation."}
+			detail: "The client's configuration does not grant the right for this operation, or not to this sub, usr or key."}
+	case errors.As(err, &rate):
+		return problem{status: http.StatusTooManyRequests, name: "too-many-requests", title: "Too many requests", reason: "rate",
+			detail: "The client calls more often than its configuration allows.", retry: max(rate.RetryAfter(), time.Second)}
+	case errors.Is(err, access.ErrReplayed):
+		return problem{status: http.StatusConflict, name: "token-used", title: "Token already used",
+			detail: "The right is granted for one use of each token. Sign a new one, with a new jti."}
 	}
 	if p, ok := provisioningProblem(err); ok {
+		return p
+	}
+	if p, ok := merchantProblem(err); ok {
 		return p
 	}
 	var later interface{ RetryAfter() time.Duration }

@@ -38,9 +38,11 @@ func (s *server) SignCard(c *gin.Context) {
 	caller := provisioning.Caller{
 		Owner:     provisioning.Owner{Tenant: who.Tenant, Issuer: who.Issuer, Subject: who.Subject},
 		RequestID: requestID(c),
+		Claims:    s.claims(who, access.SignCards),
 	}
 	out, err := s.cfg.Provisioning.SignCard(c.Request.Context(), caller, req)
 	if err != nil {
+		s.replayed(c, record.SignCard, who, err)
 		s.fail(c, err)
 		return
 	}

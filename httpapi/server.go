@@ -8,29 +8,33 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
-
-	"github.com/mintmark/mintmark/internal/access"
-	"github.com/mintmark/mintmark/internal/record"
 )
 
-// Config says what the API is made of.
+// Config says what the API of one listener is made of.
 type Config struct {
-	Verifier     *access.Verifier
-	Provisioning Provisioner
+	// Groups are the groups of routes that are served.
+	Groups []Group
+	// Certificates says what TLS client certificates are good for; a group without a mode
+	// does not look at them.
+	Certificates map[Group]CertificateMode
+
+	Callers      Callers
+	Provisioning Provisioner // for IssuerGroup
+	Merchant     Merchant    // for MerchantGroup
+	Keys         PublicKeys  // for KeysGroup
 	Refusals     Refusals
 	Metrics      *Metrics
 	Log          *slog.Logger
+	// Now is the clock.
+	Now func() time.Time
+	// ClaimLease is how long a bearer token that is good for one use stays claimed by a
+	// request that never ends.
+	ClaimLease time.Duration
 	// RequestTimeout bounds one request, waiting for the token included.
 	RequestTimeout time.Duration
 	// Stopping ends when the server is about to stop: from then on each answer closes its
 	// connection, so that no client sends a request on one that is being closed.
 	Stopping context.Context
-}
-
-// Refusals records that an authenticated caller was refused before the domain was
-// asked. An error means it could not be recorded; the refusal stands.
-type Refusals interface {
-	Refuse(ctx context.Context, in record.Intent, reason string) error
 }
 
 // server implements the generated ServerInterface.
@@ -45,7 +49,7 @@ var _ ServerInterface = (*server)(nil)
 func New(cfg Config) http.Handler {
 	s := &server{cfg: cfg, log: cfg.Log}
 	engine := newEngine()
-	engine.Use(withRequestID, s.observe, s.recoverPanic, secureHeaders, s.closeWhenStopping, s.withDeadline)
+	engine.Use(withRequestID, s.observe, s.recoverPanic, secureHeaders, s.closeWhenStopping, s.withDeadline, s.served)
 	engine.NoRoute(func(c *gin.Context) { notFound.write(c) })
 	engine.NoMethod(func(c *gin.Context) { notAllowed.write(c) })
 	RegisterHandlers(engine, s)
@@ -85,30 +89,4 @@ func Server(h http.Handler, addr string, log *slog.Logger) *http.Server {
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return context.Background() },
 	}
-}
-
-// authorize gives the caller if it may use the right; otherwise it has answered.
-func (s *server) authorize(c *gin.Context, op record.Operation, right access.Right) (access.Caller, bool) {
-	token, err := access.Bearer(c.Request.Header.Values("Authorization"))
-	var who access.Caller
-	if err == nil {
-		who, err = s.cfg.Verifier.Authenticate(token)
-	}
-	if err != nil {
-		reason := string(access.ReasonOf(err))
-		s.cfg.Metrics.refused(reason)
-		s.log.WarnContext(c, "caller not authenticated", "requestId", requestID(c), "reason", reason)
-		s.fail(c, err)
-		return access.Caller{}, false
-	}
-	c.Set(callerKey, who)
-	if err := who.May(right); err != nil {
-		in := record.Intent{Operation: op, Tenant: who.Tenant, Issuer: who.Issuer, Subject: who.Subject, RequestID: requestID(c)}
-		if err := s.cfg.Refusals.Refuse(c.Request.Context(), in, "forbidden"); err != nil {
-			s.log.ErrorContext(c, "refusal not recorded", "requestId", requestID(c), "error", err)
-		}
-		s.fail(c, err)
-		return access.Caller{}, false
-	}
-	return who, true
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdh"
+	"crypto/ecdsa"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
@@ -105,19 +106,34 @@ var errWrong = errors.New("wrong output")
 
 // operations are what a member is for, each checked outside the token.
 func (p *pair) operations() []func(ctx context.Context, input []byte) error {
-	return []func(context.Context, []byte) error{p.sign, p.seal, p.mac, p.roundTrip}
+	return []func(context.Context, []byte) error{p.signs(hsm.TAVSigning), p.seal, p.signs(hsm.ProximityToken), p.mac, p.signs(hsm.APITLS), p.roundTrip}
 }
 
-func (p *pair) sign(ctx context.Context, input []byte) error {
-	digest := sha256.Sum256(input)
-	sig, err := p.hsm.Sign(ctx, string(hsm.TAVSigning), digest[:], crypto.SHA256)
-	if err != nil {
-		return err
+// signs gives the operation of signing with the key of a purpose.
+func (p *pair) signs(purpose hsm.Purpose) func(context.Context, []byte) error {
+	return func(ctx context.Context, input []byte) error {
+		digest := sha256.Sum256(input)
+		sig, err := p.hsm.Sign(ctx, string(purpose), digest[:], crypto.SHA256)
+		if err != nil {
+			return err
+		}
+		if !verifies(p.keys[purpose].public(), digest[:], sig) {
+			return fmt.Errorf("%w: signature for %s", errWrong, purpose)
+		}
+		return nil
 	}
-	if rsa.VerifyPKCS1v15(&p.keys[hsm.TAVSigning].rsa.PublicKey, crypto.SHA256, digest[:], sig) != nil {
-		return fmt.Errorf("%w: signature", errWrong)
+}
+
+// verifies reports whether a signature over a SHA-256 digest is good.
+func verifies(pub crypto.PublicKey, digest, sig []byte) bool {
+	switch pub := pub.(type) {
+	case *rsa.PublicKey:
+		return rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest, sig) == nil
+	case *ecdsa.PublicKey:
+		return ecdsa.VerifyASN1(pub, digest, sig)
+	default:
+		return false
 	}
-	return nil
 }
 
 func (p *pair) seal(ctx context.Context, input []byte) error {

@@ -1,8 +1,11 @@
 package integration
 
 import (
+	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
@@ -61,6 +64,7 @@ func (o *operator) must(err error) {
 type material struct {
 	entry  hsm.Key // without pins
 	rsa    *rsa.PrivateKey
+	ec     *ecdsa.PrivateKey
 	secret []byte
 }
 
@@ -72,12 +76,15 @@ func newMaterial(name string, p hsm.Purpose) material {
 		Name: name, Purpose: p, Algorithm: p.DefaultAlgorithm(), ID: hex.EncodeToString(id),
 		Provenance: hsm.Imported, State: hsm.Active, Created: "2026-11-22",
 	}}
-	if m.entry.Algorithm == hsm.RSA2048 {
+	switch m.entry.Algorithm {
+	case hsm.RSA2048:
 		m.rsa = freshRSA()
-		return m
+	case hsm.P256:
+		m.ec = freshEC()
+	default:
+		m.secret = make([]byte, 32)
+		_, _ = rand.Read(m.secret)
 	}
-	m.secret = make([]byte, 32)
-	_, _ = rand.Read(m.secret)
 	return m
 }
 
@@ -90,6 +97,27 @@ func freshRSA() *rsa.PrivateKey {
 	return k
 }
 
+// freshEC makes a P-256 key on the host.
+func freshEC() *ecdsa.PrivateKey {
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	return k
+}
+
+// public is the public half; nil of a secret key.
+func (m material) public() crypto.PublicKey {
+	switch {
+	case m.rsa != nil:
+		return m.rsa.Public()
+	case m.ec != nil:
+		return m.ec.Public()
+	default:
+		return nil
+	}
+}
+
 // fillerRSA is one RSA key for keys that only fill a token.
 var fillerRSA = sync.OnceValue(freshRSA)
 
@@ -98,8 +126,8 @@ var fillerRSA = sync.OnceValue(freshRSA)
 func (m material) pin() hsm.Pin {
 	const text = "mintmark-pin-v1"
 	switch {
-	case m.rsa != nil:
-		der, err := x509.MarshalPKIXPublicKey(&m.rsa.PublicKey)
+	case m.public() != nil:
+		der, err := x509.MarshalPKIXPublicKey(m.public())
 		if err != nil {
 			panic(err)
 		}
@@ -152,6 +180,17 @@ func (o *operator) importKey(m material) {
 		o.must(err)
 	}
 	switch {
+	case m.ec != nil:
+		point, err := m.ec.PublicKey.Bytes()
+		o.must(err)
+		value, err := m.ec.Bytes()
+		o.must(err)
+		kind := pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC)
+		curve := pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, []byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07}) // P-256 (RFC 5480, 2.1.1.1)
+		create(common, pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), kind, curve,
+			pkcs11.NewAttribute(pkcs11.CKA_EC_POINT, append([]byte{0x04, byte(len(point))}, point...))) // an OCTET STRING
+		create(guarded, pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), kind, curve,
+			pkcs11.NewAttribute(pkcs11.CKA_SIGN, true), pkcs11.NewAttribute(pkcs11.CKA_VALUE, value))
 	case m.rsa != nil:
 		modulus := pkcs11.NewAttribute(pkcs11.CKA_MODULUS, m.rsa.N.Bytes())
 		exponent := pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1})

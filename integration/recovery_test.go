@@ -6,7 +6,6 @@ import (
 	"crypto"
 	"crypto/ecdh"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
 	"log/slog"
@@ -96,22 +95,25 @@ func (r *rig) start() *rig {
 	return r
 }
 
-// sign makes a signature and verifies it. An error is the HSM's; a wrong signature
-// fails the test.
-func (r *rig) sign() error {
+// sign makes an RSA signature and verifies it.
+func (r *rig) sign() error { return r.signFor(hsm.TAVSigning) }
+
+// signFor makes a signature with the key of a purpose and verifies it. An error is the
+// HSM's; a wrong signature fails the test.
+func (r *rig) signFor(purpose hsm.Purpose) error {
 	digest := sha256.Sum256([]byte("integration"))
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
-	sig, err := r.hsm.Sign(ctx, string(hsm.TAVSigning), digest[:], crypto.SHA256)
+	sig, err := r.hsm.Sign(ctx, string(purpose), digest[:], crypto.SHA256)
 	if err != nil {
 		return err
 	}
-	pub, err := r.hsm.Public(string(hsm.TAVSigning))
+	pub, err := r.hsm.Public(string(purpose))
 	if err != nil {
 		return err
 	}
-	if err := rsa.VerifyPKCS1v15(pub.(*rsa.PublicKey), crypto.SHA256, digest[:], sig); err != nil {
-		r.t.Errorf("wrong signature: %v", err)
+	if !verifies(pub, digest[:], sig) {
+		r.t.Errorf("wrong signature for %s: %x", purpose, sig)
 	}
 	return nil
 }
@@ -138,7 +140,9 @@ func (r *rig) mac() error {
 	return err
 }
 
-func (r *rig) everything() error { return errors.Join(r.sign(), r.seal(), r.mac()) }
+func (r *rig) everything() error {
+	return errors.Join(r.sign(), r.signFor(hsm.ProximityToken), r.signFor(hsm.APITLS), r.seal(), r.mac())
+}
 
 // eventually tries until it succeeds, and says how long it took.
 func eventually(t *testing.T, within time.Duration, try func() error) time.Duration {
@@ -229,6 +233,11 @@ func TestLostDeviceComesBack(t *testing.T) {
 			var down *hsm.DownError
 			if err := r.sign(); !errors.As(err, &down) {
 				t.Fatalf("the request that meets the fault: %v", err)
+			}
+			for _, p := range []hsm.Purpose{hsm.TAVSigning, hsm.ProximityToken, hsm.APITLS} {
+				if _, err := r.hsm.Public(string(p)); err != nil {
+					t.Errorf("the public key for %s is gone with the device: %v", p, err)
+				}
 			}
 			calls := r.fault.Counts()["C_SignInit"]
 			for range 100 {

@@ -25,12 +25,16 @@ var mayImport = map[string][]string{
 	"hsm":                             {"internal/secret"},
 	"signer":                          {"hsm", "internal/record", "internal/secret"},
 	"internal/audit":                  {"internal/record"},
-	"internal/access":                 {"internal/secret"},
+	"internal/access":                 {"internal/record", "internal/secret"},
+	"internal/merchant":               {"signer", "internal/record", "internal/secret"},
+	"internal/outbound":               {},
+	"passkit":                         {},
+	"passkit/passtest":                {"passkit"},
 	"internal/provisioning":           {"signer", "internal/record", "internal/secret"},
 	"internal/provisioning/appletest": {},
-	"internal/store":                  {"internal/provisioning", "internal/audit", "internal/access", "internal/record"},
-	"internal/store/pgtest":          {},
-	"httpapi":                         {"internal/provisioning", "internal/access", "internal/record", "internal/secret"},
+	"internal/store":                  {"internal/provisioning", "internal/merchant", "internal/audit", "internal/access", "internal/record"},
+	"internal/store/pgtest":           {},
+	"httpapi":                         {"internal/provisioning", "internal/merchant", "signer", "internal/access", "internal/record", "internal/secret"},
 }
 
 // free are the packages that may import anything of ours: commands, test support and

@@ -14,7 +14,7 @@
 //	receipt, err := recorder.Conclude(ctx, ticket, record.Done(held.Digest()))
 //	activationData, err := held.Release(receipt)
 //
-// It knows formats (ECC_v2, TAV, the vault's rows), not HTTP and not SQL.
+// It knows formats (ECC_v2, TAV, JWS, JWK sets, the vault's rows), not HTTP and not SQL.
 //
 // Errors with a method RetryAfter (see package hsm) say that a later try may succeed.
 package signer

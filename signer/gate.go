@@ -17,6 +17,11 @@ type Keys interface {
 	Ready() error
 	Active(p hsm.Purpose) (hsm.Key, error)
 	Key(name string) (hsm.Key, error)
+	// Listed gives the keyring's keys of a purpose, whatever their state.
+	Listed(p hsm.Purpose) []hsm.Key
+	Public(name string) (crypto.PublicKey, error)
+	// Signer gives a key as a crypto.Signer; each of its signatures is bounded by ctx.
+	Signer(ctx context.Context, name string) (crypto.Signer, error)
 	Sign(ctx context.Context, name string, digest []byte, opts crypto.SignerOpts) ([]byte, error)
 	AgreeAndSeal(ctx context.Context, s hsm.Sealing) (hsm.Sealed, error)
 	EncryptGCM(ctx context.Context, name string, iv, aad, plaintext []byte) ([]byte, error)
@@ -39,8 +44,10 @@ func New(keys Keys) *Gate { return &Gate{keys: keys} }
 
 // needs are the purposes that an operation uses keys of.
 var needs = map[record.Operation][]hsm.Purpose{
-	record.SignCard:  {hsm.CardIndex, hsm.CardVault, hsm.TAVSigning},
-	record.StoreCard: {hsm.CardIndex, hsm.CardVault},
+	record.SignCard:           {hsm.CardIndex, hsm.CardVault, hsm.TAVSigning},
+	record.StoreCard:          {hsm.CardIndex, hsm.CardVault},
+	record.SignMerchantToken:  {hsm.MerchantJWT},
+	record.SignProximityToken: {hsm.ProximityToken},
 }
 
 // Ready reports whether an operation has a chance at the moment: a member takes work, and

@@ -6,6 +6,7 @@
 #	gcc         a C compiler and the C library's headers
 #	node        Node.js
 #	openssl     the command
+#	curl        the command
 #	nss         NSS's PKCS#11 module and certutil
 #	p11-kit     p11-kit's client and server of remote modules
 #	postgresql  the server's programs, such as initdb; no server is set up or started
@@ -94,8 +95,8 @@ present() {
 			/usr/lib/pkcs11/p11-kit-client.so \
 			/opt/homebrew/lib/pkcs11/p11-kit-client.so
 		;;
-	node | openssl) has "$1" ;;
-	*) die "unknown tool $1 (known: softhsm nss p11-kit gcc node openssl postgresql)" ;;
+	node | openssl | curl) has "$1" ;;
+	*) die "unknown tool $1 (known: softhsm nss p11-kit gcc node openssl curl postgresql)" ;;
 	esac
 }
 
@@ -158,7 +159,7 @@ install() {
 	esac
 }
 
-[ $# -gt 0 ] || die "usage: ensure.sh softhsm|nss|p11-kit|gcc|node|openssl|postgresql..."
+[ $# -gt 0 ] || die "usage: ensure.sh softhsm|nss|p11-kit|gcc|node|openssl|curl|postgresql..."
 
 missing=
 for name in "$@"; do

@@ -2,11 +2,10 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-
-	"github.com/mintmark/mintmark/hsm"
 )
 
 func configCommand() *cobra.Command {
@@ -19,11 +18,11 @@ func configCommand() *cobra.Command {
 				return err
 			}
 			out := c.OutOrStdout()
-			fmt.Fprintf(out, "%s is in order: %s, %d clients, Apple's root: %s\n\n", path, p.cfg.Environment, len(p.cfg.Clients), p.anchor)
+			fmt.Fprintf(out, "%s is in order: %s, %d clients, roles %s, Apple's root: %s\n\n", path, p.cfg.Environment, len(p.cfg.Clients), strings.Join(p.cfg.Roles, " and "), p.trusts())
 			w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "PURPOSE\tMEMBER\tACTIVE KEY\tPINNED")
 			for _, m := range p.cfg.HSM.Members {
-				for _, purpose := range hsm.Purposes() {
+				for _, purpose := range p.bound() {
 					name, pinned := "none", "no"
 					if k, err := p.keyring.Active(purpose); err == nil {
 						name = k.Name

@@ -31,8 +31,9 @@ func demoCommand() *cobra.Command {
 	var data string
 	c := &cobra.Command{
 		Use: "demo", Short: "Run the client's journey against a running development server", Args: cobra.NoArgs,
-		Long: "Plays issuer backend, iPhone and Apple against a running mintmark dev, checks every\n" +
-			"answer with code that shares nothing with the server's, and stops at the first fault.",
+		Long: "Plays issuer backend, iPhone, Apple and merchant against a running mintmark dev, checks\n" +
+			"every answer with code that shares nothing with the server's, and stops at the first\n" +
+			"fault.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			info, err := devdir.ReadInfo(data)
 			if err != nil {
@@ -58,6 +59,12 @@ type demo struct {
 	payload      map[string]string
 }
 
+// step is one thing that is done and checked.
+type step struct {
+	what string
+	do   func(context.Context) error
+}
+
 // signedCard is the answer as an app decodes it.
 type signedCard struct {
 	ActivationData     string `json:"activationData"`
@@ -70,10 +77,7 @@ func newDemo(out io.Writer, info devdir.Info) *demo {
 }
 
 func (d *demo) run(ctx context.Context) error {
-	steps := []struct {
-		what string
-		do   func(context.Context) error
-	}{
+	steps := []step{
 		{"server is ready", d.ready},
 		{"iPhone hands over Apple's certificates, a nonce and its signature", d.phone},
 		{"issuer backend has the card sealed", d.seal},
@@ -85,6 +89,7 @@ func (d *demo) run(ctx context.Context) error {
 		{"somebody else's card looks like none", d.unknown},
 		{"without a token nothing is told", d.anonymous},
 	}
+	steps = append(steps, (&merchantJourney{demo: d}).steps()...)
 	for i, s := range steps {
 		if err := s.do(ctx); err != nil {
 			fmt.Fprintf(d.out, "%2d. FAILED  %s\n", i+1, s.what)

@@ -92,6 +92,12 @@ Seal a card for Apple Wallet (a nonce can be used once; this makes a new one eac
     -H 'Content-Type: application/json' \
     -d '{"externalCardId":"%[5]s","certificate":"'$(cat %[6]s %[7]s | base64 | tr -d '\n')'","nonce":"'$(od -An -N4 -tx1 /dev/urandom | tr -d ' \n')'","nonceSignature":"40'$(od -An -v -N80 -tx1 /dev/urandom | tr -d ' \n')'"}'
 
+Sign a merchant JWT; make an Apple proximity token:
+
+  curl -sS %[1]s/v1/merchant-tokens -H "Authorization: Bearer $(%[4]s dev token issuer --data %[2]s)" \
+    -H 'Content-Type: application/json' -d '{"sub":"merchant-1","usr":"cashier-1","aud":"mintmark-dev","mbn":"Corner Shop","mcc":"5411","x-tid":"00000001"}'
+  curl -sS -X POST %[1]s/apple/proximity-token -H "Authorization: Bearer $(%[4]s dev token merchant --data %[2]s)"
+
 The whole journey, checked: %[4]s demo --data %[2]s
 
 `, i.BaseURL, i.DataDir, i.AdminURL, self, i.Cards[0].ExternalCardID, i.Apple.LeafCert, i.Apple.SubCert)
@@ -100,14 +106,18 @@ The whole journey, checked: %[4]s demo --data %[2]s
 func devTokenCommand() *cobra.Command {
 	var data string
 	c := &cobra.Command{
-		Use: "token issuer", Short: "Print a fresh bearer token of a development client",
-		ValidArgs: []string{"issuer"}, Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
+		Use: "token issuer|merchant", Short: "Print a fresh bearer token of a development client",
+		ValidArgs: []string{"issuer", "merchant"}, Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		RunE: func(c *cobra.Command, args []string) error {
 			info, err := devdir.ReadInfo(data)
 			if err != nil {
 				return err
 			}
-			token, err := info.Clients.Issuer.Sign(time.Now())
+			sign := info.Clients.Issuer.Sign
+			if args[0] == "merchant" {
+				sign = info.Clients.Merchant.Sign
+			}
+			token, err := sign(time.Now())
 			if err != nil {
 				return err
 			}

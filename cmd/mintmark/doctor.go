@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -59,13 +57,13 @@ func doctorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			members, err := memberConfigs(p, nil)
+			members, err := memberConfigs(p, p.keyring, nil)
 			if err != nil {
 				return err
 			}
 			var r report
 			for _, m := range members {
-				d := diagnose(c.Context(), m)
+				d := diagnose(c.Context(), m, p.bound())
 				r.Members = append(r.Members, d)
 				r.Usable = r.Usable || d.Usable
 			}
@@ -83,7 +81,7 @@ func doctorCommand() *cobra.Command {
 	return c
 }
 
-func diagnose(ctx context.Context, m hsm.Config) diagnosis {
+func diagnose(ctx context.Context, m hsm.Config, purposes []hsm.Purpose) diagnosis {
 	d := diagnosis{Member: m.Name}
 	pin, err := secret.ReadPINFile(m.PINFile)
 	pin.Wipe()
@@ -105,12 +103,13 @@ func diagnose(ctx context.Context, m hsm.Config) diagnosis {
 	}()
 	d.Usable = true
 	d.KDF = t.KDF()
-	d.describe(ctx, t)
+	d.describe(ctx, t, purposes)
 	return d
 }
 
-// describe adds what only an open token can tell.
-func (d *diagnosis) describe(ctx context.Context, t *hsm.Token) {
+// describe adds what only an open token can tell; purposes are those that keys are needed
+// for.
+func (d *diagnosis) describe(ctx context.Context, t *hsm.Token, purposes []hsm.Purpose) {
 	info, err := t.Info(ctx)
 	d.add(err == nil, "module", found(err, info.Library), "The token does not answer; look at the HSM and its network.")
 	d.add(err == nil, "token", found(err, fmt.Sprintf("label %q, serial %s, model %s, firmware %s", info.Label, info.Serial, info.Model, info.Firmware)), "The token does not answer; look at the HSM and its network.")
@@ -137,14 +136,13 @@ func (d *diagnosis) describe(ctx context.Context, t *hsm.Token) {
 			text = string(k.Problem)
 		}
 		if ok && k.Algorithm.Public() && k.Problem == "" {
-			digest := sha256.Sum256([]byte("mintmark doctor"))
-			if _, err := t.Sign(ctx, k.Name, digest[:], crypto.SHA256); err != nil {
+			if err := t.SelfTest(ctx, k.Name); err != nil {
 				ok, text = false, err.Error()
 			}
 		}
 		d.add(ok, "key "+k.Name+" for "+string(k.Purpose), text, keyRemedy(k.Problem))
 	}
-	for _, purpose := range hsm.Purposes() {
+	for _, purpose := range purposes {
 		_, err := t.Active(purpose)
 		var why *hsm.KeyError
 		switch {
@@ -167,6 +165,7 @@ var proved = map[hsm.Algorithm]string{
 	hsm.RSA2048:    "CKM_RSA_PKCS signs and verifies against its pin",
 	hsm.RSA3072:    "CKM_RSA_PKCS signs and verifies against its pin",
 	hsm.RSA4096:    "CKM_RSA_PKCS signs and verifies against its pin",
+	hsm.P256:       "CKM_ECDSA signs and verifies against its pin",
 	hsm.AES256:     "CKM_AES_GCM opens the sample it is pinned by",
 	hsm.HMACSHA256: "CKM_SHA256_HMAC gives the value it is pinned by",
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func keysCommand() *cobra.Command {
-	return group("keys", "Make and list keys on the token", keysGenerateCommand(), keysListCommand())
+	return group("keys", "Make and list keys on the token", keysGenerateCommand(), keysListCommand(), keysCertifyCommand())
 }
 
 // keysFlags are the flags of every command on keys.
@@ -29,11 +29,16 @@ func (f *keysFlags) register(c *cobra.Command) {
 
 // withToken opens one member's token for one command.
 func withToken(ctx context.Context, f keysFlags, use func(p *plan, t *hsm.Token) error) error {
+	return withKeyring(ctx, f, func(r *hsm.Keyring) *hsm.Keyring { return r }, use)
+}
+
+// withKeyring is withToken by another keyring than the file's.
+func withKeyring(ctx context.Context, f keysFlags, other func(*hsm.Keyring) *hsm.Keyring, use func(p *plan, t *hsm.Token) error) error {
 	p, err := loadPlan(f.config)
 	if err != nil {
 		return err
 	}
-	members, err := memberConfigs(p, nil)
+	members, err := memberConfigs(p, other(p.keyring), nil)
 	if err != nil {
 		return err
 	}

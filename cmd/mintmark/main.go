@@ -4,7 +4,8 @@
 //	mintmark serve --config FILE         the service
 //	mintmark demo                        the client's journey against a running dev
 //	mintmark doctor --config FILE        what the token is, can do, and lacks
-//	mintmark keys generate|list          keys on the token
+//	mintmark keys generate|list|certify  keys on the token
+//	mintmark clients check TOKEN|CERT    how a caller is decided, offline
 //	mintmark config check --config FILE  all that is wrong with a configuration
 //	mintmark version
 //
@@ -77,7 +78,7 @@ func newCommand() *cobra.Command {
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), configCommand(), versionCommand())
+	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), configCommand(), clientsCommand(), versionCommand())
 	asUsageErrors(root)
 	return root
 }

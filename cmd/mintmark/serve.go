@@ -12,10 +12,11 @@ import (
 
 func serveCommand() *cobra.Command {
 	var path string
+	var roles []string
 	c := &cobra.Command{
 		Use: "serve --config FILE", Short: "Run the service", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			p, err := loadPlan(path)
+			p, err := loadPlanFor(path, roles)
 			if err != nil {
 				return err
 			}
@@ -24,6 +25,7 @@ func serveCommand() *cobra.Command {
 		},
 	}
 	configFlag(c, &path)
+	c.Flags().StringSliceVar(&roles, "roles", nil, "`roles` to serve, in place of the configuration's: issuer, merchant")
 	return c
 }
 

@@ -4,15 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
+	"os/signal"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/httpapi"
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/config"
+	"github.com/mintmark/mintmark/internal/merchant"
 	"github.com/mintmark/mintmark/internal/provisioning"
 	"github.com/mintmark/mintmark/internal/store"
 	"github.com/mintmark/mintmark/signer"
@@ -20,12 +22,18 @@ import (
 
 // service is everything that runs, wired.
 type service struct {
-	plan         *plan
+	plan         *plan // as it was at the start; what is reloaded is in its own place
 	metrics      *httpapi.Metrics
 	hsm          *hsm.HSM
 	store        *store.Store
 	audit        *audit.Log
-	provisioning *provisioning.Service
+	gate         *signer.Gate
+	callers      *callers
+	provisioning *provisioning.Service // with the role issuer
+	merchant     *merchant.Service     // with the role merchant
+	listeners    []*listener
+
+	hup chan os.Signal // SIGHUP, caught from the beginning: it would end the process
 }
 
 // How long a stop waits: for requests under way, and then for the token.
@@ -40,7 +48,7 @@ const (
 )
 
 // memberConfigs sets the modules' environment and gives each member's configuration.
-func memberConfigs(p *plan, observer hsm.Observer) ([]hsm.Config, error) {
+func memberConfigs(p *plan, ring *hsm.Keyring, observer hsm.Observer) ([]hsm.Config, error) {
 	for name, value := range p.cfg.HSM.Environment {
 		if err := os.Setenv(name, value); err != nil {
 			return nil, exit(exitConfiguration, fmt.Errorf("hsm.environment: %w", err))
@@ -54,7 +62,7 @@ func memberConfigs(p *plan, observer hsm.Observer) ([]hsm.Config, error) {
 			TokenLabel:     m.TokenLabel,
 			TokenSerial:    m.TokenSerial,
 			PINFile:        m.PINFile,
-			Keyring:        p.keyring,
+			Keyring:        ring,
 			SignaturesOnly: m.SignaturesOnly,
 			RSAConcurrency: m.RSAConcurrency,
 			ECConcurrency:  m.ECConcurrency,
@@ -73,12 +81,13 @@ func memberConfigs(p *plan, observer hsm.Observer) ([]hsm.Config, error) {
 // ready does not stop it. wedged is called when a member's module hangs for good. The
 // caller closes.
 func open(ctx context.Context, p *plan, wedged func(member string)) (*service, error) {
-	s := &service{plan: p, metrics: httpapi.NewMetrics(version)}
+	s := &service{plan: p, metrics: httpapi.NewMetrics(version), hup: make(chan os.Signal, 1)}
+	signal.Notify(s.hup, syscall.SIGHUP)
 	var err error
 	if s.store, err = openStore(ctx, p.cfg); err != nil {
 		return nil, err
 	}
-	members, err := memberConfigs(p, s.metrics)
+	members, err := memberConfigs(p, p.keyring.Only(p.bound()...), s.metrics)
 	if err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
@@ -93,27 +102,48 @@ func open(ctx context.Context, p *plan, wedged func(member string)) (*service, e
 		return st.EphemeralCreated, st.EphemeralDestroyed
 	})
 	s.audit = audit.New(s.store, time.Now)
-	pp := p.cfg.PushProvisioning
-	s.provisioning, err = provisioning.New(provisioning.Config{
-		Chain:    provisioning.NewChainPolicy(p.anchor, time.Now),
-		Nonces:   provisioning.NonceRules{NonceLength: pp.NonceLength, SignatureLength: pp.NonceSignatureLength},
-		Recorder: s.audit,
-		Gate:     signer.New(s.hsm),
-		Cards:    s.store,
-		Now:      time.Now,
-		Lease:    pp.NonceLease,
-		TAV:      provisioning.TAVConfig{Version: signer.TAVVersion(pp.TAV.Version), KeyAlias: pp.TAV.KeyAlias, Validity: pp.TAV.Validity},
-	})
-	if err != nil {
+	s.gate = signer.New(s.hsm)
+	s.callers = newCallers(p, s.gate)
+	if err := s.openRoles(); err != nil {
 		return nil, errors.Join(exit(exitConfiguration, err), s.close())
 	}
 	return s, nil
+}
+
+// openRoles makes the domains of the roles, and the listeners.
+func (s *service) openRoles() (err error) {
+	cfg := s.plan.cfg
+	if cfg.HasRole(config.RoleIssuer) {
+		pp := cfg.PushProvisioning
+		s.provisioning, err = provisioning.New(provisioning.Config{
+			Chain:    provisioning.NewChainPolicy(s.plan.anchor, time.Now),
+			Nonces:   provisioning.NonceRules{NonceLength: pp.NonceLength, SignatureLength: pp.NonceSignatureLength},
+			Recorder: s.audit,
+			Gate:     s.gate,
+			Cards:    s.store,
+			Now:      time.Now,
+			Lease:    pp.NonceLease,
+			TAV:      provisioning.TAVConfig{Version: signer.TAVVersion(pp.TAV.Version), KeyAlias: pp.TAV.KeyAlias, Validity: pp.TAV.Validity},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if cfg.HasRole(config.RoleMerchant) {
+		s.merchant, err = merchant.New(merchant.Config{Recorder: s.audit, Gate: s.gate, Now: time.Now}, s.plan.merchant)
+		if err != nil {
+			return err
+		}
+	}
+	s.listeners, err = s.newListeners()
+	return err
 }
 
 // close waits for the tokens' calls and closes everything.
 func (s *service) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
+	s.callers.close()
 	return errors.Join(exit(exitHSM, s.hsm.Close(ctx)), exit(exitStorage, s.store.Close()))
 }
 
@@ -126,7 +156,7 @@ func (s *service) checks() []httpapi.Check {
 	for _, m := range s.hsm.Members() {
 		all = append(all, httpapi.Check{Name: "hsm member " + m.Name(), Probe: func(context.Context) error { return m.Ready() }})
 	}
-	for _, purpose := range hsm.Purposes() {
+	for _, purpose := range s.plan.bound() {
 		all = append(all, httpapi.Check{Name: "key for " + string(purpose), Probe: func(context.Context) error {
 			_, err := s.hsm.Active(purpose)
 			return err
@@ -135,79 +165,49 @@ func (s *service) checks() []httpapi.Check {
 	return all
 }
 
-// addresses are where a service listens, after the ports are known.
-type addresses struct{ api, admin string }
-
 // serve listens until the context ends, then answers what is under way and returns.
-// ready is called once both listeners accept.
+// ready is called once all listeners accept.
 func (s *service) serve(ctx context.Context, ready func(addresses) error) error {
-	cfg := s.plan.cfg
-	life := audit.Lifecycle{Event: "start", Version: version, Environment: cfg.Environment, ConfigSHA256: cfg.Digest(), KeyringSHA256: s.plan.keyring.Digest()}
+	life := s.plan.lifecycle("start")
 	if err := s.audit.Note(ctx, life); err != nil {
 		return exit(exitStorage, err)
 	}
-	api := httpapi.Server(httpapi.New(httpapi.Config{
-		Verifier:       s.plan.verifier,
-		Provisioning:   s.provisioning,
-		Refusals:       s.audit,
-		Metrics:        s.metrics,
-		Log:            s.plan.log,
-		RequestTimeout: cfg.API.RequestTimeout,
-		Stopping:       ctx,
-	}), cfg.API.Listen, s.plan.log)
-	api.TLSConfig = s.plan.tls
-	admin := httpapi.Server(httpapi.NewAdmin(s.metrics, s.checks()), cfg.Admin.Listen, s.plan.log)
-
-	err := s.listen(ctx, api, admin, ready)
+	background, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { s.summarise(background) })
+	s.watch(background, &running)
+	err := s.listen(ctx, ready)
+	stop()
+	running.Wait()
 	life.Event = "stop"
 	// The context that ended may be why we stop; the record of it gets its own time.
 	stopCtx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
-	return errors.Join(err, exit(exitStorage, s.audit.Note(stopCtx, life)))
+	return errors.Join(err, exit(exitStorage, errors.Join(s.audit.SummariseAll(stopCtx), s.audit.Note(stopCtx, life))))
 }
 
-// listen runs both servers until the context ends or one of them fails.
-func (s *service) listen(ctx context.Context, api, admin *http.Server, ready func(addresses) error) error {
-	var lc net.ListenConfig
-	apiListener, err := lc.Listen(ctx, "tcp", api.Addr)
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	adminListener, err := lc.Listen(ctx, "tcp", admin.Addr)
-	if err != nil {
-		return errors.Join(fmt.Errorf("listen: %w", err), apiListener.Close())
-	}
-	failed := make(chan error, 2)
-	go func() {
-		if api.TLSConfig != nil {
-			failed <- api.ServeTLS(apiListener, "", "")
-			return
-		}
-		failed <- api.Serve(apiListener)
-	}()
-	go func() { failed <- admin.Serve(adminListener) }()
+// lifecycle is the record of an event with what was loaded.
+func (p *plan) lifecycle(event string) audit.Lifecycle {
+	return audit.Lifecycle{Event: event, Version: version, Environment: p.cfg.Environment, ConfigSHA256: p.cfg.Digest(), KeyringSHA256: p.keyring.Digest()}
+}
 
-	at := addresses{api: apiListener.Addr().String(), admin: adminListener.Addr().String()}
-	s.plan.log.Info("listening", "api", at.api, "admin", at.admin, "environment", s.plan.cfg.Environment, "version", version)
-	err = ready(at)
-	if err == nil {
+// summariseEvery is how often the counts of refusals are looked at.
+const summariseEvery = 10 * time.Second
+
+// summarise records the counts of refusals until the context ends.
+func (s *service) summarise(ctx context.Context) {
+	tick := time.NewTicker(summariseEvery)
+	defer tick.Stop()
+	for {
 		select {
 		case <-ctx.Done():
-			s.plan.log.Info("stopping")
-		case err = <-failed:
-			err = fmt.Errorf("serve: %w", err)
+			return
+		case <-tick.C:
+		}
+		if err := s.audit.Summarise(ctx); err != nil && ctx.Err() == nil {
+			s.plan.log.Error("refusals not recorded yet", "error", err)
 		}
 	}
-	// Clients that are at work close their connections with their next answer; an idle
-	// one that is closed under a request would leave it unanswered.
-	<-time.After(lastAnswers)
-	within := drainWithin
-	if errors.Is(context.Cause(ctx), errWedged) {
-		within = wedgedWithin
-	}
-	drain, cancel := context.WithTimeout(context.Background(), within)
-	defer cancel()
-	return errors.Join(err, api.Shutdown(drain), admin.Shutdown(drain))
 }
 
 // warnings says once what is odd and not wrong.
@@ -216,6 +216,14 @@ func (p *plan) warnings() {
 		p.log.Warn("environment variable names no field and is ignored", "name", name)
 	}
 	if p.cfg.Environment != config.Production {
-		p.log.Warn("not for production", "environment", p.cfg.Environment, "trusts", p.anchor.String())
+		p.log.Warn("not for production", "environment", p.cfg.Environment, "trusts", p.trusts())
 	}
+}
+
+// trusts names the root that card payloads are sealed under.
+func (p *plan) trusts() string {
+	if !p.cfg.HasRole(config.RoleIssuer) {
+		return "none: no role that seals cards"
+	}
+	return p.anchor.String()
 }

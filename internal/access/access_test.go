@@ -1,8 +1,13 @@
 package access_test
 
 import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"math"
 	"math/big"
 	"reflect"
 	"slices"
@@ -38,7 +43,7 @@ func TestHonestTokensAreAccepted(t *testing.T) {
 		{"rights are no claim of ours", signed(with("rights", `["all"]`))},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			caller, err := verifierOf(t, bank()).Authenticate(tc.token)
+			caller, err := authenticate(verifierOf(t, bank()), tc.token)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -51,7 +56,7 @@ func TestHonestTokensAreAccepted(t *testing.T) {
 
 func TestTokenWithoutIDAndLongSubject(t *testing.T) {
 	sub := strings.Repeat("ü", 127) + "x" // 255 bytes
-	caller, err := verifierOf(t, bank()).Authenticate(signed(with("jti", "", "sub", `"`+sub+`"`)))
+	caller, err := authenticate(verifierOf(t, bank()), signed(with("jti", "", "sub", `"`+sub+`"`)))
 	if err != nil || caller.TokenID != "" || caller.Subject != sub {
 		t.Fatalf("caller %+v, error %v", caller, err)
 	}
@@ -75,7 +80,7 @@ func TestClockEdges(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := v.Authenticate(token); access.ReasonOf(err) != tc.want {
+		if _, err := authenticate(v, token); access.ReasonOf(err) != tc.want {
 			t.Errorf("at noon%+v: %v, want reason %q", tc.at, err, tc.want)
 		}
 	}
@@ -91,7 +96,7 @@ func TestTokensOfGolangJWTAreAccepted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := verifierOf(t, bank()).Authenticate(compact); err != nil {
+	if _, err := authenticate(verifierOf(t, bank()), compact); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -104,7 +109,7 @@ func TestKeyRollover(t *testing.T) {
 		signed(with()),
 		seal(`{"alg":"RS256","kid":"next"}`, with(), rs256(strangersKey())),
 	} {
-		if _, err := v.Authenticate(token); err != nil {
+		if _, err := authenticate(v, token); err != nil {
 			t.Error(err)
 		}
 	}
@@ -112,10 +117,10 @@ func TestKeyRollover(t *testing.T) {
 
 func TestRightsComeFromTheConfigurationOnly(t *testing.T) {
 	none := bank()
-	none.Rights = nil
+	none.Grants = nil
 	token := signed(with("rights", `["signCards"]`, "scope", `"signCards"`))
 
-	caller, err := verifierOf(t, none).Authenticate(token)
+	caller, err := authenticate(verifierOf(t, none), token)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,15 +128,17 @@ func TestRightsComeFromTheConfigurationOnly(t *testing.T) {
 		t.Fatalf("May without the right: %v", err)
 	}
 
-	caller, err = verifierOf(t, bank()).Authenticate(token)
+	caller, err = authenticate(verifierOf(t, bank()), token)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := caller.May(access.SignCards); err != nil {
 		t.Fatal(err)
 	}
-	if err := caller.May("everything"); !errors.Is(err, access.ErrForbidden) {
-		t.Fatalf("May of a right that does not exist: %v", err)
+	for _, r := range []access.Right{"everything", "", access.SignMerchantTokens, access.CreateAppleProximityToken} {
+		if err := caller.May(r); !errors.Is(err, access.ErrForbidden) {
+			t.Fatalf("May(%q): %v", r, err)
+		}
 	}
 	if err := (access.Caller{}).May(access.SignCards); !errors.Is(err, access.ErrForbidden) {
 		t.Fatalf("May of nobody: %v", err)
@@ -142,43 +149,91 @@ func TestTheConfigurationIsCopied(t *testing.T) {
 	c := bank()
 	public := &rsa.PublicKey{N: new(big.Int).Set(vector().key.N), E: vector().key.E}
 	c.Keys = []access.Key{{ID: kid, Algorithm: access.RS256, Public: public}}
-	c.Rights = []access.Right{}
-	c.Rights = append(c.Rights, access.SignCards)
+	c.Grants = []access.Grant{{Right: access.SignCards, Subjects: []string{"user-*"}, KeyIDs: []string{kid}}}
 	v := verifierOf(t, c)
 	public.N.SetInt64(15)
 	public.E = 1
-	c.Rights[0] = "nothing"
+	c.Grants[0].Subjects[0], c.Grants[0].KeyIDs[0] = "nobody", "other"
+	c.Grants[0].Right = "nothing"
 	c.Keys[0].ID = "other"
-	caller, err := v.Authenticate(signed(with()))
+	caller, err := authenticate(v, signed(with()))
 	if err != nil || caller.May(access.SignCards) != nil {
 		t.Fatalf("the verifier changed after it was made: %v", err)
 	}
 }
 
-func TestBearer(t *testing.T) {
+func TestWhatTheCallerIs(t *testing.T) {
+	payload := with("usr", `"till-3"`, "mcc", `"5411"`, "exp", seconds(300)+".5")
+	caller, err := authenticate(verifierOf(t, bank()), signed(payload))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if caller.User != "till-3" || caller.KeyID != kid || !caller.IssuedAt.Equal(noon) || !caller.Expires.Equal(noon.Add(300500*time.Millisecond)) {
+		t.Fatalf("caller is %+v", caller)
+	}
+	if string(caller.Payload()) != payload {
+		t.Fatalf("payload is %s", caller.Payload())
+	}
+	caller.Payload()[0] = 'x'
+	if string(caller.Payload()) != payload {
+		t.Fatal("the payload can be changed")
+	}
+	if p := (access.Caller{}).Payload(); p != nil {
+		t.Fatalf("payload of nobody is %q", p)
+	}
+}
+
+// A usr that cannot stand in a log is none; whoever needs one looks for it.
+func TestUsersThatAreNone(t *testing.T) {
+	for _, usr := range []string{"", `""`, `null`, `7`, `["till-3"]`, `"a\nb"`, `"` + strings.Repeat("a", 256) + `"`} {
+		caller, err := authenticate(verifierOf(t, bank()), signed(with("usr", usr)))
+		if err != nil || caller.User != "" {
+			t.Errorf("usr %s: user %q, %v", usr, caller.User, err)
+		}
+	}
+}
+
+// The key's own name is the caller's KeyID, whether the token says it or not.
+func TestTokenWithoutKidHasItsKeysID(t *testing.T) {
+	caller, err := authenticate(verifierOf(t, bank()), headed(`{"alg":"RS256"}`))
+	if err != nil || caller.KeyID != kid {
+		t.Fatalf("kid %q, %v", caller.KeyID, err)
+	}
+	c := bank()
+	c.Keys[0].ID = ""
+	caller, err = authenticate(verifierOf(t, c), headed(`{"alg":"RS256"}`))
+	if err != nil || caller.KeyID != "" {
+		t.Fatalf("kid %q, %v", caller.KeyID, err)
+	}
+}
+
+func TestAuthorizationHeaders(t *testing.T) {
+	good := signed(with())
+	v := verifierOf(t, bank())
 	for _, tc := range []struct {
 		name    string
 		headers []string
-		token   string
 		want    access.Reason
 	}{
-		{"none", nil, "", access.ReasonMissing},
-		{"one", []string{"Bearer a.b.c"}, "a.b.c", ""},
-		{"scheme in small letters", []string{"bearer a.b.c"}, "a.b.c", ""},
-		{"two spaces", []string{"Bearer  a.b.c"}, "a.b.c", ""},
-		{"two headers", []string{"Bearer a.b.c", "Bearer a.b.c"}, "", access.ReasonScheme},
-		{"empty", []string{""}, "", access.ReasonScheme},
-		{"no scheme", []string{"a.b.c"}, "", access.ReasonScheme},
-		{"scheme alone", []string{"Bearer"}, "", access.ReasonScheme},
-		{"Basic", []string{"Basic dXNlcjpwYXNz"}, "", access.ReasonScheme},
-		{"another scheme that begins so", []string{"BearerX a.b.c"}, "", access.ReasonScheme},
-		{"space in front", []string{" Bearer a.b.c"}, "", access.ReasonScheme},
-		{"tab between", []string{"Bearer\ta.b.c"}, "", access.ReasonScheme},
+		{"none", nil, access.ReasonMissing},
+		{"an empty list", []string{}, access.ReasonMissing},
+		{"one", []string{"Bearer " + good}, ""},
+		{"scheme in small letters", []string{"bearer " + good}, ""},
+		{"two spaces", []string{"Bearer  " + good}, ""},
+		{"two headers", []string{"Bearer " + good, "Bearer " + good}, access.ReasonScheme},
+		{"empty", []string{""}, access.ReasonScheme},
+		{"no scheme", []string{good}, access.ReasonScheme},
+		{"scheme alone", []string{"Bearer"}, access.ReasonScheme},
+		{"Basic", []string{"Basic dXNlcjpwYXNz"}, access.ReasonScheme},
+		{"another scheme that begins so", []string{"BearerX " + good}, access.ReasonScheme},
+		{"space in front", []string{" Bearer " + good}, access.ReasonScheme},
+		{"tab between", []string{"Bearer\t" + good}, access.ReasonScheme},
+		{"two tokens", []string{"Bearer " + good + ", Bearer " + good}, access.ReasonMalformed},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			token, err := access.Bearer(tc.headers)
-			if token != tc.token || access.ReasonOf(err) != tc.want || (err != nil) != (tc.want != "") {
-				t.Fatalf("%q, %v", token, err)
+			_, err := v.Authenticate(t.Context(), access.Proof{Authorization: tc.headers})
+			if access.ReasonOf(err) != tc.want || (err != nil) != (tc.want != "") {
+				t.Fatal(err)
 			}
 		})
 	}
@@ -187,6 +242,15 @@ func TestBearer(t *testing.T) {
 func TestMisconfigurationIsRefused(t *testing.T) {
 	rsaKey := func(n *big.Int, e int) []access.Key {
 		return []access.Key{{ID: kid, Algorithm: access.RS256, Public: &rsa.PublicKey{N: n, E: e}}}
+	}
+	ecKey := func(k *ecdsa.PublicKey) func(*access.Client) {
+		return func(c *access.Client) { c.Keys = []access.Key{{ID: kid, Algorithm: access.ES256, Public: k}} }
+	}
+	grant := func(g access.Grant) func(*access.Client) {
+		return func(c *access.Client) { c.Grants = []access.Grant{g} }
+	}
+	rated := func(perSecond float64, burst int) func(*access.Client) {
+		return func(c *access.Client) { c.Rate = access.Rate{PerSecond: perSecond, Burst: burst} }
 	}
 	n := vector().key.N
 	one := big.NewInt(1)
@@ -200,11 +264,12 @@ func TestMisconfigurationIsRefused(t *testing.T) {
 		{"no tenant", func(c *access.Client) { c.Tenant = "" }, "tenant is empty"},
 		{"no aud", func(c *access.Client) { c.Audience = "" }, "aud is empty"},
 		{"aud too long", func(c *access.Client) { c.Audience = strings.Repeat("a", 256) }, "longer than 255"},
-		{"no key", func(c *access.Client) { c.Keys = nil }, "has no key"},
-		{"no algorithm", func(c *access.Client) { c.Keys[0].Algorithm = "" }, "known are: [RS256]"},
+		{"no key", func(c *access.Client) { c.Keys = nil }, "has no key, no key set and no certificate"},
+		{"keys and a key set", func(c *access.Client) { c.KeySet = fixed{} }, "both keys and a key set"},
+		{"no algorithm", func(c *access.Client) { c.Keys[0].Algorithm = "" }, "known are: [ES256 RS256]"},
 		{"alg none", func(c *access.Client) { c.Keys[0].Algorithm = "none" }, `alg is "none"`},
 		{"private key", func(c *access.Client) { c.Keys[0].Public = vector().key }, "is not an RSA public key"},
-		{"key of another kind", func(c *access.Client) { c.Keys[0].Public = &curveKey().PublicKey }, "is not an RSA public key"},
+		{"key of another kind", func(c *access.Client) { c.Keys[0].Public = &strangersCurveKey().PublicKey }, "is not an RSA public key"},
 		{"nil key", func(c *access.Client) { c.Keys[0].Public = nil }, "is not an RSA public key"},
 		{"typed nil key", func(c *access.Client) { c.Keys[0].Public = (*rsa.PublicKey)(nil) }, "is not an RSA public key"},
 		{"key without modulus", func(c *access.Client) { c.Keys = rsaKey(nil, 65537) }, "is not an RSA public key"},
@@ -223,7 +288,22 @@ func TestMisconfigurationIsRefused(t *testing.T) {
 		}, "a key has no kid"},
 		{"kid required, key without", func(c *access.Client) { c.RequireKeyID, c.Keys[0].ID = true, "" }, "a key has no kid"},
 		{"kid with a control character", func(c *access.Client) { c.Keys[0].ID = "a\x00" }, "does not print"},
-		{"unknown right", func(c *access.Client) { c.Rights = []access.Right{"SignCards"} }, `unknown right "SignCards"; known are: signCards`},
+		{"P-384 key", ecKey(mustCurveKey(elliptic.P384())), "is on the curve P-384; ES256 needs P-256"},
+		{"RSA key for ES256", func(c *access.Client) { c.Keys[0].Algorithm = access.ES256 }, "is not an ECDSA public key"},
+		{"nil key for ES256", ecKey(nil), "is not an ECDSA public key"},
+		{"key without a curve", ecKey(&ecdsa.PublicKey{}), "is not an ECDSA public key"},
+		{"key without a point", ecKey(&ecdsa.PublicKey{Curve: elliptic.P256()}), "is not an ECDSA public key"},
+		{"point beside the curve", ecKey(&ecdsa.PublicKey{Curve: elliptic.P256(), X: one, Y: one}), "is not a point on P-256"},
+		{"point at infinity", ecKey(&ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int), Y: new(big.Int)}), "is not a point on P-256"},
+		{"unknown right", grant(access.Grant{Right: "SignCards"}), `unknown right "SignCards"; known are: signCards, signMerchantTokens, createAppleProximityToken`},
+		{"empty subject pattern", grant(access.Grant{Right: access.SignCards, Subjects: []string{""}}), "subjects: pattern is empty"},
+		{"user pattern that does not print", grant(access.Grant{Right: access.SignCards, Users: []string{"a\n"}}), "users: pattern"},
+		{"grant for a kid that there is not", grant(access.Grant{Right: access.SignCards, KeyIDs: []string{"2020"}}), `kid "2020", which is none of the client's keys`},
+		{"rate below 0", rated(-1, 1), "rate is -1 calls a second"},
+		{"rate that is none", rated(math.NaN(), 1), "rate is NaN"},
+		{"rate without end", rated(math.Inf(1), 1), "rate is +Inf"},
+		{"rate without burst", rated(5, 0), "burst below 1"},
+		{"burst without rate", rated(0, 5), "rate is 0 calls a second"},
 		{"no lifetime", func(c *access.Client) { c.MaxLifetime = 0 }, "maximum token lifetime is 0s"},
 		{"lifetime of a year", func(c *access.Client) { c.MaxLifetime = 8760 * time.Hour }, "at most 24h"},
 		{"negative lifetime", func(c *access.Client) { c.MaxLifetime = -1 }, "maximum token lifetime"},
@@ -243,6 +323,22 @@ func TestMisconfigurationIsRefused(t *testing.T) {
 		})
 	}
 }
+
+func mustCurveKey(c elliptic.Curve) *ecdsa.PublicKey {
+	k, err := ecdsa.GenerateKey(c, rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	return &k.PublicKey
+}
+
+// fixed is a key set that gives what it holds.
+type fixed struct {
+	key access.Key
+	err error
+}
+
+func (f fixed) Key(context.Context, string) (access.Key, error) { return f.key, f.err }
 
 func TestAllThatIsWrongIsSaidAtOnce(t *testing.T) {
 	first, second := bank(), bank() // the same iss
@@ -285,10 +381,10 @@ func TestManyAtOnce(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 20 {
-				if _, err := v.Authenticate(good); err != nil {
+				if _, err := authenticate(v, good); err != nil {
 					t.Error(err)
 				}
-				if _, err := v.Authenticate(bad); access.ReasonOf(err) != access.ReasonSignature {
+				if _, err := authenticate(v, bad); access.ReasonOf(err) != access.ReasonSignature {
 					t.Error(err)
 				}
 			}
@@ -301,7 +397,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 	v, token := verifierOf(b, bank()), signed(with())
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := v.Authenticate(token); err != nil {
+		if _, err := authenticate(v, token); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -2,6 +2,7 @@ package access_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -37,39 +38,68 @@ var noon = time.Unix(1785067200, 0)
 
 func clockAt(t time.Time) func() time.Time { return func() time.Time { return t } }
 
-// vector is the published example: its key is the honest client's, which makes every
-// run and every fuzzing process sign the same bytes.
-var vector = sync.OnceValue(func() (v struct {
-	key     *rsa.PrivateKey
+// A published example: a private key, and a token signed with it.
+type published struct {
+	jwk     map[string]string
 	compact string
-},
-) {
-	raw, err := os.ReadFile("testdata/rfc7515-a2.json")
+}
+
+func readPublished(file string) (v published) {
+	raw, err := os.ReadFile(file)
 	if err != nil {
 		panic(err)
 	}
-	var file struct {
+	var parsed struct {
 		JWK     map[string]string `json:"jwk"`
 		Compact string            `json:"compact"`
 	}
-	if err := json.Unmarshal(raw, &file); err != nil {
+	if err := json.Unmarshal(raw, &parsed); err != nil {
 		panic(err)
 	}
-	number := func(name string) *big.Int {
-		b, err := base64.RawURLEncoding.DecodeString(file.JWK[name])
+	return published{parsed.JWK, parsed.Compact}
+}
+
+func (p published) octets(name string) []byte {
+	b, err := base64.RawURLEncoding.DecodeString(p.jwk[name])
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func (p published) number(name string) *big.Int { return new(big.Int).SetBytes(p.octets(name)) }
+
+// vector and curveVector are the published examples for RS256 and ES256. Their keys
+// are the honest client's, so that every run and every fuzzing process has the same.
+var (
+	vector = sync.OnceValue(func() (v struct {
+		key     *rsa.PrivateKey
+		compact string
+	},
+	) {
+		p := readPublished("testdata/rfc7515-a2.json")
+		v.key = &rsa.PrivateKey{
+			PublicKey: rsa.PublicKey{N: p.number("n"), E: int(p.number("e").Int64())},
+			D:         p.number("d"), Primes: []*big.Int{p.number("p"), p.number("q")},
+		}
+		v.key.Precompute()
+		v.compact = p.compact
+		return v
+	})
+	curveVector = sync.OnceValue(func() (v struct {
+		key     *ecdsa.PrivateKey
+		compact string
+	},
+	) {
+		p := readPublished("testdata/rfc7515-a3.json")
+		key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), p.octets("d"))
 		if err != nil {
 			panic(err)
 		}
-		return new(big.Int).SetBytes(b)
-	}
-	v.key = &rsa.PrivateKey{
-		PublicKey: rsa.PublicKey{N: number("n"), E: int(number("e").Int64())},
-		D:         number("d"), Primes: []*big.Int{number("p"), number("q")},
-	}
-	v.key.Precompute()
-	v.compact = file.Compact
-	return v
-})
+		v.key, v.compact = key, p.compact
+		return v
+	})
+)
 
 var strangersKey = sync.OnceValue(func() *rsa.PrivateKey {
 	k, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -79,7 +109,7 @@ var strangersKey = sync.OnceValue(func() *rsa.PrivateKey {
 	return k
 })
 
-var curveKey = sync.OnceValue(func() *ecdsa.PrivateKey {
+var strangersCurveKey = sync.OnceValue(func() *ecdsa.PrivateKey {
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		panic(err)
@@ -94,7 +124,7 @@ func bank() access.Client {
 		Tenant:      "bank-a",
 		Audience:    audience,
 		Keys:        []access.Key{{ID: kid, Algorithm: access.RS256, Public: &vector().key.PublicKey}},
-		Rights:      []access.Right{access.SignCards},
+		Grants:      []access.Grant{{Right: access.SignCards}},
 		MaxLifetime: 15 * time.Minute,
 		Leeway:      10 * time.Second,
 	}
@@ -134,24 +164,36 @@ func ps256(input string) []byte {
 	return sig
 }
 
-func es256(input string) []byte {
-	sum := sha256.Sum256([]byte(input))
-	r, s, err := ecdsa.Sign(rand.Reader, curveKey(), sum[:])
-	if err != nil {
-		panic(err)
+// es256 signs, and writes r and s as the change says; nil: as RFC 7518, 3.4 says.
+func es256(k *ecdsa.PrivateKey, change func(r, s *big.Int) []byte) signer {
+	if change == nil {
+		change = rs
 	}
+	return func(input string) []byte {
+		sum := sha256.Sum256([]byte(input))
+		r, s, err := ecdsa.Sign(rand.Reader, k, sum[:])
+		if err != nil {
+			panic(err)
+		}
+		return change(r, s)
+	}
+}
+
+func rs(r, s *big.Int) []byte {
 	return append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
 }
 
 // hs256 keys the MAC with what everybody knows: the public key.
-func hs256(input string) []byte {
-	der, err := x509.MarshalPKIXPublicKey(&vector().key.PublicKey)
+func hs256(public crypto.PublicKey) signer {
+	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		panic(err)
 	}
-	mac := hmac.New(sha256.New, der)
-	mac.Write([]byte(input))
-	return mac.Sum(nil)
+	return func(input string) []byte {
+		mac := hmac.New(sha256.New, der)
+		mac.Write([]byte(input))
+		return mac.Sum(nil)
+	}
 }
 
 func nobody(string) []byte { return nil }
@@ -160,6 +202,30 @@ func nobody(string) []byte { return nil }
 func seal(header, payload string, sign signer) string {
 	input := b64([]byte(header)) + "." + b64([]byte(payload))
 	return input + "." + b64(sign(input))
+}
+
+// bearing is the proof of a request with this token and nothing else.
+func bearing(token string) access.Proof {
+	return access.Proof{Authorization: []string{"Bearer " + token}}
+}
+
+func authenticate(v *access.Verifier, token string) (access.Caller, error) {
+	return v.Authenticate(context.Background(), bearing(token))
+}
+
+// curveBank is the honest client with an ES256 key in place of the RS256 one, under
+// the same kid.
+func curveBank() access.Client {
+	c := bank()
+	c.Keys = []access.Key{{ID: kid, Algorithm: access.ES256, Public: &curveVector().key.PublicKey}}
+	return c
+}
+
+const curveHeader = `{"alg":"ES256","typ":"JWT","kid":"2026-07"}`
+
+// curveSigned is signed with the ES256 key.
+func curveSigned(payload string) string {
+	return seal(curveHeader, payload, es256(curveVector().key, nil))
 }
 
 const honestHeader = `{"alg":"RS256","typ":"JWT","kid":"2026-07"}`

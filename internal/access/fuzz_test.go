@@ -9,34 +9,62 @@ import (
 	"github.com/mintmark/mintmark/internal/access"
 )
 
-// FuzzAuthenticate holds that no token is accepted that the client did not sign, and
-// no signed one in any other writing: RS256 signatures are unique and Base64url is
-// held to its one form, so whatever is accepted is one of the seeds, byte by byte.
+// FuzzAuthenticate holds that no token is accepted that a client did not sign.
+// Base64url is held to its one form and RS256 signatures are unique, so a token
+// accepted under RS256 is one of the seeds, byte by byte. An ECDSA signature can be
+// turned into another that holds, so under ES256 it is the signed part that must be a
+// seed's.
 func FuzzAuthenticate(f *testing.F) {
+	onCurve := curveBank()
+	onCurve.Issuer = "https://curve.example"
+	iss := `"` + onCurve.Issuer + `"`
 	accepted := []string{
 		signed(with()),
 		signed(with("aud", `["mint.example"]`, "jti", "", "spCfg", `{"a":[1]}`)),
 		headed(`{"alg":"RS256"}`),
 	}
+	curveSeeds := []string{
+		curveSigned(with("iss", iss)),
+		seal(`{"alg":"ES256"}`, with("iss", iss, "usr", `"u"`), es256(curveVector().key, nil)),
+	}
+	inputs := make(map[string]bool)
+	for _, token := range curveSeeds {
+		f.Add(token)
+		inputs[token[:strings.LastIndexByte(token, '.')]] = true
+	}
 	for _, token := range accepted {
 		f.Add(token)
 	}
-	for _, h := range slices.Concat(malformed(), duplicates(), badHeaders(), badSignatures(), badClaims(), badTimes()) {
+	for _, h := range slices.Concat(malformed(), duplicates(), badHeaders(), badSignatures(), badClaims(), badTimes(), badCurve(), badBindings()) {
 		if len(h.token) <= access.MaxTokenSize+1 {
 			f.Add(h.token)
+			f.Add(strings.Replace(h.token, b64([]byte(with()))[:20], b64([]byte(with("iss", iss)))[:20], 1))
 		}
 	}
-	c := bank()
-	v := verifierOf(f, c)
+	v := verifierOf(f, bank(), onCurve)
 	f.Fuzz(func(t *testing.T, token string) {
-		caller, err := v.Authenticate(token)
-		if err == nil && !slices.Contains(accepted, token) {
-			t.Fatalf("accepted a token that nobody signed: %q", token)
+		caller, err := authenticate(v, token)
+		if err != nil {
+			if !slices.Contains(access.Reasons(), access.ReasonOf(err)) {
+				t.Fatalf("refused without a reason: %v", err)
+			}
+			return
 		}
-		if err != nil && !slices.Contains(access.Reasons(), access.ReasonOf(err)) {
-			t.Fatalf("refused without a reason: %v", err)
+		token = strings.TrimLeft(token, " ") // more than one space may follow the scheme
+		input := token[:strings.LastIndexByte(token, '.')]
+		switch caller.Issuer {
+		case issuer:
+			if !slices.Contains(accepted, token) {
+				t.Fatalf("accepted a token that nobody signed: %q", token)
+			}
+		case onCurve.Issuer:
+			if !inputs[input] {
+				t.Fatalf("accepted a token that nobody signed: %q", token)
+			}
+		default:
+			t.Fatalf("accepted for %q", caller.Issuer)
 		}
-		if err == nil && caller.Subject == "" {
+		if caller.Subject == "" {
 			t.Fatal("accepted without a subject")
 		}
 	})
@@ -52,7 +80,7 @@ func FuzzSigned(f *testing.F) {
 	v := verifierOf(f, bank())
 	sign := rs256(vector().key)
 	f.Fuzz(func(t *testing.T, header, payload string) {
-		caller, err := v.Authenticate(seal(header, payload, sign))
+		caller, err := authenticate(v, seal(header, payload, sign))
 		if err != nil {
 			return
 		}

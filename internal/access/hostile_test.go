@@ -1,8 +1,12 @@
 package access_test
 
 import (
+	"bytes"
 	"crypto"
+	"crypto/elliptic"
 	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -77,6 +81,9 @@ func malformed() []hostile {
 		{"half a surrogate pair", signed(with("sub", `"user\ud800"`)), access.ReasonMalformed},
 		{"NaN", signed(with("exp", "NaN")), access.ReasonMalformed},
 		{"Infinity", signed(with("exp", "Infinity")), access.ReasonMalformed},
+		{"objects nested too deep", signed(with("x", strings.Repeat(`{"a":`, access.MaxDepth)+"1"+strings.Repeat("}", access.MaxDepth))), access.ReasonMalformed},
+		{"header nested too deep", headed(`{"alg":"RS256","kid":"2026-07","x":` + strings.Repeat("[", access.MaxDepth) + strings.Repeat("]", access.MaxDepth) + `}`), access.ReasonMalformed},
+		{"nested too deep behind a bracket in a text", signed(with("x", `"]]]\"]]]"`, "y", strings.Repeat("[", access.MaxDepth)+strings.Repeat("]", access.MaxDepth))), access.ReasonMalformed},
 		{"arrays in arrays", signed(with("x", strings.Repeat("[", 2500))), access.ReasonMalformed},
 	}
 }
@@ -121,10 +128,10 @@ func badHeaders() []hostile {
 		{"alg empty", alg("", key), access.ReasonAlgorithm},
 		{"alg in small letters", alg("rs256", key), access.ReasonAlgorithm},
 		{"alg with a space", alg("RS256 ", key), access.ReasonAlgorithm},
-		{"HS256 with the public key as secret", alg("HS256", hs256), access.ReasonAlgorithm},
+		{"HS256 with the public key as secret", alg("HS256", hs256(&vector().key.PublicKey)), access.ReasonAlgorithm},
 		{"RS512, signed RS256", alg("RS512", key), access.ReasonAlgorithm},
 		{"PS256 with the right key", alg("PS256", ps256), access.ReasonAlgorithm},
-		{"ES256 with a stranger's key", alg("ES256", es256), access.ReasonAlgorithm},
+		{"ES256 with a stranger's key", alg("ES256", es256(strangersCurveKey(), nil)), access.ReasonAlgorithm},
 		{"no alg", headed(`{"typ":"JWT","kid":"2026-07"}`), access.ReasonAlgorithm},
 		{"alg under another case", headed(`{"Alg":"RS256","kid":"2026-07"}`), access.ReasonAlgorithm},
 		{"alg is a number", headed(`{"alg":256,"kid":"2026-07"}`), access.ReasonAlgorithm},
@@ -257,16 +264,119 @@ func badTimes() []hostile {
 	return all
 }
 
-func TestHostileTokensAreRefusedForTheRightReason(t *testing.T) {
-	v := verifierOf(t, bank())
-	all := slices.Concat(malformed(), duplicates(), badHeaders(), badSignatures(), badClaims(), badTimes())
-	if len(all) < 45 {
-		t.Fatalf("only %d tokens", len(all))
+// badCurve is for the client with an ES256 key.
+func badCurve() []hostile {
+	sig, key := access.ReasonSignature, curveVector().key
+	order := elliptic.P256().Params().N
+	written := func(change func(r, s *big.Int) []byte) string { return seal(curveHeader, with(), es256(key, change)) }
+	fixed := func(r, s *big.Int) string { return written(func(*big.Int, *big.Int) []byte { return rs(r, s) }) }
+	zero, one := new(big.Int), big.NewInt(1)
+	return []hostile{
+		{"a stranger's signature", seal(curveHeader, with(), es256(strangersCurveKey(), nil)), sig},
+		{"DER in place of r and s", written(func(r, s *big.Int) []byte {
+			der, err := asn1.Marshal(struct{ R, S *big.Int }{r, s})
+			if err != nil {
+				panic(err)
+			}
+			return der
+		}), sig},
+		{"r and s exchanged", written(func(r, s *big.Int) []byte { return rs(s, r) }), sig},
+		{"r alone", written(func(r, _ *big.Int) []byte { return r.FillBytes(make([]byte, 32)) }), sig},
+		{"one byte short", written(func(r, s *big.Int) []byte { return rs(r, s)[:63] }), sig},
+		{"one byte long", written(func(r, s *big.Int) []byte { return append(rs(r, s), 0) }), sig},
+		{"a zero in front of each", written(func(r, s *big.Int) []byte {
+			return append(r.FillBytes(make([]byte, 33)), s.FillBytes(make([]byte, 33))...)
+		}), sig},
+		{"the size of P-384", written(func(r, s *big.Int) []byte {
+			return append(r.FillBytes(make([]byte, 48)), s.FillBytes(make([]byte, 48))...)
+		}), sig},
+		{"no signature", seal(curveHeader, with(), nobody), sig},
+		{"64 zeroes", fixed(zero, zero), sig},
+		{"r is 0", written(func(_, s *big.Int) []byte { return rs(zero, s) }), sig},
+		{"s is 0", written(func(r, _ *big.Int) []byte { return rs(r, zero) }), sig},
+		{"r and s are 1", fixed(one, one), sig},
+		{"r is the order", written(func(_, s *big.Int) []byte { return rs(order, s) }), sig},
+		{"s is the order", written(func(r, _ *big.Int) []byte { return rs(r, order) }), sig},
+		{"r and s are the order", fixed(order, order), sig},
+		{"s is all ones", written(func(r, _ *big.Int) []byte {
+			return append(r.FillBytes(make([]byte, 32)), bytes.Repeat([]byte{0xff}, 32)...)
+		}), sig},
+		{"another payload under the signature", func() string {
+			parts := strings.Split(curveSigned(with()), ".")
+			return parts[0] + "." + b64([]byte(with("sub", `"admin"`))) + "." + parts[2]
+		}(), sig},
+		{"RS256 on the ES256 key", seal(honestHeader, with(), rs256(vector().key)), access.ReasonAlgorithm},
+		{"an RSA signature under ES256", seal(curveHeader, with(), rs256(vector().key)), sig},
+		{"HS256 with the public key as secret", seal(`{"alg":"HS256"}`, with(), hs256(&curveVector().key.PublicKey)), access.ReasonAlgorithm},
+		{"ES384 with a P-256 signature", seal(`{"alg":"ES384"}`, with(), es256(key, nil)), access.ReasonAlgorithm},
+		{"ES256K", seal(`{"alg":"ES256K"}`, with(), es256(key, nil)), access.ReasonAlgorithm},
+		{"EdDSA", seal(`{"alg":"EdDSA"}`, with(), es256(key, nil)), access.ReasonAlgorithm},
+		{"alg none, unsigned", seal(`{"alg":"none"}`, with(), nobody), access.ReasonAlgorithm},
+		{"brings its own key in jwk", seal(fmt.Sprintf(`{"alg":"ES256","jwk":{"kty":"EC","crv":"P-256","x":%q,"y":%q}}`, "AA", "AA"), with(), es256(strangersCurveKey(), nil)), sig},
 	}
-	met := map[access.Reason]bool{access.ReasonMissing: true, access.ReasonScheme: true} // TestBearer
-	for _, h := range all {
-		met[h.want] = true
-		t.Run(h.name, func(t *testing.T) { mustRefuse(t, v, h.token, h.want) })
+}
+
+// badBindings are tokens with a cnf that does not hold; the connection has a certificate.
+func badBindings() []hostile {
+	form := access.ReasonConfirmation
+	is := thumbprint(deskCertificate().leaf)
+	cnf := func(json string, want access.Reason) hostile {
+		return hostile{"cnf " + json, signed(with("cnf", json)), want}
+	}
+	return []hostile{
+		cnf(`null`, form),
+		cnf(`""`, form),
+		cnf(`"`+is+`"`, form),
+		cnf(`["`+is+`"]`, form),
+		cnf(`{}`, form),
+		cnf(`{"x5t#S256":null}`, form),
+		cnf(`{"x5t#S256":7}`, form),
+		cnf(`{"x5t#S256":["`+is+`"]}`, form),
+		cnf(`{"x5t#s256":"`+is+`"}`, form),
+		cnf(`{"x5t":"`+is+`"}`, form),
+		cnf(`{"jkt":"`+is+`"}`, form),
+		cnf(`{"jwk":{"kty":"EC"}}`, form),
+		cnf(`{"x5t#S256":"`+is+`","jkt":"x"}`, form),
+		cnf(`{"x5t#S256":"`+is+`","kid":"2026-07"}`, form),
+		cnf(`{"x5t#S256":"`+is+`","x5t#S256":"`+is+`"}`, access.ReasonDuplicateMember),
+		cnf(`{"x5t#S256":""}`, access.ReasonBinding),
+		cnf(`{"x5t#S256":"`+is+`="}`, access.ReasonBinding),
+		cnf(`{"x5t#S256":"`+is+` "}`, access.ReasonBinding),
+		cnf(`{"x5t#S256":"`+is[:42]+`"}`, access.ReasonBinding),
+		cnf(`{"x5t#S256":"`+leftover(is)+`"}`, access.ReasonBinding),
+		cnf(`{"x5t#S256":"`+thumbprint(newCertificate(certificate{}).leaf)+`"}`, access.ReasonBinding),
+	}
+}
+
+func TestHostileTokensAreRefusedForTheRightReason(t *testing.T) {
+	met := map[access.Reason]bool{
+		access.ReasonMissing: true, access.ReasonScheme: true, // TestAuthorizationHeaders
+		access.ReasonNoCertificate: true, access.ReasonUnknownCertificate: true, access.ReasonCertificateTime: true,
+		access.ReasonCertificateUsage: true, access.ReasonAmbiguousCertificate: true, // certificate_test.go
+	}
+	tried := 0
+	for _, group := range []struct {
+		name   string
+		client access.Client
+		chain  []*x509.Certificate
+		tokens []hostile
+	}{
+		{"RS256", bank(), nil, slices.Concat(malformed(), duplicates(), badHeaders(), badSignatures(), badClaims(), badTimes())},
+		{"ES256", curveBank(), nil, badCurve()},
+		{"bound", bank(), deskCertificate().chain(), badBindings()},
+	} {
+		v := verifierOf(t, group.client)
+		for _, h := range group.tokens {
+			met[h.want] = true
+			tried++
+			t.Run(group.name+"/"+h.name, func(t *testing.T) {
+				mustRefuseProof(t, v, access.Proof{Authorization: []string{"Bearer " + h.token}, Certificates: group.chain}, h.want)
+			})
+		}
+	}
+	t.Logf("%d hostile tokens", tried)
+	if tried < 150 {
+		t.Errorf("only %d tokens", tried)
 	}
 	for _, r := range access.Reasons() {
 		if !met[r] {
@@ -277,14 +387,19 @@ func TestHostileTokensAreRefusedForTheRightReason(t *testing.T) {
 
 func mustRefuse(t *testing.T, v *access.Verifier, token string, want access.Reason) {
 	t.Helper()
-	caller, err := v.Authenticate(token)
+	mustRefuseProof(t, v, bearing(token), want)
+}
+
+func mustRefuseProof(t *testing.T, v *access.Verifier, p access.Proof, want access.Reason) {
+	t.Helper()
+	caller, err := v.Authenticate(t.Context(), p)
 	if err == nil {
 		t.Fatalf("accepted, want refused for %q", want)
 	}
 	if !errors.Is(err, access.AuthenticationError{Reason: want}) {
 		t.Fatalf("refused: %v, want %q", err, want)
 	}
-	if caller.Issuer != "" || caller.Subject != "" || caller.May(access.SignCards) == nil {
+	if caller.Issuer != "" || caller.Subject != "" || caller.Payload() != nil || caller.May(access.SignCards) == nil {
 		t.Fatal("a refused token gave a caller")
 	}
 	if err.Error() != "not authenticated: "+string(want) {
@@ -325,7 +440,7 @@ func TestAClientCannotSpeakForAnother(t *testing.T) {
 	v := verifierOf(t, bank(), other)
 
 	mustRefuse(t, v, signed(with("iss", `"https://other.example"`)), access.ReasonSignature)
-	caller, err := v.Authenticate(seal(honestHeader, with("iss", `"https://other.example"`), rs256(strangersKey())))
+	caller, err := authenticate(v, seal(honestHeader, with("iss", `"https://other.example"`), rs256(strangersKey())))
 	if err != nil || caller.Tenant != "bank-b" {
 		t.Fatalf("its own token: %+v, %v", caller, err)
 	}
@@ -346,4 +461,11 @@ func TestPublishedVector(t *testing.T) {
 
 	joe.Keys = []access.Key{{Algorithm: access.RS256, Public: &rsa.PublicKey{N: vector().key.N, E: 65539}}}
 	mustRefuse(t, verifierOf(t, joe), vector().compact, access.ReasonSignature)
+
+	// RFC 7515, A.3: likewise, for ES256.
+	joe.Keys = []access.Key{{Algorithm: access.ES256, Public: &curveVector().key.PublicKey}}
+	mustRefuse(t, verifierOf(t, joe), curveVector().compact, access.ReasonTime)
+	other = []byte(curveVector().compact)
+	other[len(other)-20] ^= 1
+	mustRefuse(t, verifierOf(t, joe), string(other), access.ReasonSignature)
 }

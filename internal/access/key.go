@@ -1,7 +1,10 @@
 package access
 
 import (
+	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -16,14 +19,46 @@ import (
 // 3.1). Each key is pinned to one (RFC 8725, 3.1): the token only confirms it.
 type Algorithm string
 
-// RS256 is RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518, 3.3).
-const RS256 Algorithm = "RS256"
+// The algorithms.
+const (
+	RS256 Algorithm = "RS256" // RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518, 3.3)
+	ES256 Algorithm = "ES256" // ECDSA on P-256 with SHA-256, r and s as 32 bytes each (RFC 7518, 3.4)
+)
 
 // Key is a public key of a client.
 type Key struct {
 	ID        string           // kid; may be empty for a client's only key
 	Algorithm Algorithm        // what the key is for, and all it is for
-	Public    crypto.PublicKey // for RS256 an *rsa.PublicKey
+	Public    crypto.PublicKey // for RS256 an *rsa.PublicKey, for ES256 an *ecdsa.PublicKey
+}
+
+// A KeySet holds the keys of a client that change without a new configuration.
+// [JWKS] is one. The [Verifier] checks every key it is given as if the operator had
+// configured it. Any number of goroutines may call.
+type KeySet interface {
+	// Key gives the key called kid; for an empty kid the only key, whatever it is
+	// called. ErrUnknownKey if there is none. Any other error says that the keys
+	// cannot be had now, and has a method RetryAfter() time.Duration.
+	Key(ctx context.Context, kid string) (Key, error)
+}
+
+// ErrUnknownKey is returned by a [KeySet] that has no such key.
+var ErrUnknownKey = errors.New("unknown key")
+
+// fixedKeys are the keys of a configuration, by kid.
+type fixedKeys map[string]Key
+
+// Key implements KeySet.
+func (f fixedKeys) Key(_ context.Context, kid string) (Key, error) {
+	if kid == "" && len(f) == 1 {
+		for _, k := range f {
+			return k, nil
+		}
+	}
+	if k, ok := f[kid]; ok && kid != "" {
+		return k, nil
+	}
+	return Key{}, ErrUnknownKey
 }
 
 // An algorithm is one line here: the method that verifies, and what takes over a
@@ -33,10 +68,12 @@ var algorithms = map[Algorithm]struct {
 	adopt  func(crypto.PublicKey) (crypto.PublicKey, error)
 }{
 	RS256: {jwt.SigningMethodRS256, adoptRSA},
+	ES256: {jwt.SigningMethodES256, adoptP256},
 }
 
 // verificationKey is a key that has passed the checks of its algorithm.
 type verificationKey struct {
+	id        string
 	algorithm Algorithm
 	method    jwt.SigningMethod
 	public    crypto.PublicKey
@@ -52,7 +89,7 @@ func newVerificationKey(k Key) (verificationKey, error) {
 	if err != nil {
 		return verificationKey{}, fmt.Errorf("%s key: %w", k.Algorithm, err)
 	}
-	return verificationKey{algorithm: k.Algorithm, method: a.method, public: public}, nil
+	return verificationKey{id: k.ID, algorithm: k.Algorithm, method: a.method, public: public}, nil
 }
 
 // Bounds of an RSA key: at least 2048 bits (RFC 7518, 3.3), at most what can be
@@ -81,6 +118,48 @@ func adoptRSA(public crypto.PublicKey) (crypto.PublicKey, error) {
 		return nil, errors.New("modulus is even, so it is no product of two large primes")
 	case k.E < 65537 || k.E%2 == 0 || k.E > 1<<31-1:
 		return nil, fmt.Errorf("public exponent is %d; it must be odd, at least 65537 and below 2^31", k.E)
+	case isROCA(k.N):
+		return nil, errors.New("modulus has the mark of a generator whose keys can be factored (ROCA, CVE-2017-15361)")
 	}
 	return &rsa.PublicKey{N: new(big.Int).Set(k.N), E: k.E}, nil
+}
+
+// rocaPrimes divide what the generator of the weak smart card keys multiplied.
+var rocaPrimes = []uint64{
+	3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83,
+	89, 97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+}
+
+// isROCA reports whether n is a product of primes of the form k·M + 65537^a mod M (Nemec
+// et al., The Return of Coppersmith's Attack, CCS 2017): such an n is a power of 65537
+// modulo every prime that divides M. Of other moduli fewer than one in 2^27 is.
+func isROCA(n *big.Int) bool {
+	for _, p := range rocaPrimes {
+		remainder := new(big.Int).Mod(n, new(big.Int).SetUint64(p)).Uint64()
+		power := uint64(1)
+		for power != remainder {
+			if power = power * 65537 % p; power == 1 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// adoptP256 copies an ECDSA key that is fit to verify with: a point on P-256, and not
+// the one at infinity.
+func adoptP256(public crypto.PublicKey) (crypto.PublicKey, error) {
+	k, ok := public.(*ecdsa.PublicKey)
+	//lint:ignore SA1019 Bytes panics without coordinates, and nothing else tells
+	if !ok || k == nil || k.Curve == nil || k.X == nil || k.Y == nil {
+		return nil, errors.New("is not an ECDSA public key")
+	}
+	if k.Curve != elliptic.P256() {
+		return nil, fmt.Errorf("is on the curve %s; ES256 needs P-256", k.Curve.Params().Name)
+	}
+	point, err := k.Bytes()
+	if err != nil {
+		return nil, errors.New("is not a point on P-256")
+	}
+	return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
 }

@@ -5,14 +5,15 @@ import (
 	"slices"
 )
 
-// Reason says why a token was refused, for logs, metrics and records. The texts are
+// Reason says why a caller was refused, for logs, metrics and records. The texts are
 // stable. They are not for the caller: whoever sends a token with a fault learns
 // only that it was refused.
 type Reason string
 
-// The reasons, in the order in which a token meets them.
+// The reasons, in the order in which a token meets them; the last four are those of
+// certificates, with a token or without.
 const (
-	ReasonMissing         Reason = "missing"          // no Authorization header
+	ReasonMissing         Reason = "missing"          // no Authorization header, and no certificate that could do without
 	ReasonScheme          Reason = "scheme"           // several Authorization headers, or another scheme than Bearer (RFC 6750, 2.1)
 	ReasonTooLarge        Reason = "too-large"        // longer than MaxTokenSize
 	ReasonMalformed       Reason = "malformed"        // not three segments of canonical Base64url with JSON objects (RFC 7515, 7.1)
@@ -31,21 +32,31 @@ const (
 	ReasonAudience        Reason = "audience"         // aud is not the expected one alone (RFC 8725, 3.9)
 	ReasonSubject         Reason = "subject"          // sub is absent, empty, overlong or not printable
 	ReasonTokenID         Reason = "token-id"         // jti is required and absent, or empty, overlong or not printable
+	ReasonConfirmation    Reason = "confirmation"     // cnf is required and absent, or is not x5t#S256 alone (RFC 8705, 3.1)
+	ReasonNoCertificate   Reason = "no-certificate"   // the connection has no certificate, and the token or its client needs one
+	ReasonBinding         Reason = "binding"          // the token is bound to another certificate than the connection's (RFC 8705, 3)
+
+	ReasonUnknownCertificate   Reason = "unknown-certificate"   // the certificate is not the client's, or no client's
+	ReasonCertificateTime      Reason = "certificate-time"      // it has expired, or is not valid yet
+	ReasonCertificateUsage     Reason = "certificate-usage"     // it is not for signing, not for TLS clients, or a CA's
+	ReasonAmbiguousCertificate Reason = "ambiguous-certificate" // it is that of more than one client
 )
 
 var reasons = []Reason{
 	ReasonMissing, ReasonScheme, ReasonTooLarge, ReasonMalformed, ReasonDuplicateMember,
 	ReasonCriticalHeader, ReasonType, ReasonUnknownIssuer, ReasonUnknownKey, ReasonAlgorithm,
 	ReasonSignature, ReasonTime, ReasonTooLongLived, ReasonExpired, ReasonIssuedInFuture,
-	ReasonNotYetValid, ReasonAudience, ReasonSubject, ReasonTokenID,
+	ReasonNotYetValid, ReasonAudience, ReasonSubject, ReasonTokenID, ReasonConfirmation,
+	ReasonNoCertificate, ReasonBinding, ReasonUnknownCertificate, ReasonCertificateTime,
+	ReasonCertificateUsage, ReasonAmbiguousCertificate,
 }
 
 // Reasons lists every reason there is, so that a metric can start each at zero.
 func Reasons() []Reason { return slices.Clone(reasons) }
 
-// AuthenticationError is every error of [Bearer] and [Verifier.Authenticate]. It
-// holds the reason and nothing else: no part of the token, no claim, no decoder's
-// text. It is comparable, so errors.Is finds a particular reason.
+// AuthenticationError says that the caller has not proved who it is. It holds the
+// reason and nothing else: no part of the token, no claim, no decoder's text. It is
+// comparable, so errors.Is finds a particular reason.
 type AuthenticationError struct{ Reason Reason }
 
 // Error names the reason.
@@ -61,3 +72,11 @@ func ReasonOf(err error) Reason {
 }
 
 func refuse(r Reason) error { return AuthenticationError{Reason: r} }
+
+// must refuses for r unless ok.
+func must(ok bool, r Reason) error {
+	if ok {
+		return nil
+	}
+	return refuse(r)
+}

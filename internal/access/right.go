@@ -13,10 +13,12 @@ type Right string
 
 // The rights, one per operation.
 const (
-	SignCards Right = "signCards" // have card payloads sealed for a wallet
+	SignCards                 Right = "signCards"                 // have card payloads sealed for a wallet
+	SignMerchantTokens        Right = "signMerchantTokens"        // have merchant tokens signed
+	CreateAppleProximityToken Right = "createAppleProximityToken" // have a proximity token made for the merchant of one's own token
 )
 
-var rights = []Right{SignCards}
+var rights = []Right{SignCards, SignMerchantTokens, CreateAppleProximityToken}
 
 // Rights lists every right there is.
 func Rights() []Right { return slices.Clone(rights) }
@@ -38,21 +40,43 @@ func ParseRight(name string) (Right, error) {
 // right is not granted to it.
 var ErrForbidden = errors.New("forbidden")
 
-// Caller is who sent a request. The zero value is nobody, and has no right.
-type Caller struct {
-	Tenant  string // from the configuration of the client
-	Issuer  string // iss: the client
-	Subject string // sub: what the client says acts there; unique only together with Tenant and Issuer
-	TokenID string // jti, empty if the token has none
+// A Grant gives a client a right, for all that it calls or for a part. What it
+// narrows by are claims that the client signed: a grant divides what the client may
+// do among its users, it does not defend us against the client.
+//
+// Of several grants of one right any that covers the caller is enough; if one of
+// those is single-use, the right is.
+type Grant struct {
+	Right    Right
+	Subjects []string // a [Pattern] of these must match sub; none: any sub
+	Users    []string // a [Pattern] of these must match usr, which must be there; none: any usr, or none
+	KeyIDs   []string // the kid of the key that signed must be one of these, exactly; none: any key
 
-	rights []Right // the client's own slice, never written to
+	SingleUse bool // each token works once for this right, and needs a jti: see [Caller.Use]
 }
 
-// May returns nil if the caller has the right, and otherwise an error that wraps
-// [ErrForbidden] and names the right.
-func (c Caller) May(r Right) error {
-	if slices.Contains(c.rights, r) {
-		return nil
+// grant is a Grant that has passed its checks.
+type grant struct {
+	Grant
+	subjects, users []Pattern
+}
+
+func newGrant(g Grant) (own grant, problems []error) {
+	if _, err := ParseRight(string(g.Right)); err != nil {
+		problems = append(problems, fmt.Errorf("grants: %w", err))
 	}
-	return fmt.Errorf("%w: the right %s is not granted", ErrForbidden, r)
+	own = grant{Grant: g}
+	own.Subjects, own.Users, own.KeyIDs = nil, nil, slices.Clone(g.KeyIDs)
+	var wrong []error
+	own.subjects, wrong = newPatterns("subjects", g.Subjects)
+	problems = append(problems, wrong...)
+	own.users, wrong = newPatterns("users", g.Users)
+	return own, append(problems, wrong...)
+}
+
+// covers reports whether the grant is one for this caller.
+func (g grant) covers(c Caller) bool {
+	return (len(g.subjects) == 0 || anyMatches(g.subjects, c.Subject)) &&
+		(len(g.users) == 0 || c.User != "" && anyMatches(g.users, c.User)) &&
+		(len(g.KeyIDs) == 0 || slices.Contains(g.KeyIDs, c.KeyID))
 }

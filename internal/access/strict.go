@@ -42,7 +42,51 @@ func (h header) check() error {
 	return nil
 }
 
-// claims are the registered claims (RFC 7519, 4.1), undecoded; nil means absent.
+// jws is a signed object of good form, whose payload nobody vouches for yet.
+type jws struct {
+	header    header
+	payload   []byte
+	input     string // the signing input: header and payload as they came (RFC 7515, 5.2 step 8)
+	signature []byte
+}
+
+// split takes a token apart in the compact serialisation (RFC 7515, 7.1).
+func split(token string) (j jws, err error) {
+	if len(token) > MaxTokenSize {
+		return j, refuse(ReasonTooLarge)
+	}
+	if strings.Count(token, ".") != 2 {
+		return j, refuse(ReasonMalformed)
+	}
+	end := strings.LastIndexByte(token, '.')
+	j.input = token[:end]
+	head, payload, _ := strings.Cut(j.input, ".")
+	rawHeader, ok1 := decodeSegment(head)
+	body, ok2 := decodeSegment(payload)
+	signature, ok3 := decodeSegment(token[end+1:])
+	if !ok1 || !ok2 || !ok3 {
+		return j, refuse(ReasonMalformed)
+	}
+	if err := decodeObject(rawHeader, &j.header); err != nil {
+		return j, err
+	}
+	j.payload, j.signature = body, signature
+	return j, j.header.check()
+}
+
+// verify checks that alg is what the key is for, and then the signature.
+func (j jws) verify(k verificationKey, t *trace) error {
+	alg, ok := text(j.header.Algorithm)
+	ok = ok && alg == string(k.algorithm)
+	if err := t.step("algorithm", must(ok, ReasonAlgorithm), "alg is %s; the key is for %s", quoted(j.header.Algorithm), k.algorithm); err != nil {
+		return err
+	}
+	ok = k.method.Verify(j.input, j.signature, k.public) == nil
+	return t.step("signature", must(ok, ReasonSignature), "%d bytes under the key", len(j.signature))
+}
+
+// claims are the claims that are looked at here, undecoded; nil means absent: the
+// registered ones (RFC 7519, 4.1), cnf (RFC 7800, 3.1) and our peers' usr.
 type claims struct {
 	Issuer    jsontext.Value `json:"iss"`
 	Subject   jsontext.Value `json:"sub"`
@@ -51,49 +95,34 @@ type claims struct {
 	NotBefore jsontext.Value `json:"nbf"`
 	IssuedAt  jsontext.Value `json:"iat"`
 	ID        jsontext.Value `json:"jti"`
+	User      jsontext.Value `json:"usr"`
+
+	Confirmation jsontext.Value `json:"cnf"`
+
+	payload []byte // the object they are members of
 }
 
 // unverified is a token of good form whose claims nobody vouches for yet. Of them
 // only iss may be read, to find the key; verify gives the rest.
 type unverified struct {
-	header    header
-	claims    claims
-	input     string // the JWS signing input: header and payload as they came (RFC 7515, 5.2 step 8)
-	signature []byte
+	jws
+	claims claims
 }
 
-// parse takes a token apart in the compact serialisation (RFC 7515, 7.1).
+// parse takes a token apart and reads its claims.
 func parse(token string) (unverified, error) {
-	var u unverified
-	if len(token) > MaxTokenSize {
-		return u, refuse(ReasonTooLarge)
+	j, err := split(token)
+	if err != nil {
+		return unverified{}, err
 	}
-	if strings.Count(token, ".") != 2 {
-		return u, refuse(ReasonMalformed)
-	}
-	end := strings.LastIndexByte(token, '.')
-	u.input = token[:end]
-	head, payload, _ := strings.Cut(u.input, ".")
-	if err := decodeObject(head, &u.header); err != nil {
-		return u, err
-	}
-	if err := decodeObject(payload, &u.claims); err != nil {
-		return u, err
-	}
-	var ok bool
-	if u.signature, ok = decodeSegment(token[end+1:]); !ok {
-		return u, refuse(ReasonMalformed)
-	}
-	return u, u.header.check()
+	u := unverified{jws: j, claims: claims{payload: j.payload}}
+	return u, decodeObject(j.payload, &u.claims)
 }
 
 // verify checks the signature and gives the claims.
-func (u unverified) verify(k verificationKey) (claims, error) {
-	if alg, ok := text(u.header.Algorithm); !ok || alg != string(k.algorithm) {
-		return claims{}, refuse(ReasonAlgorithm)
-	}
-	if k.method.Verify(u.input, u.signature, k.public) != nil {
-		return claims{}, refuse(ReasonSignature)
+func (u unverified) verify(k verificationKey, t *trace) (claims, error) {
+	if err := u.jws.verify(k, t); err != nil {
+		return claims{}, err
 	}
 	return u.claims, nil
 }
@@ -109,12 +138,15 @@ func decodeSegment(s string) ([]byte, bool) {
 	return b, err == nil
 }
 
-// decodeObject decodes a segment that holds one JSON object in valid UTF-8 (RFC
-// 7493), names compared with their case and escapes resolved. The decoder's errors
-// quote what they read, so they end here.
-func decodeObject(segment string, into any) error {
-	b, ok := decodeSegment(segment)
-	if !ok || jsontext.Value(b).Kind() != '{' {
+// MaxDepth bounds how deep objects and arrays may be nested in what others send:
+// further than any honest token, and no burden to whoever walks the claims later.
+const MaxDepth = 32
+
+// decodeObject decodes one JSON object in valid UTF-8 (RFC 7493), names compared with
+// their case and escapes resolved. The decoder's errors quote what they read, so they
+// end here.
+func decodeObject(b []byte, into any) error {
+	if jsontext.Value(b).Kind() != '{' || deeper(b, MaxDepth) {
 		return refuse(ReasonMalformed)
 	}
 	switch err := json.Unmarshal(b, into); {
@@ -124,6 +156,28 @@ func decodeObject(segment string, into any) error {
 		return refuse(ReasonMalformed)
 	}
 	return nil
+}
+
+// deeper reports whether brackets outside strings are nested more than limit deep. It
+// is exact for JSON; of anything else the decoder says what is wrong.
+func deeper(b []byte, limit int) bool {
+	depth, inString := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{', c == '[':
+			if depth++; depth > limit {
+				return true
+			}
+		case c == '}', c == ']':
+			depth--
+		}
+	}
+	return false
 }
 
 // text is the string that v is, if it is one.

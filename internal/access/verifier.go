@@ -1,6 +1,8 @@
 package access
 
 import (
+	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,27 +12,18 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Bearer takes the token out of the Authorization headers of a request, of which
-// there must be one (RFC 6750, 2.1; the scheme's name in any case, RFC 9110, 11.1).
-func Bearer(headers []string) (token string, err error) {
-	switch {
-	case len(headers) == 0:
-		return "", refuse(ReasonMissing)
-	case len(headers) > 1:
-		return "", refuse(ReasonScheme)
-	}
-	scheme, rest, found := strings.Cut(headers[0], " ")
-	if !found || !strings.EqualFold(scheme, "Bearer") {
-		return "", refuse(ReasonScheme)
-	}
-	return strings.TrimLeft(rest, " "), nil
+// A Proof is what a request brings to show who sent it.
+type Proof struct {
+	Authorization []string            // the values of all its Authorization headers
+	Certificates  []*x509.Certificate // of its TLS connection, the client's own first; the handshake proved that its key is there, and nothing else is checked yet
 }
 
-// Verifier authenticates tokens. It does not change after NewVerifier; any number of
-// goroutines may use it.
+// Verifier authenticates callers. Its clients do not change after NewVerifier; any
+// number of goroutines may use it.
 type Verifier struct {
-	clients map[string]*client // by iss
-	now     func() time.Time
+	clients   map[string]*client // by iss
+	certified []*client          // those with a rule for certificates
+	now       func() time.Time
 }
 
 // NewVerifier checks the clients and copies what it needs of them. Its error says
@@ -51,6 +44,10 @@ func NewVerifier(clients []Client, now func() time.Time) (*Verifier, error) {
 			problems = append(problems, fmt.Errorf("client with iss %q: another client has the same iss", c.Issuer))
 		}
 		v.clients[c.Issuer] = own
+		if own.certificate != nil {
+			problems = append(problems, own.rivals(v.certified)...)
+			v.certified = append(v.certified, own)
+		}
 	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
@@ -58,91 +55,139 @@ func NewVerifier(clients []Client, now func() time.Time) (*Verifier, error) {
 	return v, nil
 }
 
-// Authenticate gives the caller that token proves, or an [AuthenticationError]. The
-// package comment has the order of its steps. Whether the caller may do what it asks
-// for is another question: [Caller.May].
-func (v *Verifier) Authenticate(token string) (Caller, error) {
+// Authenticate gives the caller that p proves. The package comment has the order of
+// its steps. The error is an [AuthenticationError], or that of a [KeySet] whose keys
+// cannot be had now. Whether the caller may do what it asks for is another question:
+// [Caller.May].
+func (v *Verifier) Authenticate(ctx context.Context, p Proof) (Caller, error) {
+	return v.authenticate(ctx, p, nil)
+}
+
+func (v *Verifier) authenticate(ctx context.Context, p Proof, t *trace) (Caller, error) {
+	if len(p.Authorization) == 0 && len(p.Certificates) > 0 {
+		return v.byCertificate(p.Certificates, t)
+	}
+	token, err := bearer(p.Authorization)
+	if t.step("header", err, "%d Authorization headers", len(p.Authorization)) != nil {
+		return Caller{}, err
+	}
 	// 1. Form. Nothing is believed yet.
 	u, err := parse(token)
-	if err != nil {
+	if t.step("form", err, "%d bytes", len(token)) != nil {
 		return Caller{}, err
 	}
 	// 2. The key, by the two names that an unverified token may be asked for.
-	c, k, err := v.choose(u)
+	c, k, err := v.choose(ctx, u, t)
 	if err != nil {
 		return Caller{}, err
 	}
 	// 3. Signature. It covers iss as well, which is thereby the client's, exactly.
-	verified, err := u.verify(k)
+	verified, err := u.verify(k, t)
 	if err != nil {
 		return Caller{}, err
 	}
 	// 4. Times.
-	if err := c.checkLife(verified, v.now()); err != nil {
+	who := Caller{Tenant: c.Tenant, Issuer: c.Issuer, KeyID: k.id, grants: c.grants, payload: verified.payload}
+	if err := c.checkLife(&who, verified, v.now(), t); err != nil {
 		return Caller{}, err
 	}
 	// 5. For us, and on whose behalf.
-	return c.caller(verified)
+	if err := c.checkNamesOf(&who, verified, t); err != nil {
+		return Caller{}, err
+	}
+	// 6. On the connection that it is for.
+	if err := c.checkBinding(verified.Confirmation, p.Certificates, v.now(), t); err != nil {
+		return Caller{}, err
+	}
+	return who, nil
+}
+
+// bearer takes the token out of the Authorization headers of a request, of which
+// there must be one (RFC 6750, 2.1; the scheme's name in any case, RFC 9110, 11.1).
+func bearer(headers []string) (token string, err error) {
+	switch {
+	case len(headers) == 0:
+		return "", refuse(ReasonMissing)
+	case len(headers) > 1:
+		return "", refuse(ReasonScheme)
+	}
+	scheme, rest, found := strings.Cut(headers[0], " ")
+	if !found || !strings.EqualFold(scheme, "Bearer") {
+		return "", refuse(ReasonScheme)
+	}
+	return strings.TrimLeft(rest, " "), nil
 }
 
 // choose finds the client and the key that a token claims to come from.
-func (v *Verifier) choose(u unverified) (*client, verificationKey, error) {
+func (v *Verifier) choose(ctx context.Context, u unverified, t *trace) (*client, verificationKey, error) {
 	iss, _ := text(u.claims.Issuer)
 	c, ok := v.clients[iss]
-	if !ok {
-		return nil, verificationKey{}, refuse(ReasonUnknownIssuer)
+	if err := t.step("client", must(ok, ReasonUnknownIssuer), "iss is %s", quoted(u.claims.Issuer)); err != nil {
+		return nil, verificationKey{}, err
 	}
-	if c.RequireType && u.header.Type == nil {
-		return nil, verificationKey{}, refuse(ReasonType)
+	ok = !c.RequireType || u.header.Type != nil
+	if err := t.step("type", must(ok, ReasonType), "typ is %s", quoted(u.header.Type)); err != nil {
+		return nil, verificationKey{}, err
 	}
-	k, ok := c.key(u.header)
-	if !ok {
-		return nil, verificationKey{}, refuse(ReasonUnknownKey)
-	}
-	return c, k, nil
+	k, err := c.key(ctx, u.header)
+	return c, k, t.step("key", err, "kid is %s", quoted(u.header.KeyID))
 }
 
 // checkLife holds iat, exp and nbf (RFC 7519, 4.1.4 to 4.1.6) against each other and
 // against the clock. The leeway is for clocks that differ; it does not lengthen the
 // life that a token may be given.
-func (c *client) checkLife(cl claims, now time.Time) error {
+func (c *client) checkLife(who *Caller, cl claims, now time.Time, t *trace) error {
 	issued, ok1 := numericDate(cl.IssuedAt)
 	expires, ok2 := numericDate(cl.Expires)
 	notBefore, ok3 := issued, true
 	if cl.NotBefore != nil {
 		notBefore, ok3 = numericDate(cl.NotBefore)
 	}
+	var reason Reason
 	switch {
 	case !ok1, !ok2, !ok3, !issued.Before(expires), !notBefore.Before(expires):
-		return refuse(ReasonTime)
+		reason = ReasonTime
 	case expires.Sub(issued) > c.MaxLifetime:
-		return refuse(ReasonTooLongLived)
+		reason = ReasonTooLongLived
 	case !now.Before(expires.Add(c.Leeway)):
-		return refuse(ReasonExpired)
+		reason = ReasonExpired
 	case issued.After(now.Add(c.Leeway)):
-		return refuse(ReasonIssuedInFuture)
+		reason = ReasonIssuedInFuture
 	case notBefore.After(now.Add(c.Leeway)):
-		return refuse(ReasonNotYetValid)
+		reason = ReasonNotYetValid
 	}
-	return nil
+	who.IssuedAt, who.Expires, who.dead = issued, expires, expires.Add(c.Leeway)
+	return t.step("times", must(reason == "", reason), "iat %s, exp %s, now %s; the client may give %v of life and %v of leeway",
+		stamp(issued), stamp(expires), stamp(now), c.MaxLifetime, c.Leeway)
 }
 
-// caller reads aud, sub and jti of claims that hold.
-func (c *client) caller(cl claims) (Caller, error) {
-	if aud, ok := audience(cl.Audience); !ok || aud != c.Audience {
-		return Caller{}, refuse(ReasonAudience)
+// stamp is a time for the operator's eyes.
+func stamp(at time.Time) string {
+	if at.IsZero() {
+		return "absent or no NumericDate"
 	}
-	sub, ok := text(cl.Subject)
-	if !ok || !isIdentifier(sub) {
-		return Caller{}, refuse(ReasonSubject)
+	return at.UTC().Format(time.RFC3339)
+}
+
+// checkNamesOf reads aud, sub, jti and usr of claims that hold.
+func (c *client) checkNamesOf(who *Caller, cl claims, t *trace) error {
+	aud, ok := audience(cl.Audience)
+	if err := t.step("audience", must(ok && aud == c.Audience, ReasonAudience), "aud is %s; expected alone is %q", quoted(cl.Audience), c.Audience); err != nil {
+		return err
 	}
-	var jti string
-	if cl.ID != nil || c.RequireTokenID {
-		if jti, ok = text(cl.ID); !ok || !isIdentifier(jti) {
-			return Caller{}, refuse(ReasonTokenID)
-		}
+	who.Subject, ok = text(cl.Subject)
+	if err := t.step("subject", must(ok && isIdentifier(who.Subject), ReasonSubject), "sub is %s", quoted(cl.Subject)); err != nil {
+		return err
 	}
-	return Caller{Tenant: c.Tenant, Issuer: c.Issuer, Subject: sub, TokenID: jti, rights: c.Rights}, nil
+	who.TokenID, ok = text(cl.ID)
+	ok = ok && isIdentifier(who.TokenID) || cl.ID == nil && !c.RequireTokenID
+	if err := t.step("token-id", must(ok, ReasonTokenID), "jti is %s", quoted(cl.ID)); err != nil {
+		return err
+	}
+	if usr, ok := text(cl.User); ok && isIdentifier(usr) {
+		who.User = usr
+	}
+	return nil
 }
 
 // audience is the only audience of a token (RFC 7519, 4.1.3): a string, or an array

@@ -15,7 +15,9 @@ func (c *Config) Check() error {
 	if !slices.Contains([]string{Development, Test, Production}, c.Environment) {
 		w.say("environment", "must be development, test or production; it has no default")
 	}
+	c.checkRoles(&w)
 	c.checkListeners(&w)
+	c.checkLeases(&w)
 	c.checkHSM(&w)
 	w.need("keyring", c.Keyring)
 	if (c.Store.SQLite == "") == (c.Store.Postgres.DSNFile == "") {
@@ -25,9 +27,15 @@ func (c *Config) Check() error {
 		w.need("dataDir", c.DataDir)
 	}
 	for i, cl := range c.Clients {
-		cl.check(&w, fmt.Sprintf("clients[%d]", i))
+		cl.check(&w, index("clients", i))
 	}
-	c.checkPushProvisioning(&w)
+	if c.HasRole(RoleIssuer) {
+		c.checkPushProvisioning(&w)
+	}
+	c.checkMerchant(&w)
+	if c.Outbound.Timeout < 100*time.Millisecond {
+		w.say("outbound.timeout", "must be at least 100ms")
+	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		w.say("log.level", "must be debug, info, warn or error")
 	}
@@ -37,21 +45,74 @@ func (c *Config) Check() error {
 	return errors.Join(w...)
 }
 
+func (c *Config) checkRoles(w *wrongs) {
+	for _, r := range c.Roles {
+		if !slices.Contains(Roles(), r) {
+			w.say("roles", "must be of issuer and merchant")
+		}
+	}
+	if len(c.Roles) == 0 {
+		w.say("roles", "must name at least one role")
+	}
+	if c.MerchantAPI != nil && !c.HasRole(RoleMerchant) {
+		w.say("merchantAPI", "is the listener of the role merchant, which roles does not name")
+	}
+	if c.Environment == Production && c.HasRole(RoleIssuer) && c.HasRole(RoleMerchant) && c.MerchantAPI == nil {
+		w.say("merchantAPI", "is required in production where both roles are served, or another process: card data do not pass the listener that apps call")
+	}
+}
+
 func (c *Config) checkListeners(w *wrongs) {
-	if loopback, err := onLoopback(c.API.Listen); err != nil {
-		w.say("api.listen", "must be host:port")
-	} else if !loopback && c.API.TLS == nil {
-		w.say("api.tls", "is required where api.listen is not a loopback address")
-	}
-	if c.API.TLS != nil {
-		w.need("api.tls.certificateFile", c.API.TLS.CertificateFile)
-		w.need("api.tls.keyFile", c.API.TLS.KeyFile)
-	}
-	if c.API.RequestTimeout < time.Second {
-		w.say("api.requestTimeout", "must be at least 1s")
+	for name, l := range c.Listeners() {
+		l.check(w, name)
 	}
 	if loopback, err := onLoopback(c.Admin.Listen); err != nil || !loopback {
 		w.say("admin.listen", "must be host:port of a loopback address")
+	}
+}
+
+func (a *API) check(w *wrongs, at string) {
+	if loopback, err := onLoopback(a.Listen); err != nil {
+		w.say(at+".listen", "must be host:port")
+	} else if !loopback && a.TLS == nil {
+		w.say(at+".tls", "is required where "+at+".listen is not a loopback address")
+	}
+	if a.RequestTimeout < time.Second {
+		w.say(at+".requestTimeout", "must be at least 1s")
+	}
+	if a.TLS != nil {
+		a.TLS.check(w, at+".tls")
+	}
+}
+
+// checkLeases holds the time for which something single-use stays claimed against the time
+// that a request may take with it.
+func (c *Config) checkLeases(w *wrongs) {
+	for name, l := range c.Listeners() {
+		if c.PushProvisioning.NonceLease <= l.RequestTimeout {
+			w.say("pushProvisioning.nonceLease", "must be longer than "+name+".requestTimeout")
+		}
+	}
+}
+
+func (t TLS) check(w *wrongs, at string) {
+	switch {
+	case !t.KeyInToken:
+		w.need(at+".certificateFile", t.CertificateFile)
+		w.need(at+".keyFile", t.KeyFile)
+	case t.CertificateFile != "" || t.KeyFile != "":
+		w.say(at+".keyInToken", "takes the place of certificateFile and keyFile; the keyring names the certificate")
+	}
+	if t.MinVersion != "1.2" && t.MinVersion != "1.3" {
+		w.say(at+".minVersion", "must be 1.2 or 1.3")
+	}
+	for role, mode := range t.ClientCertificates {
+		if !slices.Contains(Roles(), role) {
+			w.say(at+".clientCertificates", "must be by role: issuer, merchant")
+		}
+		if !slices.Contains([]string{"off", "request", "require"}, mode) {
+			w.say(at+".clientCertificates."+role, "must be off, request or require")
+		}
 	}
 }
 
@@ -89,18 +150,6 @@ func (c *Config) checkHSM(w *wrongs) {
 	}
 }
 
-func (cl Client) check(w *wrongs, at string) {
-	w.need(at+".issuer", cl.Issuer)
-	w.need(at+".tenant", cl.Tenant)
-	w.need(at+".audience", cl.Audience)
-	if len(cl.Keys) == 0 {
-		w.say(at+".keys", "must name at least one key")
-	}
-	for i, k := range cl.Keys {
-		w.need(fmt.Sprintf("%s.keys[%d].publicKeyFile", at, i), k.PublicKeyFile)
-	}
-}
-
 func (c *Config) checkPushProvisioning(w *wrongs) {
 	p := c.PushProvisioning
 	switch {
@@ -108,9 +157,6 @@ func (c *Config) checkPushProvisioning(w *wrongs) {
 		w.say("pushProvisioning.testRootFile", "is refused in production, which trusts Apple's root alone")
 	case c.Environment != Production && p.TestRootFile == "":
 		w.say("pushProvisioning.testRootFile", "is required outside production")
-	}
-	if p.NonceLease <= c.API.RequestTimeout {
-		w.say("pushProvisioning.nonceLease", "must be longer than api.requestTimeout")
 	}
 	if p.NonceLength < 1 || p.NonceLength > 64 {
 		w.say("pushProvisioning.nonceLength", "must be 1 to 64")
@@ -139,6 +185,9 @@ func (w *wrongs) need(key, value string) {
 		w.say(key, "is missing")
 	}
 }
+
+// index is the operator's name of an element of a list.
+func index(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }
 
 // onLoopback reports whether an address can be reached from this machine alone.
 func onLoopback(address string) (bool, error) {

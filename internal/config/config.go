@@ -9,13 +9,12 @@
 //
 //	cfg, err := config.Load("/etc/mintmark/mintmark.yaml", os.Environ())
 //
-// At present every change needs a restart.
+// On SIGHUP the file is read again, and what is marked "reloaded" holds from then on; a
+// change of anything else needs a restart, and is said to. A file with something wrong in it
+// changes nothing.
 package config
 
-import (
-	"path/filepath"
-	"time"
-)
+import "time"
 
 // The environments.
 const (
@@ -29,8 +28,15 @@ type Config struct {
 	// Environment is development, test or production. It has no default. It is stamped
 	// into the database and stands in the keyring; a mismatch refuses to start.
 	Environment string `yaml:"environment"`
-	// API is the listener for issuers' backends.
+	// Roles are what this process serves, and with it which keys it can use: issuer (push
+	// provisioning, which opens card data) and merchant (merchant JWTs, proximity tokens).
+	// Default: issuer. serve --roles overrides it.
+	Roles []string `yaml:"roles"`
+	// API is the listener of all roles that have none of their own.
 	API API `yaml:"api"`
+	// MerchantAPI is a listener for the merchant role alone. Production needs it, or another
+	// process, if both roles are served: apps call the one, card data pass the other.
+	MerchantAPI *API `yaml:"merchantAPI"`
 	// Admin is the listener for health and metrics.
 	Admin Admin `yaml:"admin"`
 	// HSM says which tokens hold the keys.
@@ -43,10 +49,15 @@ type Config struct {
 	// that a token refused. Default: the folder of store.sqlite; required with
 	// store.postgres.
 	DataDir string `yaml:"dataDir"`
-	// Clients are those who may call. Nobody else may.
+	// Clients are those who may call. Nobody else may, but for the tokens that
+	// merchant.issuers has signed. Reloaded.
 	Clients []Client `yaml:"clients"`
 	// PushProvisioning is the sealing of cards for Apple Wallet.
 	PushProvisioning PushProvisioning `yaml:"pushProvisioning"`
+	// Merchant is merchant JWTs and Apple proximity tokens. Reloaded.
+	Merchant Merchant `yaml:"merchant"`
+	// Outbound is what this service fetches from others.
+	Outbound Outbound `yaml:"outbound"`
 	// Log says what is logged, and how.
 	Log Log `yaml:"log"`
 
@@ -54,9 +65,9 @@ type Config struct {
 	ignored []string
 }
 
-// API is the listener for issuers' backends.
+// API is a listener for callers.
 type API struct {
-	// Listen is host:port. Default 127.0.0.1:8080.
+	// Listen is host:port. Default 127.0.0.1:8080, of merchantAPI 127.0.0.1:8081.
 	Listen string `yaml:"listen"`
 	// TLS is required unless Listen is a loopback address.
 	TLS *TLS `yaml:"tls"`
@@ -64,13 +75,22 @@ type API struct {
 	RequestTimeout time.Duration `yaml:"requestTimeout"`
 }
 
-// TLS is a server certificate in files.
+// TLS is a listener's certificate, and what it makes of its callers' certificates.
 type TLS struct {
-	// CertificateFile is the chain in PEM, leaf first.
+	// CertificateFile is the chain in PEM, leaf first. Read again on SIGHUP and when the
+	// file changes.
 	CertificateFile string `yaml:"certificateFile"`
 	// KeyFile is its private key in PEM: the one private key that may stand outside the
-	// token.
+	// token. Read again with the certificate.
 	KeyFile string `yaml:"keyFile"`
+	// KeyInToken takes the active api-tls key of the keyring, with the certificate that the
+	// keyring names for it, in place of the two files.
+	KeyInToken bool `yaml:"keyInToken"`
+	// MinVersion is 1.3 or 1.2. Default 1.3.
+	MinVersion string `yaml:"minVersion"`
+	// ClientCertificates says for each role (issuer, merchant) whether callers' certificates
+	// are looked at: off, request or require. Default off.
+	ClientCertificates map[string]string `yaml:"clientCertificates"`
 }
 
 // Admin is the listener for health and metrics: plain HTTP, loopback only.
@@ -139,39 +159,14 @@ type Postgres struct {
 	DSNFile string `yaml:"dsnFile"`
 }
 
-// Client is one caller: the issuer of bearer tokens (RS256 JWTs).
-type Client struct {
-	// Issuer is the iss of its tokens, unique among clients. Required.
-	Issuer string `yaml:"issuer"`
-	// Tenant is whose data it works on. Required.
-	Tenant string `yaml:"tenant"`
-	// Audience is the one aud its tokens must have. Required.
-	Audience string `yaml:"audience"`
-	// Keys verify its tokens; more than one while a key is being changed. Required.
-	Keys []ClientKey `yaml:"keys"`
-	// Rights are what it may do: signCards.
-	Rights []string `yaml:"rights"`
-	// MaxLifetime bounds exp - iat. Default 15m, at most 24h.
-	MaxLifetime time.Duration `yaml:"maxLifetime"`
-	// Leeway is the clock difference allowed. Default 10s, at most 30s.
-	Leeway time.Duration `yaml:"leeway"`
-}
-
-// ClientKey is a client's public key.
-type ClientKey struct {
-	// ID is the kid of tokens signed with it.
-	ID string `yaml:"kid"`
-	// PublicKeyFile is the key in PEM (SPKI), or a certificate that holds it.
-	PublicKeyFile string `yaml:"publicKeyFile"`
-}
-
 // PushProvisioning is the sealing of cards for Apple Wallet.
 type PushProvisioning struct {
 	// TestRootFile is the root certificate (PEM or DER) trusted in place of Apple's, in
 	// development and test. Production refuses it, and trusts Apple Root CA - G3.
 	TestRootFile string `yaml:"testRootFile"`
-	// NonceLease is how long a nonce stays claimed by a request that never ends. It
-	// must be longer than api.requestTimeout. Default 60s.
+	// NonceLease is how long a nonce, or a bearer token that is good for one use, stays
+	// claimed by a request that never ends. It must be longer than api.requestTimeout.
+	// Default 60s.
 	NonceLease time.Duration `yaml:"nonceLease"`
 	// NonceLength and NonceSignatureLength are in bytes. Default 4 and 81, as seen in
 	// the field.
@@ -193,42 +188,10 @@ type TAV struct {
 
 // Log says what is logged, and how. Logs go to standard error.
 type Log struct {
-	// Level is debug, info, warn or error. Default info.
+	// Level is debug, info, warn or error. Default info. Reloaded.
 	Level string `yaml:"level"`
 	// Format is json or text. Default json.
 	Format string `yaml:"format"`
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
-}
-
-func (c *Config) defaults() {
-	setDefault(&c.API.Listen, "127.0.0.1:8080")
-	setDefault(&c.API.RequestTimeout, 15*time.Second)
-	setDefault(&c.Admin.Listen, "127.0.0.1:9090")
-	setDefault(&c.HSM.Policy, "failover")
-	setDefault(&c.HSM.CallTimeout, 10*time.Second)
-	setDefault(&c.HSM.DrainTimeout, 5*time.Second)
-	setDefault(&c.HSM.KeepAlive, time.Minute)
-	if c.Store.SQLite != "" {
-		setDefault(&c.DataDir, filepath.Dir(c.Store.SQLite))
-	}
-	for i := range c.Clients {
-		setDefault(&c.Clients[i].MaxLifetime, 15*time.Minute)
-		setDefault(&c.Clients[i].Leeway, 10*time.Second)
-	}
-	p := &c.PushProvisioning
-	setDefault(&p.NonceLease, time.Minute)
-	setDefault(&p.NonceLength, 4)
-	setDefault(&p.NonceSignatureLength, 81)
-	setDefault(&p.TAV.Version, "3")
-	setDefault(&p.TAV.Validity, 30*time.Minute)
-	setDefault(&c.Log.Level, "info")
-	setDefault(&c.Log.Format, "json")
 }
 
 // Digest is the SHA-256, in hex, of the file the configuration was read from.

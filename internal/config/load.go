@@ -69,9 +69,11 @@ func load(path string, environ []string) (*Config, error) {
 
 // resolve takes relative paths from the folder of the file.
 func (c *Config) resolve(dir string) {
-	paths := []*string{&c.Keyring, &c.Store.SQLite, &c.Store.Postgres.DSNFile, &c.DataDir, &c.PushProvisioning.TestRootFile}
-	if c.API.TLS != nil {
-		paths = append(paths, &c.API.TLS.CertificateFile, &c.API.TLS.KeyFile)
+	paths := []*string{&c.Keyring, &c.Store.SQLite, &c.Store.Postgres.DSNFile, &c.DataDir, &c.PushProvisioning.TestRootFile, &c.Outbound.CAFile}
+	for _, l := range c.Listeners() {
+		if l.TLS != nil {
+			paths = append(paths, &l.TLS.CertificateFile, &l.TLS.KeyFile)
+		}
 	}
 	for i := range c.HSM.Members {
 		paths = append(paths, &c.HSM.Members[i].Module, &c.HSM.Members[i].PINFile)
@@ -79,6 +81,9 @@ func (c *Config) resolve(dir string) {
 	for i := range c.Clients {
 		for j := range c.Clients[i].Keys {
 			paths = append(paths, &c.Clients[i].Keys[j].PublicKeyFile)
+		}
+		if cc := c.Clients[i].Certificate; cc != nil {
+			paths = append(paths, &cc.CAFile)
 		}
 	}
 	for _, p := range paths {
@@ -97,7 +102,7 @@ func (c *Config) overlay(environ []string) error {
 	if c.API.TLS == nil { // the one section that may be absent
 		c.API.TLS = new(TLS)
 		defer func() {
-			if *c.API.TLS == (TLS{}) {
+			if reflect.DeepEqual(*c.API.TLS, TLS{}) {
 				c.API.TLS = nil
 			}
 		}()
@@ -135,8 +140,10 @@ func collect(v reflect.Value, prefix string, into map[string]reflect.Value) {
 		case reflect.Struct:
 			collect(f, name, into)
 		case reflect.Pointer:
-			collect(f.Elem(), name, into)
-		case reflect.String, reflect.Int, reflect.Int64:
+			if !f.IsNil() && f.Elem().Kind() == reflect.Struct {
+				collect(f.Elem(), name, into)
+			}
+		case reflect.String, reflect.Int, reflect.Int64, reflect.Bool:
 			into[name] = f
 		}
 	}
@@ -152,6 +159,12 @@ func set(f reflect.Value, value string) error {
 		f.SetInt(int64(d))
 	case f.Kind() == reflect.String:
 		f.SetString(value)
+	case f.Kind() == reflect.Bool:
+		b, err := strconv.ParseBool(value)
+		if err != nil {
+			return errors.New("must be true or false")
+		}
+		f.SetBool(b)
 	default:
 		n, err := strconv.Atoi(value)
 		if err != nil {

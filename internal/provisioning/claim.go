@@ -1,6 +1,10 @@
 package provisioning
 
-import "time"
+import (
+	"time"
+
+	"github.com/mintmark/mintmark/internal/record"
+)
 
 // A NonceClaim takes Apple's nonce for one attempt: the change that must be committed
 // with the intent, before the token is asked for anything. It is a lease. Whoever
@@ -17,6 +21,9 @@ type NonceClaim struct {
 
 // IsChange marks NonceClaim as a record.Change.
 func (*NonceClaim) IsChange() {}
+
+// End is the change that ends the claim.
+func (c *NonceClaim) End(used bool) record.Change { return NonceEnd{Claim: *c, Used: used} }
 
 // A NonceEnd ends a claim: the nonce is used up, or free again. It is refused with
 // ErrNonceUsed when somebody else has taken the nonce since, which the fence shows.

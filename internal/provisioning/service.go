@@ -86,6 +86,25 @@ func New(cfg Config) (*Service, error) {
 type Caller struct {
 	Owner
 	RequestID string
+	// Claims are what the request itself uses up, such as a bearer token that is good for
+	// one. They are taken with the operation's intent.
+	Claims []record.Claim
+}
+
+// claim gives the changes that take the caller's claims, after own.
+func (c Caller) claim(own ...record.Change) []record.Change {
+	for _, cl := range c.Claims {
+		own = append(own, cl)
+	}
+	return own
+}
+
+// end gives the changes that end them, after own.
+func (c Caller) end(used bool, own ...record.Change) []record.Change {
+	for _, cl := range c.Claims {
+		own = append(own, cl.End(used))
+	}
+	return own
 }
 
 func (c Caller) intent(op record.Operation, refs map[string]string) record.Intent {
@@ -112,14 +131,14 @@ func (s *Service) StoreCard(ctx context.Context, who Caller, externalID string, 
 	if err != nil {
 		return "", s.fail(ctx, ticket, err)
 	}
-	if _, err := s.conclude(ctx, ticket, record.Done(), row); err != nil {
+	if _, err := record.Conclude(ctx, s.cfg.Recorder, ticket, record.Done(), row); err != nil {
 		return "", err
 	}
 	return id, nil
 }
 
 func (s *Service) sealCard(ctx context.Context, t *record.Ticket, owner Owner, id, externalID string, c Card) (CardRow, error) {
-	ctx, cancel := working(ctx)
+	ctx, cancel := record.Working(ctx)
 	defer cancel()
 	lookup, err := s.cfg.Gate.CardIndex(ctx, t, owner.Tenant, externalID)
 	if err != nil {
@@ -167,45 +186,11 @@ func sameOwner(a, b Owner) bool {
 	return a.Tenant == b.Tenant && a.Issuer == b.Issuer && subtle.ConstantTimeCompare([]byte(a.Subject), []byte(b.Subject)) == 1
 }
 
-// concludeWithin bounds the writing of a result.
-const concludeWithin = 2 * time.Second
-
-// working gives the context of the token's work, which ends early enough for the result
-// to be written before the request's deadline.
-func working(ctx context.Context) (context.Context, context.CancelFunc) {
-	if deadline, ok := ctx.Deadline(); ok {
-		return context.WithDeadline(ctx, deadline.Add(-min(concludeWithin, time.Until(deadline)/4)))
-	}
-	return context.WithCancel(ctx)
-}
-
-// concluding gives the context in which a result is recorded, also when the caller has
-// gone: the token's work is done, and what was done must be on record.
-func concluding(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), concludeWithin)
-}
-
-// conclude records a result.
-func (s *Service) conclude(ctx context.Context, t *record.Ticket, res record.Result, changes ...record.Change) (*record.Receipt, error) {
-	ctx, cancel := concluding(ctx)
-	defer cancel()
-	return s.cfg.Recorder.Conclude(ctx, t, res, changes...)
-}
-
-// fail records that an operation ended without output and returns why. A change that can
-// no longer be made, since another has taken the nonce, does not keep the result off the
-// record. If the record itself fails, that is added: the claim then ends with its lease.
+// fail records that an operation ended without output and returns why, with what could not
+// be recorded of it.
 func (s *Service) fail(ctx context.Context, t *record.Ticket, why error, changes ...record.Change) error {
-	ctx, cancel := concluding(ctx)
-	defer cancel()
 	outcome, reason := outcomeOf(why)
-	res := record.Result{Outcome: outcome, Reason: reason}
-	_, err := s.cfg.Recorder.Conclude(ctx, t, res, changes...)
-	if errors.Is(err, ErrNonceUsed) {
-		_, alone := s.cfg.Recorder.Conclude(ctx, t, res)
-		err = errors.Join(err, alone)
-	}
-	return errors.Join(why, err)
+	return errors.Join(why, record.Fail(ctx, s.cfg.Recorder, t, record.Result{Outcome: outcome, Reason: reason}, changes...))
 }
 
 // outcomeOf gives the stable code of an error for the record: never its text.

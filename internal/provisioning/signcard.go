@@ -59,7 +59,7 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 		Until:  now.Add(s.cfg.Lease),
 	}
 	intent := who.intent(record.SignCard, map[string]string{"nonceClaim": hex.EncodeToString(claim.ID[:])})
-	ticket, err := s.cfg.Recorder.Begin(ctx, intent, claim)
+	ticket, err := s.cfg.Recorder.Begin(ctx, intent, who.claim(claim)...)
 	if err != nil {
 		if errors.Is(err, ErrNonceUsed) {
 			return SignedCard{}, errors.Join(ErrNonceUsed, s.cfg.Recorder.Refuse(ctx, intent, "nonce-used"))
@@ -70,15 +70,15 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 	// 3. The token's work. A failure is recorded and frees the nonce.
 	made, err := s.make(ctx, ticket, who, req.ExternalCardID, nonce, to)
 	if err != nil {
-		return SignedCard{}, s.fail(ctx, ticket, err, NonceEnd{Claim: *claim})
+		return SignedCard{}, s.fail(ctx, ticket, err, who.end(false, claim.End(false))...)
 	}
 
 	// 4. Transaction 2, fenced: nonce used, result on record. A crash before it released
 	// nothing. Whoever was fenced out has that on record instead.
 	result := record.Done(made.activationData.Digest(), made.sealed.EphemeralPublicKey.Digest(), made.sealed.EncryptedData.Digest())
 	result.Refs = map[string]string{"card": made.cardID}
-	receipt, err := s.conclude(ctx, ticket, result, NonceEnd{Claim: *claim, Used: true})
-	if errors.Is(err, ErrNonceUsed) {
+	receipt, err := record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.end(true, claim.End(true))...)
+	if record.Refused(err) {
 		return SignedCard{}, s.fail(ctx, ticket, err)
 	}
 	if err != nil {
@@ -119,7 +119,7 @@ type made struct {
 
 // make opens the card, seals its payload and makes the activation data.
 func (s *Service) make(ctx context.Context, t *record.Ticket, who Caller, externalID string, nonce Nonce, to *Recipient) (made, error) {
-	ctx, cancel := working(ctx)
+	ctx, cancel := record.Working(ctx)
 	defer cancel()
 	card, cardID, err := s.openCard(ctx, t, who.Owner, externalID)
 	if err != nil {

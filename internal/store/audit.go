@@ -12,7 +12,9 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/mintmark/mintmark/internal/access"
 	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/merchant"
 	"github.com/mintmark/mintmark/internal/provisioning"
 	"github.com/mintmark/mintmark/internal/record"
 )
@@ -84,6 +86,12 @@ func apply(ctx context.Context, tx tx, c record.Change) error {
 		return endNonce(ctx, tx, c)
 	case provisioning.CardRow:
 		return putCard(ctx, tx, c)
+	case *access.TokenUse:
+		return claimToken(ctx, tx, c)
+	case access.TokenUseEnd:
+		return endToken(ctx, tx, c)
+	case merchant.QuotaUse:
+		return countToken(ctx, tx, c)
 	default:
 		return fmt.Errorf("store does not know how to write %T", c)
 	}

@@ -3,6 +3,7 @@
 //
 //	softhsm/         a SoftHSM token of its own, with its PIN
 //	keyring.yaml     the keys on it
+//	merchant-jwt.crt a certificate of the key of merchant JWTs
 //	keys/            the public halves, PEM
 //	apple/           a simulated Apple chain, and Apple's leaf key
 //	clients/         the clients' own key pairs, PEM
@@ -30,6 +31,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/mintmark/mintmark/hsm"
@@ -47,11 +49,39 @@ const (
 	Audience    = "mintmark-dev"
 )
 
-// IssuerClient is the client that holds every right of the issuer APIs.
-var IssuerClient = ClientName{File: "issuer", Issuer: "dev-issuer", KeyID: "dev-issuer-1", Subject: "dev-user"}
+// The clients: one that holds every right of the issuer APIs, and a merchant, which may
+// create Apple proximity tokens and nothing else.
+var (
+	IssuerClient   = ClientName{File: "issuer", Issuer: "dev-issuer", KeyID: "dev-issuer-1", Subject: "dev-user"}
+	MerchantClient = ClientName{File: "merchant", Issuer: "dev-merchant", KeyID: "dev-merchant-1", Subject: "dev-merchant-user"}
+)
+
+// MerchantIssuer is the iss of merchant JWTs that the server itself signs.
+const MerchantIssuer = "dev-mint"
+
+// MerchantClaims are the merchant claims of the merchant client's tokens.
+func MerchantClaims() map[string]any {
+	return map[string]any{
+		"usr":              "dev-cashier",
+		"mbn":              "Demo Corner Shop",
+		"mcc":              "5411",
+		"x-tid":            TerminalProfile,
+		"tpid":             "dev-provider",
+		"refresh_token":    false,
+		"aud_fingerprints": "sha256/zc6c97JhKPZUa+rIrVqjknDE1lDcDK77G41sDo+1ay0=",
+	}
+}
+
+// The one acquirer, and the one terminal that it has.
+const (
+	Acquirer        = "dev-acquirer"
+	TerminalProfile = "00000001"
+)
 
 // ClientName is what a development client is called.
 type ClientName struct{ File, Issuer, KeyID, Subject string }
+
+var clientNames = []ClientName{IssuerClient, MerchantClient}
 
 // Dir is a made directory.
 type Dir struct {
@@ -96,7 +126,7 @@ func Make(ctx context.Context, root, module string) (*Dir, error) {
 			return nil, fmt.Errorf("make development directory: %w", err)
 		}
 	}
-	steps := []func(context.Context) error{d.makeToken, d.makeKeys, d.makeApple, d.makeClient}
+	steps := []func(context.Context) error{d.makeToken, d.makeKeys, d.makeCertificate, d.makeApple, d.makeClients}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return nil, fmt.Errorf("make development directory %s: %w", abs, err)
@@ -116,10 +146,17 @@ func (d *Dir) claim() error {
 		return nil
 	}
 	apple := d.AppleFiles()
-	for _, path := range []string{
-		d.path("softhsm"), d.keyring(), PublicKey(d.Root, hsm.TAVSigning), d.Config(), d.path("mintmark.db"), d.path(cardsStored),
-		apple.RootCert, apple.SubCert, apple.LeafCert, apple.LeafKey, d.ClientKey(IssuerClient), d.clientPublicKey(IssuerClient),
-	} {
+	names := []string{
+		d.path("softhsm"), d.keyring(), d.Config(), d.path("mintmark.db"), d.path(cardsStored), d.path(merchantCertificate),
+		apple.RootCert, apple.SubCert, apple.LeafCert, apple.LeafKey,
+	}
+	for _, c := range clientNames {
+		names = append(names, d.ClientKey(c), d.clientPublicKey(c))
+	}
+	for _, p := range hsm.Purposes() {
+		names = append(names, PublicKey(d.Root, p))
+	}
+	for _, path := range names {
 		if _, err := os.Lstat(path); err == nil {
 			name, _ := filepath.Rel(d.Root, path)
 			return fmt.Errorf("%s is there and %w", name, ErrForeign)
@@ -155,21 +192,29 @@ func (d *Dir) makeToken(context.Context) error {
 
 func (d *Dir) keyring() string { return d.path("keyring.yaml") }
 
-// makeKeys makes one key of each purpose, and then the keyring.
+// makeKeys makes a key of each purpose that has none yet, and writes the keyring.
 func (d *Dir) makeKeys(ctx context.Context) error {
+	ring := &hsm.Keyring{Environment: Environment}
 	if _, err := os.Stat(d.keyring()); err == nil {
+		if ring, err = hsm.LoadKeyring(d.keyring()); err != nil {
+			return err
+		}
+	}
+	var missing []hsm.Purpose
+	for _, p := range hsm.Purposes() {
+		if len(ring.Listed(p)) == 0 {
+			missing = append(missing, p)
+		}
+	}
+	if len(missing) == 0 {
 		return nil
 	}
-	ring := &hsm.Keyring{Environment: Environment}
-	t, err := hsm.Open(ctx, hsm.Config{
-		Name: Member, Module: d.Module, TokenLabel: d.Token.Label, TokenSerial: d.Token.Serial,
-		PINFile: d.Token.PINFile, Keyring: ring, Log: slog.New(slog.DiscardHandler),
-	})
+	t, err := hsm.Open(ctx, d.hsmConfig(ring))
 	if err != nil {
 		return err
 	}
-	var keys []hsm.Key
-	for _, p := range hsm.Purposes() {
+	keys := slices.Clone(ring.Keys)
+	for _, p := range missing {
 		k, _, err := t.Generate(ctx, hsm.NewKey{Name: "dev-" + string(p), Purpose: p}, time.Now())
 		if err != nil {
 			return errors.Join(err, t.Close(ctx))
@@ -179,8 +224,15 @@ func (d *Dir) makeKeys(ctx context.Context) error {
 	if err := t.Close(ctx); err != nil {
 		return err
 	}
-	ring.Keys = keys
-	return ring.Save(d.keyring())
+	return (&hsm.Keyring{Environment: Environment, Keys: keys}).Save(d.keyring())
+}
+
+// hsmConfig is how the token is opened while the directory is made.
+func (d *Dir) hsmConfig(ring *hsm.Keyring) hsm.Config {
+	return hsm.Config{
+		Name: Member, Module: d.Module, TokenLabel: d.Token.Label, TokenSerial: d.Token.Serial,
+		PINFile: d.Token.PINFile, Keyring: ring, Log: slog.New(slog.DiscardHandler),
+	}
 }
 
 // makeApple makes the simulated chain, or a new one when the old has ended.
@@ -201,9 +253,18 @@ func (d *Dir) makeApple(context.Context) error {
 	return d.Apple.WriteDir(d.path("apple"))
 }
 
-// makeClient makes the issuer client's key pair.
-func (d *Dir) makeClient(context.Context) error {
-	if _, err := LoadKey(d.ClientKey(IssuerClient)); err == nil {
+// makeClients makes the clients' key pairs.
+func (d *Dir) makeClients(context.Context) error {
+	for _, c := range clientNames {
+		if err := d.makeClient(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Dir) makeClient(c ClientName) error {
+	if _, err := LoadKey(d.ClientKey(c)); err == nil {
 		return nil
 	}
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -215,16 +276,16 @@ func (d *Dir) makeClient(context.Context) error {
 		return err
 	}
 	// The public half first: the private one is what marks the pair as made.
-	if err := writePublicKey(d.clientPublicKey(IssuerClient), key.Public()); err != nil {
+	if err := writePublicKey(d.clientPublicKey(c), key.Public()); err != nil {
 		return err
 	}
-	return writeFile(d.ClientKey(IssuerClient), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
+	return writeFile(d.ClientKey(c), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
 }
 
 // WritePublicKeys writes the public halves of the token's keys, so that others can
 // verify what the token signs.
 func (d *Dir) WritePublicKeys(t *hsm.HSM) error {
-	for _, p := range hsm.Purposes() {
+	for _, p := range []hsm.Purpose{hsm.TAVSigning, hsm.MerchantJWT, hsm.ProximityToken} {
 		k, err := t.Active(p)
 		if err != nil || !k.Algorithm.Public() {
 			continue // a key that is not usable is reported where it is needed

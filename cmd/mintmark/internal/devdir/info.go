@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -36,7 +37,8 @@ type HSM struct {
 
 // Clients are the development clients.
 type Clients struct {
-	Issuer Client `json:"issuer"`
+	Issuer   Client         `json:"issuer"`
+	Merchant MerchantSigner `json:"merchant"`
 }
 
 // Client is one of them, with a ready bearer token.
@@ -48,6 +50,15 @@ type Client struct {
 	KeyFile  string `json:"keyFile"`
 	Token    string `json:"token"`
 }
+
+// MerchantSigner is the merchant client, whose tokens carry merchant claims.
+type MerchantSigner struct {
+	Client
+	Claims map[string]any `json:"claims"`
+}
+
+// Sign makes a bearer token of the merchant client.
+func (m MerchantSigner) Sign(now time.Time) (string, error) { return m.sign(now, m.Claims) }
 
 // Apple is the simulated chain; all are paths of PEM files.
 type Apple struct {
@@ -83,23 +94,33 @@ func (d *Dir) Info(api, admin string) (Info, error) {
 	for _, c := range DemoCards {
 		info.Cards = append(info.Cards, Card{ExternalCardID: c.ExternalCardID, Network: c.Network, Last4: c.Number[len(c.Number)-4:]})
 	}
-	c := IssuerClient
-	info.Clients.Issuer = Client{Issuer: c.Issuer, KeyID: c.KeyID, Audience: Audience, Subject: c.Subject, KeyFile: d.ClientKey(c)}
-	var err error
-	info.Clients.Issuer.Token, err = info.Clients.Issuer.Sign(time.Now())
-	return info, err
+	info.Clients.Issuer = d.client(IssuerClient)
+	info.Clients.Merchant = MerchantSigner{Client: d.client(MerchantClient), Claims: MerchantClaims()}
+	var err1, err2 error
+	now := time.Now()
+	info.Clients.Issuer.Token, err1 = info.Clients.Issuer.Sign(now)
+	info.Clients.Merchant.Token, err2 = info.Clients.Merchant.Sign(now)
+	return info, errors.Join(err1, err2)
+}
+
+func (d *Dir) client(c ClientName) Client {
+	return Client{Issuer: c.Issuer, KeyID: c.KeyID, Audience: Audience, Subject: c.Subject, KeyFile: d.ClientKey(c)}
 }
 
 // Sign makes a bearer token of the client.
-func (c Client) Sign(now time.Time) (string, error) {
+func (c Client) Sign(now time.Time) (string, error) { return c.sign(now, nil) }
+
+func (c Client) sign(now time.Time, further map[string]any) (string, error) {
 	key, err := LoadKey(c.KeyFile)
 	if err != nil {
 		return "", fmt.Errorf("sign bearer token: %w", err)
 	}
-	t := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
+	claims := jwt.MapClaims{
 		"iss": c.Issuer, "sub": c.Subject, "aud": c.Audience, "jti": uuid.NewString(),
 		"iat": now.Unix(), "exp": now.Add(TokenLife).Unix(),
-	})
+	}
+	maps.Copy(claims, further)
+	t := jwt.NewWithClaims(jwt.SigningMethodRS256, claims)
 	t.Header["kid"] = c.KeyID
 	token, err := t.SignedString(key)
 	if err != nil {

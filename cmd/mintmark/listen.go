@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/mintmark/mintmark/httpapi"
+	"github.com/mintmark/mintmark/internal/config"
+)
+
+// A listener is one address for callers, with the roles that it serves.
+type listener struct {
+	name string
+	cfg  *config.API
+	cert *certificate // nil for plain HTTP
+	srv  *http.Server
+}
+
+// addresses are where a service listens, after the ports are known.
+type addresses struct{ api, admin string }
+
+// newListeners makes the listeners, the shared one first. One that serves no role is left
+// out.
+func (s *service) newListeners() ([]*listener, error) {
+	var all []*listener
+	for _, name := range []string{"api", "merchantAPI"} {
+		cfg := s.plan.cfg.Listeners()[name]
+		if cfg == nil || len(s.plan.cfg.RolesOn(name)) == 0 {
+			continue
+		}
+		l := &listener{name: name, cfg: cfg}
+		if cfg.TLS != nil {
+			var err error
+			if l.cert, err = newCertificate(s.plan, name, cfg.TLS, s.gate); err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
+
+// handler gives what a listener serves. stopping ends when the service is about to stop.
+func (s *service) handler(l *listener, stopping context.Context) http.Handler {
+	groups := []httpapi.Group{httpapi.KeysGroup}
+	modes := map[httpapi.Group]httpapi.CertificateMode{}
+	for _, role := range s.plan.cfg.RolesOn(l.name) {
+		group := httpapi.Group(role)
+		groups = append(groups, group)
+		if l.cfg.TLS != nil {
+			modes[group] = httpapi.CertificateMode(l.cfg.TLS.ClientCertificates[role])
+		}
+	}
+	return httpapi.New(httpapi.Config{
+		Groups:         groups,
+		Certificates:   modes,
+		Callers:        s.callers,
+		Provisioning:   s.provisioning,
+		Merchant:       s.merchant,
+		Keys:           s.gate,
+		Refusals:       s.audit,
+		Metrics:        s.metrics,
+		Log:            s.plan.log,
+		Now:            time.Now,
+		ClaimLease:     s.plan.cfg.PushProvisioning.NonceLease,
+		RequestTimeout: l.cfg.RequestTimeout,
+		Stopping:       stopping,
+	})
+}
+
+// listen runs all servers until the context ends or one of them fails.
+func (s *service) listen(ctx context.Context, ready func(addresses) error) error {
+	servers := []*http.Server{httpapi.Server(httpapi.NewAdmin(s.metrics, s.checks()), s.plan.cfg.Admin.Listen, s.plan.log)}
+	for _, l := range s.listeners {
+		l.srv = httpapi.Server(s.handler(l, ctx), l.cfg.Listen, s.plan.log)
+		if l.cert != nil {
+			l.srv.TLSConfig = l.cert.tlsConfig(l.cfg.TLS)
+		}
+		servers = append(servers, l.srv)
+	}
+	sockets, err := bind(ctx, servers)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, len(servers))
+	for i, srv := range servers {
+		go func() {
+			if srv.TLSConfig != nil {
+				failed <- srv.ServeTLS(sockets[i], "", "")
+				return
+			}
+			failed <- srv.Serve(sockets[i])
+		}()
+	}
+	at := addresses{admin: sockets[0].Addr().String(), api: sockets[1].Addr().String()}
+	for i, l := range s.listeners {
+		s.plan.log.Info("listening", "listener", l.name, "address", sockets[i+1].Addr().String(), "roles", s.plan.cfg.RolesOn(l.name), "tls", l.cert != nil)
+	}
+	s.plan.log.Info("listening", "api", at.api, "admin", at.admin, "environment", s.plan.cfg.Environment, "version", version)
+	err = ready(at)
+	if err == nil {
+		select {
+		case <-ctx.Done():
+			s.plan.log.Info("stopping")
+		case err = <-failed:
+			err = fmt.Errorf("serve: %w", err)
+		}
+	}
+	return errors.Join(err, drain(ctx, servers))
+}
+
+// bind opens the sockets of all servers, or none.
+func bind(ctx context.Context, servers []*http.Server) ([]net.Listener, error) {
+	var lc net.ListenConfig
+	var sockets []net.Listener
+	for _, srv := range servers {
+		socket, err := lc.Listen(ctx, "tcp", srv.Addr)
+		if err != nil {
+			err = fmt.Errorf("listen: %w", err)
+			for _, open := range sockets {
+				err = errors.Join(err, open.Close())
+			}
+			return nil, err
+		}
+		sockets = append(sockets, socket)
+	}
+	return sockets, nil
+}
+
+// drain answers what is under way. The admin listener goes last: it says how far the stop
+// is.
+func drain(ctx context.Context, servers []*http.Server) error {
+	// Clients that are at work close their connections with their next answer; an idle
+	// one that is closed under a request would leave it unanswered.
+	<-time.After(lastAnswers)
+	within := drainWithin
+	if errors.Is(context.Cause(ctx), errWedged) {
+		within = wedgedWithin
+	}
+	limit, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	var errs []error
+	for _, srv := range slices.Backward(servers) {
+		errs = append(errs, srv.Shutdown(limit))
+	}
+	return errors.Join(errs...)
+}

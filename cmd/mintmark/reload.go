@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"os/signal"
+	"reflect"
+	"sync"
+
+	"github.com/mintmark/mintmark/internal/config"
+)
+
+// watch takes up what changes while the service runs, until the context ends: certificates
+// when their files change, and on SIGHUP these and what the configuration calls reloaded.
+func (s *service) watch(ctx context.Context, running *sync.WaitGroup) {
+	var asked []chan struct{}
+	for _, l := range s.listeners {
+		if l.cert == nil {
+			continue
+		}
+		ask := make(chan struct{}, 1)
+		asked = append(asked, ask)
+		running.Go(func() { l.cert.watch(ctx, ask) })
+	}
+	running.Go(func() {
+		defer signal.Stop(s.hup)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.hup:
+			}
+			s.reload(ctx)
+			for _, ask := range asked {
+				select {
+				case ask <- struct{}{}:
+				default: // it is about to read already
+				}
+			}
+		}
+	})
+}
+
+// reload reads the configuration again and takes up what may change under way. One with
+// something wrong changes nothing.
+func (s *service) reload(ctx context.Context) {
+	log := s.plan.log
+	next, err := loadPlanFor(s.plan.path, s.plan.cfg.Roles)
+	if err != nil {
+		log.Error("configuration not reloaded; the old one stays in use", "error", err)
+		return
+	}
+	if s.merchant != nil {
+		if err := s.merchant.Use(next.merchant); err != nil {
+			log.Error("configuration not reloaded; the old one stays in use", "error", err)
+			next.clients.close()
+			return
+		}
+	}
+	s.callers.use(next)
+	s.plan.level.Set(levelOf(next.cfg.Log))
+	if needsRestart(s.plan.cfg, next.cfg) {
+		log.Warn("the configuration also has changes that need a restart")
+	}
+	if err := s.audit.Note(ctx, next.lifecycle("reload")); err != nil {
+		log.Error("reload not recorded", "error", err)
+	}
+	log.Info("configuration reloaded", "sha256", next.cfg.Digest(), "clients", len(next.cfg.Clients))
+}
+
+// needsRestart reports whether two configurations differ in what is not reloaded.
+func needsRestart(a, b *config.Config) bool {
+	fixed := func(c config.Config) config.Config {
+		c.Clients, c.Merchant, c.Outbound, c.Log.Level = nil, config.Merchant{}, config.Outbound{}, ""
+		return c.WithoutDigest()
+	}
+	return !reflect.DeepEqual(fixed(*a), fixed(*b))
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/internal/config"
+	"github.com/mintmark/mintmark/signer"
+)
+
+// suites12 are TLS 1.2's suites with forward secrecy and authenticated encryption (RFC 9325,
+// 4.2). TLS 1.3 has no others.
+var suites12 = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+}
+
+// A certificate is a listener's certificate, which may be another one tomorrow. Sessions are
+// resumed across the change.
+type certificate struct {
+	name    string // of the listener
+	files   []string
+	load    func() (*tls.Certificate, error)
+	log     *slog.Logger
+	current atomic.Pointer[tls.Certificate]
+	seen    []os.FileInfo // of files, when they were last read; owned by watch and reload's one caller
+}
+
+// newCertificate reads a listener's certificate, with its key in a file or behind the gate.
+func newCertificate(p *plan, name string, cfg *config.TLS, gate *signer.Gate) (*certificate, error) {
+	c := &certificate{name: name, log: p.log}
+	if cfg.KeyInToken {
+		key, err := p.keyring.Active(hsm.APITLS)
+		if err != nil {
+			return nil, fmt.Errorf("%s.tls.keyInToken: %w", name, err)
+		}
+		c.files = []string{p.cfg.Keyring, filepath.Join(filepath.Dir(p.cfg.Keyring), key.Certificate)}
+		c.load = func() (*tls.Certificate, error) { return tokenCertificate(p.cfg.Keyring, key.Name, gate) }
+	} else {
+		c.files = []string{cfg.CertificateFile, cfg.KeyFile}
+		c.load = func() (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(cfg.CertificateFile, cfg.KeyFile)
+			return &pair, err
+		}
+	}
+	if err := c.reload(); err != nil {
+		return nil, fmt.Errorf("%s.tls: %w", name, err)
+	}
+	return c, nil
+}
+
+// tokenCertificate is the keyring's certificate for a key in the token.
+func tokenCertificate(keyring, name string, gate *signer.Gate) (*tls.Certificate, error) {
+	ring, err := hsm.LoadKeyring(keyring)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := ring.Find(name)
+	chain := key.Chain()
+	if !ok || len(chain) == 0 {
+		return nil, fmt.Errorf("the keyring names no certificate for key %s", name)
+	}
+	cert := &tls.Certificate{PrivateKey: gate.TLSKey(name, chain[0].PublicKey), Leaf: chain[0]}
+	for _, c := range chain {
+		cert.Certificate = append(cert.Certificate, c.Raw)
+	}
+	return cert, nil
+}
+
+// reload reads the files again. What is wrong with them leaves the old certificate in use.
+func (c *certificate) reload() error {
+	c.seen = c.stat()
+	cert, err := c.load()
+	if err != nil {
+		return err
+	}
+	c.current.Store(cert)
+	return nil
+}
+
+func (c *certificate) stat() []os.FileInfo {
+	all := make([]os.FileInfo, len(c.files))
+	for i, f := range c.files {
+		all[i], _ = os.Stat(f) // nil while the file is not there
+	}
+	return all
+}
+
+// watchEvery is how often a certificate's files are looked at.
+const watchEvery = 2 * time.Second
+
+// watch reads the files again when they change or when asked, until the context ends.
+func (c *certificate) watch(ctx context.Context, asked <-chan struct{}) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if slices.EqualFunc(c.seen, c.stat(), sameFile) {
+				continue
+			}
+		case <-asked:
+		}
+		if err := c.reload(); err != nil {
+			c.log.Error("certificate not read again; the old one stays in use", "listener", c.name, "error", err)
+			continue
+		}
+		c.log.Info("certificate read again", "listener", c.name, "notAfter", c.current.Load().Leaf.NotAfter)
+	}
+}
+
+// sameFile reports whether a file looks untouched.
+func sameFile(a, b os.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+}
+
+// tlsConfig is a listener's TLS. Callers' certificates are asked for where a role looks at
+// them, and are judged for each request: which CA is right depends on the client.
+func (c *certificate) tlsConfig(cfg *config.TLS) *tls.Config {
+	t := &tls.Config{
+		MinVersion:     tls.VersionTLS13,
+		CipherSuites:   suites12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
+	}
+	if cfg.MinVersion == "1.2" {
+		t.MinVersion = tls.VersionTLS12
+	}
+	for _, mode := range cfg.ClientCertificates {
+		if mode != "off" {
+			t.ClientAuth = tls.RequestClientCert
+		}
+	}
+	return t
+}
+
+// checkCertificates reads the listeners' certificates as far as that can be done without
+// the token.
+func checkCertificates(cfg *config.Config, ring *hsm.Keyring) error {
+	var wrong []error
+	for name, l := range cfg.Listeners() {
+		switch {
+		case l.TLS == nil:
+		case l.TLS.KeyInToken:
+			key, err := ring.Active(hsm.APITLS)
+			if err == nil && len(key.Chain()) == 0 {
+				err = fmt.Errorf("the keyring names no certificate for key %s", key.Name)
+			}
+			if err != nil {
+				wrong = append(wrong, fmt.Errorf("%s.tls.keyInToken: %w", name, err))
+			}
+		default:
+			if _, err := tls.LoadX509KeyPair(l.TLS.CertificateFile, l.TLS.KeyFile); err != nil {
+				wrong = append(wrong, fmt.Errorf("%s.tls: %w", name, err))
+			}
+		}
+	}
+	return errors.Join(wrong...)
+}

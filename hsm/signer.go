@@ -1,0 +1,70 @@
+package hsm
+
+import (
+	"context"
+	"crypto"
+	"io"
+)
+
+// Signer gives the active key called name as a crypto.Signer, for TLS, CMS and JWT.
+//
+// Its Public is the pinned key. Its Sign is Token.Sign: the token's own randomness is
+// used, and RSASSA-PSS is refused. The context bounds each signature; one that lives as
+// long as the process, as TLS needs it, is given context.Background(). Each signature has
+// Config.CallTimeout at most, including its time in the queue.
+//
+// Errors: *KeyError, also for a key that is next or retired and would not sign; *DownError
+// while nothing is known of the keys. A Signer outlives epochs: what comes later is its
+// Sign's error.
+func (t *Token) Signer(ctx context.Context, name string) (crypto.Signer, error) {
+	pub, err := t.cfg.Keyring.signerKey(name, t.Public)
+	if err != nil {
+		return nil, err
+	}
+	return &signer{pub: pub, sign: func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+		return t.signInTime(ctx, name, digest, opts)
+	}}, nil
+}
+
+// Signer gives the active key called name as a crypto.Signer; see Token.Signer. It is
+// there also while no member is, once the key has been proved. Each signature has
+// Config.CallTimeout at most for each member that is asked.
+func (h *HSM) Signer(ctx context.Context, name string) (crypto.Signer, error) {
+	pub, err := h.ring.signerKey(name, h.Public)
+	if err != nil {
+		return nil, err
+	}
+	return &signer{pub: pub, sign: func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+		return ask(ctx, h, func(t *Token) ([]byte, error) { return t.signInTime(ctx, name, digest, opts) })
+	}}, nil
+}
+
+// signerKey gives the public key of the key called name, if the keyring has it sign.
+func (r *Keyring) signerKey(name string, public func(string) (crypto.PublicKey, error)) (crypto.PublicKey, error) {
+	switch k, _ := r.Find(name); k.State {
+	case Next:
+		return nil, &KeyError{Name: name, Problem: KeyNext}
+	case Retired:
+		return nil, &KeyError{Name: name, Problem: KeyRetired}
+	}
+	return public(name)
+}
+
+// signInTime is Sign for callers that may have no deadline of their own.
+func (t *Token) signInTime(ctx context.Context, name string, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.cfg.CallTimeout)
+	defer cancel()
+	return t.Sign(ctx, name, digest, opts)
+}
+
+// signer is a key of a token, or of several, as a crypto.Signer.
+type signer struct {
+	pub  crypto.PublicKey
+	sign func(digest []byte, opts crypto.SignerOpts) ([]byte, error)
+}
+
+func (s *signer) Public() crypto.PublicKey { return s.pub }
+
+func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return s.sign(digest, opts)
+}

@@ -1,0 +1,199 @@
+package config
+
+import "time"
+
+// Client is one caller. It proves itself by bearer tokens (JWTs), by a TLS client
+// certificate, or by both.
+type Client struct {
+	// Issuer is the iss of its tokens, and the client's name everywhere else; unique among
+	// clients. Required.
+	Issuer string `yaml:"issuer"`
+	// Tenant is whose data it works on. Required.
+	Tenant string `yaml:"tenant"`
+	// Audience is the one aud its tokens must have. Required with keys or jwksURL.
+	Audience string `yaml:"audience"`
+	// Keys verify its tokens; more than one while a key is being changed.
+	Keys []ClientKey `yaml:"keys"`
+	// JWKSURL is where its keys are published (https), in place of keys. They are fetched
+	// when needed, kept by their Cache-Control between 1m and 1h, and used for at most 24h
+	// while they cannot be fetched.
+	JWKSURL string `yaml:"jwksURL"`
+	// Certificate says which TLS client certificates are its own. With keys or jwksURL both
+	// are needed for each request; alone it is enough.
+	Certificate *ClientCertificate `yaml:"certificate"`
+	// BoundTokens refuses tokens that are not bound to the certificate of their connection
+	// by cnf x5t#S256 (RFC 8705). A token that has cnf is held to it in any case.
+	BoundTokens bool `yaml:"boundTokens"`
+	// Require lists what its tokens must have though it is optional: kid, typ, jti.
+	Require []string `yaml:"require"`
+	// Rights are what it may do: signCards, signMerchantTokens, createAppleProximityToken;
+	// each by its name, or as a mapping that narrows it.
+	Rights []Grant `yaml:"rights"`
+	// RateLimit bounds its requests.
+	RateLimit RateLimit `yaml:"rateLimit"`
+	// MerchantTokens is what it may have signed. Required with signMerchantTokens.
+	MerchantTokens *MerchantTokens `yaml:"merchantTokens"`
+	// Acquirer is the one of merchant.acquirers whose terminals its merchant JWTs may name.
+	Acquirer string `yaml:"acquirer"`
+	// MaxLifetime bounds exp - iat. Default 15m, at most 24h.
+	MaxLifetime time.Duration `yaml:"maxLifetime"`
+	// Leeway is the clock difference allowed. Default 10s, at most 30s.
+	Leeway time.Duration `yaml:"leeway"`
+}
+
+// ClientKey is a client's public key: RSA for RS256, P-256 for ES256.
+type ClientKey struct {
+	// ID is the kid of tokens signed with it.
+	ID string `yaml:"kid"`
+	// PublicKeyFile is the key in PEM (SPKI), or a certificate that holds it.
+	PublicKeyFile string `yaml:"publicKeyFile"`
+}
+
+// ClientCertificate says which TLS client certificates are a client's own: those that its
+// CA issued to one name, or those with certain keys.
+type ClientCertificate struct {
+	// CAFile holds its CA's certificates in PEM.
+	CAFile string `yaml:"caFile"`
+	// DNS, URI or Email is the subject alternative name, exactly; one of them with caFile.
+	DNS   string `yaml:"dns"`
+	URI   string `yaml:"uri"`
+	Email string `yaml:"email"`
+	// SPKISHA256 are pins in place of caFile: SHA-256 of the SubjectPublicKeyInfo, hex.
+	SPKISHA256 []string `yaml:"spkiSHA256"`
+	// Subject is the sub that its requests count as, where there is no token. Default: the
+	// name, or spki-sha256: and the pin.
+	Subject string `yaml:"subject"`
+}
+
+// Grant is a right, narrowed as far as it says. As text it is the right alone.
+type Grant struct {
+	// Right is its name. Required.
+	Right string `yaml:"right"`
+	// Subjects and Users are patterns for sub and usr, in which * stands for any run of
+	// characters; one of each list must match. None: any.
+	Subjects []string `yaml:"subjects"`
+	Users    []string `yaml:"users"`
+	// Keys are the kid of the keys that count. None: any.
+	Keys []string `yaml:"keys"`
+	// SingleUse lets each token be used once for this right; it then needs a jti.
+	SingleUse bool `yaml:"singleUse"`
+}
+
+// UnmarshalYAML reads a right as text or as a mapping.
+func (g *Grant) UnmarshalYAML(read func(any) error) error {
+	if read(&g.Right) == nil {
+		return nil
+	}
+	type mapping Grant // without this method
+	return read((*mapping)(g))
+}
+
+// RateLimit bounds the requests of a client, over all its subjects.
+type RateLimit struct {
+	// PerSecond is the rate over time. Default 100; -1 for no limit.
+	PerSecond float64 `yaml:"perSecond"`
+	// Burst is how many may come at once. Default twice perSecond.
+	Burst int `yaml:"burst"`
+}
+
+// MerchantTokens is what a client may have signed. In patterns * stands for any run of
+// characters. What is not listed is not signed: without businessNames and categoryCodes,
+// tokens cannot have mbn and mcc.
+type MerchantTokens struct {
+	Subjects      []string `yaml:"subjects"`
+	Audiences     []string `yaml:"audiences"`
+	BusinessNames []string `yaml:"businessNames"`
+	CategoryCodes []string `yaml:"categoryCodes"`
+	// DailyQuota is how many tokens a day (UTC). Default 10000; -1 for no limit.
+	DailyQuota int `yaml:"dailyQuota"`
+}
+
+// unlimited is how a limit is written that there is not.
+const unlimited = -1
+
+func (cl *Client) defaults() {
+	setDefault(&cl.MaxLifetime, 15*time.Minute)
+	setDefault(&cl.Leeway, 10*time.Second)
+	cl.RateLimit.defaults()
+	if cl.MerchantTokens != nil {
+		setDefault(&cl.MerchantTokens.DailyQuota, 10000)
+	}
+}
+
+func (r *RateLimit) defaults() {
+	setDefault(&r.PerSecond, 100)
+	if r.PerSecond > 0 {
+		setDefault(&r.Burst, max(1, int(2*r.PerSecond)))
+	}
+}
+
+// Unlimited reports whether there is no limit.
+func (r RateLimit) Unlimited() bool { return r.PerSecond == unlimited }
+
+// Daily is the quota, 0 for none.
+func (m MerchantTokens) Daily() int { return max(0, m.DailyQuota) }
+
+func (cl Client) check(w *wrongs, at string) {
+	w.need(at+".issuer", cl.Issuer)
+	w.need(at+".tenant", cl.Tenant)
+	tokens := len(cl.Keys) > 0 || cl.JWKSURL != ""
+	switch {
+	case len(cl.Keys) > 0 && cl.JWKSURL != "":
+		w.say(at+".jwksURL", "takes the place of keys; give one of them")
+	case !tokens && cl.Certificate == nil:
+		w.say(at+".keys", "must name at least one key, or jwksURL or certificate say how the client proves itself")
+	case tokens:
+		w.need(at+".audience", cl.Audience)
+	}
+	for i, k := range cl.Keys {
+		w.need(at+index(".keys", i)+".publicKeyFile", k.PublicKeyFile)
+	}
+	if cl.Certificate != nil {
+		cl.Certificate.check(w, at+".certificate")
+	}
+	for _, r := range cl.Require {
+		if r != "kid" && r != "typ" && r != "jti" {
+			w.say(at+".require", "lists what is not kid, typ or jti")
+		}
+	}
+	checkGrants(w, at+".rights", cl.Rights)
+	cl.RateLimit.check(w, at+".rateLimit")
+	if m := cl.MerchantTokens; m != nil && m.DailyQuota < unlimited {
+		w.say(at+".merchantTokens.dailyQuota", "must be 1 or more, or -1 for no limit")
+	}
+}
+
+func (cc ClientCertificate) check(w *wrongs, at string) {
+	names := 0
+	for _, n := range []string{cc.DNS, cc.URI, cc.Email} {
+		if n != "" {
+			names++
+		}
+	}
+	switch {
+	case (cc.CAFile != "") == (len(cc.SPKISHA256) > 0):
+		w.say(at, "needs either caFile or spkiSHA256")
+	case cc.CAFile != "" && names != 1:
+		w.say(at, "needs exactly one of dns, uri and email with caFile")
+	case cc.CAFile == "" && names != 0:
+		w.say(at, "takes dns, uri and email with caFile only")
+	}
+}
+
+func checkGrants(w *wrongs, at string, grants []Grant) {
+	for i, g := range grants {
+		w.need(at+index("", i)+".right", g.Right)
+	}
+}
+
+func (r RateLimit) check(w *wrongs, at string) {
+	if r.Unlimited() {
+		return
+	}
+	if !(r.PerSecond > 0) {
+		w.say(at+".perSecond", "must be above 0, or -1 for no limit")
+	}
+	if r.Burst < 1 {
+		w.say(at+".burst", "must be at least 1")
+	}
+}

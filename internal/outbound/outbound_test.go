@@ -1,0 +1,560 @@
+package outbound_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/mintmark/mintmark/internal/outbound"
+)
+
+// TestMain names a proxy that is not there. The rebinding test calls a name for which
+// it would be asked, were the environment looked at.
+func TestMain(m *testing.M) {
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
+		_ = os.Setenv(name, "http://127.0.0.1:1")
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// loopback is what a client of these tests may call although it is not public.
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+
+// serve starts a TLS server on 127.0.0.1 and counts the requests that reach it.
+func serve(t *testing.T, handle http.HandlerFunc, change ...func(*httptest.Server)) (s *httptest.Server, reached *atomic.Int32) {
+	t.Helper()
+	reached = new(atomic.Int32)
+	s = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		reached.Add(1)
+		handle(w, r)
+	}))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	for _, c := range change {
+		c(s)
+	}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s, reached
+}
+
+// trusting is a client that may call s and believes its certificate, changed.
+func trusting(t *testing.T, s *httptest.Server, change ...func(*outbound.Config)) *outbound.Client {
+	t.Helper()
+	cfg := outbound.Config{Private: loopback, Roots: x509.NewCertPool()}
+	cfg.Roots.AddCert(s.Certificate())
+	for _, c := range change {
+		c(&cfg)
+	}
+	client := outbound.New(cfg)
+	t.Cleanup(client.Close)
+	return client
+}
+
+func fails(t *testing.T, err error, want outbound.Problem) *outbound.Error {
+	t.Helper()
+	var e *outbound.Error
+	if !errors.As(err, &e) || e.Problem != want {
+		t.Fatalf("error is %v, want %q", err, want)
+	}
+	return e
+}
+
+func TestGetFetchesOnceAndThenOnCondition(t *testing.T) {
+	s, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"v1"`)
+		w.Header().Set("Cache-Control", "public, max-age=300")
+		if r.Header.Get("If-None-Match") == `"v1"` {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Header().Set("Content-Type", "application/jwk-set+json")
+		_, _ = fmt.Fprintf(w, "%s %s %q", r.Method, r.Header.Get("User-Agent"), r.Header["Accept-Encoding"])
+	})
+	c := trusting(t, s, func(cfg *outbound.Config) { cfg.UserAgent = "mintmark/1" })
+
+	first, err := c.Get(t.Context(), s.URL, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(first.Body) != `GET mintmark/1 []` || first.ETag != `"v1"` || first.MaxAge != 5*time.Minute ||
+		first.NotModified || first.ContentType != "application/jwk-set+json" {
+		t.Fatalf("got %+v with %q", first, first.Body)
+	}
+	again, err := c.Get(t.Context(), s.URL, first.ETag)
+	if err != nil || !again.NotModified || again.Body != nil || again.MaxAge != 5*time.Minute {
+		t.Fatalf("got %+v, %v", again, err)
+	}
+	other, err := c.Get(t.Context(), s.URL, `"v0"`)
+	if err != nil || other.NotModified || !bytes.Equal(other.Body, first.Body) {
+		t.Fatalf("got %+v, %v", other, err)
+	}
+}
+
+func TestPostSendsWhatItIsGiven(t *testing.T) {
+	s, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("X-Seen", fmt.Sprintf("%s %s %s %s", r.Method, r.Header.Get("Content-Type"), r.Header.Get("X-Request"), body))
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		_, _ = io.WriteString(w, "refused")
+	})
+	header := http.Header{"X-Request": {"7"}}
+	a, err := trusting(t, s).Post(t.Context(), s.URL+"/cards?x=1", "application/json", []byte(`{}`), header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Status != 422 || string(a.Body) != "refused" || a.Header.Get("X-Seen") != "POST application/json 7 {}" {
+		t.Fatalf("got %+v", a)
+	}
+	if len(header) != 1 {
+		t.Fatalf("the caller's header was changed: %v", header)
+	}
+	if _, err := trusting(t, s).Post(t.Context(), s.URL, "text/plain", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestMaxAge(t *testing.T) {
+	for _, tc := range []struct {
+		values []string
+		want   time.Duration
+	}{
+		{nil, 0},
+		{[]string{"max-age=60"}, time.Minute},
+		{[]string{`Max-Age="60"`}, time.Minute},
+		{[]string{"public", "max-age=60"}, time.Minute},
+		{[]string{"max-age=60, no-store"}, 0},
+		{[]string{"no-cache", "max-age=60"}, 0},
+		{[]string{"max-age=-1"}, 0},
+		{[]string{"max-age=x"}, 0},
+		{[]string{"max-age"}, 0},
+		{[]string{"s-maxage=60"}, 0},
+		{[]string{"max-age=99999999999999999999"}, 0},
+	} {
+		t.Run(strings.Join(tc.values, ";"), func(t *testing.T) {
+			s, _ := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.Header()["Cache-Control"] = tc.values })
+			d, err := trusting(t, s).Get(t.Context(), s.URL, "")
+			if err != nil || d.MaxAge != tc.want {
+				t.Fatalf("max age %v, %v; want %v", d.MaxAge, err, tc.want)
+			}
+		})
+	}
+}
+
+func TestNoRedirectIsFollowed(t *testing.T) {
+	for _, status := range []int{300, 301, 302, 303, 305, 307, 308} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			target, reached := serve(t, func(http.ResponseWriter, *http.Request) {})
+			s, _ := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Location", target.URL)
+				w.WriteHeader(status)
+			})
+			c := trusting(t, s)
+			_, err := c.Get(t.Context(), s.URL, "")
+			if e := fails(t, err, outbound.ProblemRedirect); e.Status != status {
+				t.Fatalf("status is %d", e.Status)
+			}
+			_, err = c.Post(t.Context(), s.URL, "text/plain", []byte("secret"), nil)
+			fails(t, err, outbound.ProblemRedirect)
+			if reached.Load() != 0 {
+				t.Fatal("the target was called")
+			}
+		})
+	}
+}
+
+func TestUnwantedAnswers(t *testing.T) {
+	many := bytes.Repeat([]byte("x"), 1001)
+	for _, tc := range []struct {
+		name   string
+		handle http.HandlerFunc
+		want   outbound.Problem
+	}{
+		{"404", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, outbound.ProblemStatus},
+		{"500", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, outbound.ProblemStatus},
+		{"204", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, outbound.ProblemStatus},
+		{"304 without a condition", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }, outbound.ProblemStatus},
+		{"one byte too many", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(many) }, outbound.ProblemTooLarge},
+		{"content without end", func(w http.ResponseWriter, _ *http.Request) {
+			for {
+				if _, err := w.Write(many); err != nil {
+					return
+				}
+			}
+		}, outbound.ProblemTooLarge},
+		{"an error without end", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(500)
+			for {
+				if _, err := w.Write(many); err != nil {
+					return
+				}
+			}
+		}, outbound.ProblemTooLarge},
+		{"a huge header", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Huge", strings.Repeat("x", 64<<10))
+		}, outbound.ProblemAnswer},
+		{"cut off", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "1000")
+			_, _ = w.Write(many[:10])
+			panic(http.ErrAbortHandler)
+		}, outbound.ProblemAnswer},
+		{"hung up", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, outbound.ProblemAnswer},
+	} {
+		for _, http2 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, HTTP/2 %v", tc.name, http2), func(t *testing.T) {
+				s, _ := serve(t, tc.handle, func(s *httptest.Server) { s.EnableHTTP2 = http2 })
+				c := trusting(t, s, func(cfg *outbound.Config) { cfg.MaxBytes = 1000 })
+				_, err := c.Get(t.Context(), s.URL, "")
+				fails(t, err, tc.want)
+			})
+		}
+	}
+}
+
+func TestContentUpToTheBoundIsTaken(t *testing.T) {
+	s, _ := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1000)) })
+	d, err := trusting(t, s, func(cfg *outbound.Config) { cfg.MaxBytes = 1000 }).Get(t.Context(), s.URL, "")
+	if err != nil || len(d.Body) != 1000 {
+		t.Fatalf("%d bytes, %v", len(d.Body), err)
+	}
+}
+
+func TestSlowPeersAreNotWaitedFor(t *testing.T) {
+	silent := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	dripping := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "a")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}
+	for name, handle := range map[string]http.HandlerFunc{"no answer": silent, "no end of the answer": dripping} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := serve(t, handle)
+			c := trusting(t, s, func(cfg *outbound.Config) { cfg.Timeout = 200 * time.Millisecond })
+			_, err := c.Get(t.Context(), s.URL, "")
+			fails(t, err, outbound.ProblemTimeout)
+		})
+		t.Run(name+", and the caller goes away", func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			s, _ := serve(t, func(w http.ResponseWriter, r *http.Request) { cancel(); handle(w, r) })
+			_, err := trusting(t, s).Get(ctx, s.URL, "")
+			fails(t, err, outbound.ProblemCancelled)
+		})
+	}
+	t.Run("no handshake", func(t *testing.T) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		c := outbound.New(outbound.Config{Private: loopback, Timeout: 200 * time.Millisecond})
+		_, err = c.Get(t.Context(), "https://"+l.Addr().String(), "")
+		fails(t, err, outbound.ProblemTimeout)
+	})
+}
+
+func TestPeersWithoutGoodTLSAreRefused(t *testing.T) {
+	honest := func(http.ResponseWriter, *http.Request) {}
+	t.Run("unknown authority", func(t *testing.T) {
+		s, reached := serve(t, honest)
+		_, err := trusting(t, s, func(cfg *outbound.Config) { cfg.Roots = x509.NewCertPool() }).Get(t.Context(), s.URL, "")
+		if fails(t, err, outbound.ProblemCertificate); reached.Load() != 0 {
+			t.Fatal("was called all the same")
+		}
+	})
+	t.Run("another host's certificate", func(t *testing.T) {
+		s, reached := serve(t, honest)
+		c := trusting(t, s)
+		c.Resolve(answering(t, "127.0.0.1"))
+		_, err := c.Get(t.Context(), strings.Replace(s.URL, "127.0.0.1", "issuer.test", 1), "")
+		if e := fails(t, err, outbound.ProblemCertificate); e.Detail != "issued to another host" || reached.Load() != 0 {
+			t.Fatalf("%v, reached %d", err, reached.Load())
+		}
+	})
+	t.Run("TLS 1.1", func(t *testing.T) {
+		s, reached := serve(t, honest, func(s *httptest.Server) {
+			s.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
+		})
+		_, err := trusting(t, s).Get(t.Context(), s.URL, "")
+		if fails(t, err, outbound.ProblemTLS); reached.Load() != 0 {
+			t.Fatal("was called all the same")
+		}
+	})
+	t.Run("TLS 1.2 is taken", func(t *testing.T) {
+		s, _ := serve(t, honest, func(s *httptest.Server) { s.TLS = &tls.Config{MaxVersion: tls.VersionTLS12} })
+		if _, err := trusting(t, s).Get(t.Context(), s.URL, ""); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("plain HTTP on the port", func(t *testing.T) {
+		s := httptest.NewServer(http.HandlerFunc(honest))
+		defer s.Close()
+		c := outbound.New(outbound.Config{Private: loopback})
+		_, err := c.Get(t.Context(), strings.Replace(s.URL, "http:", "https:", 1), "")
+		fails(t, err, outbound.ProblemTLS)
+	})
+	t.Run("nobody there", func(t *testing.T) {
+		s, _ := serve(t, honest)
+		c := trusting(t, s)
+		s.Close()
+		_, err := c.Get(t.Context(), s.URL, "")
+		fails(t, err, outbound.ProblemConnect)
+	})
+}
+
+// However a name for this host is written, no connection is made.
+func TestAddressesAreCheckedWhenDialled(t *testing.T) {
+	s, _ := serve(t, func(http.ResponseWriter, *http.Request) {})
+	connected := make(chan struct{}, 1)
+	s.Config.ConnState = func(net.Conn, http.ConnState) {
+		select {
+		case connected <- struct{}{}:
+		default:
+		}
+	}
+	_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
+	for _, host := range []string{
+		"127.0.0.1", "localhost", "127.1", "0x7f000001", "2130706433", "0177.0.0.1", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::1]", "0.0.0.0", "[::]",
+	} {
+		t.Run(host, func(t *testing.T) {
+			c := outbound.New(outbound.Config{})
+			t.Cleanup(c.Close)
+			_, err := c.Get(t.Context(), "https://"+net.JoinHostPort(strings.Trim(host, "[]"), port), "")
+			var e *outbound.Error
+			if !errors.As(err, &e) || e.Problem != outbound.ProblemAddress && e.Problem != outbound.ProblemName {
+				t.Fatalf("error is %v", err)
+			}
+		})
+	}
+	select {
+	case <-connected:
+		t.Error("a connection was made")
+	default:
+	}
+}
+
+// A name may point elsewhere at the second look. Each connection is checked, whatever
+// the one before was.
+func TestARebindingNameGainsNothing(t *testing.T) {
+	s, reached := serve(t, func(http.ResponseWriter, *http.Request) {}, func(s *httptest.Server) {
+		_ = s.Listener.Close()
+		l, err := net.Listen("tcp4", "0.0.0.0:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Listener = l
+	})
+	_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
+	c := trusting(t, s)
+	c.Resolve(answering(t, "127.0.0.1", "127.0.0.2"))
+	address := "https://" + net.JoinHostPort("example.com", port) // httptest's certificate has this name
+
+	if _, err := c.Get(t.Context(), address, ""); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	_, err := c.Get(t.Context(), address, "")
+	if fails(t, err, outbound.ProblemAddress); reached.Load() != 1 {
+		t.Fatalf("reached %d times", reached.Load())
+	}
+}
+
+// answering is a resolver that gives each IPv4 address once, in turn, and then the
+// last for ever.
+func answering(t *testing.T, addresses ...string) *net.Resolver {
+	t.Helper()
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(func() { _ = server.Close(); wg.Wait() })
+	wg.Go(func() {
+		query := make([]byte, 512)
+		for {
+			n, from, err := server.ReadFrom(query)
+			if err != nil {
+				return
+			}
+			end := 12 + bytes.IndexByte(query[12:n], 0) + 5 // behind the question's name, type and class
+			answer := append([]byte{query[0], query[1], 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, query[12:end]...)
+			if binary.BigEndian.Uint16(query[end-4:]) == 1 { // A
+				answer[7] = 1
+				answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
+				answer = append(answer, netip.MustParseAddr(addresses[0]).AsSlice()...)
+				addresses = addresses[min(1, len(addresses)-1):]
+			}
+			_, _ = server.WriteTo(answer, from)
+		}
+	})
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
+	}}
+}
+
+func TestAddressesThatMayBeCalled(t *testing.T) {
+	for address, want := range map[string]bool{
+		"1.1.1.1": true, "8.8.8.8": true, "100.63.255.255": true, "100.128.0.0": true, "172.15.255.255": true, "172.32.0.0": true,
+		"192.167.255.255": true, "198.17.255.255": true, "198.20.0.0": true, "223.255.255.255": true, "11.0.0.0": true,
+		"2606:4700::1111": true, "2a00:1450:4001::1": true, "2001:200::1": true,
+
+		"0.0.0.0": false, "0.1.2.3": false, "10.0.0.1": false, "10.255.255.255": false, "100.64.0.1": false, "100.127.255.255": false,
+		"127.0.0.1": false, "127.255.255.255": false, "169.254.169.254": false, "172.16.0.1": false, "172.31.255.255": false,
+		"192.0.0.8": false, "192.0.2.1": false, "192.88.99.1": false, "192.168.0.1": false, "198.18.0.1": false, "198.19.255.255": false,
+		"198.51.100.1": false, "203.0.113.1": false, "224.0.0.1": false, "239.255.255.255": false, "240.0.0.1": false, "255.255.255.255": false,
+
+		"::": false, "::1": false, "::8.8.8.8": false, "::ffff:8.8.8.8": false, "::ffff:10.0.0.1": false, "::ffff:0:8.8.8.8": false,
+		"64:ff9b::8.8.8.8": false, "64:ff9b:1::1": false, "100::1": false, "2001::1": false, "2001:2::1": false, "2001:10::1": false,
+		"2001:20::1": false, "2001:db8::1": false, "2002:a00:1::1": false, "2002:808:808::1": false, "3fff::1": false, "5f00::1": false,
+		"fc00::1": false, "fd12:3456::1": false, "fe80::1": false, "fe80::1%eth0": false, "fec0::1": false, "ff02::1": false, "2606:4700::1111%eth0": false,
+	} {
+		network := "tcp4"
+		if strings.Contains(address, ":") {
+			network = "tcp6"
+		}
+		if got := outbound.Allows(nil, network, net.JoinHostPort(address, "443")); got != want {
+			t.Errorf("%s: allowed is %v", address, got)
+		}
+	}
+	listed := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("fe80::/10")}
+	for address, want := range map[string]bool{
+		"10.1.2.3": true, "10.2.0.1": false, "fd12::1": true, "fc00::1": false, "fe80::1%eth0": true, "::ffff:10.1.2.3": false, "127.0.0.1": false, "1.1.1.1": true,
+	} {
+		network := "tcp4"
+		if strings.Contains(address, ":") {
+			network = "tcp6"
+		}
+		if got := outbound.Allows(listed, network, net.JoinHostPort(address, "443")); got != want {
+			t.Errorf("with a list, %s: allowed is %v", address, got)
+		}
+	}
+	for _, tc := range [][2]string{{"unix", "/run/socket"}, {"udp4", "1.1.1.1:443"}, {"tcp", "1.1.1.1:443"}, {"tcp4", "1.1.1.1"}, {"tcp4", "one.one:443"}} {
+		if outbound.Allows(nil, tc[0], tc[1]) {
+			t.Errorf("%v is allowed", tc)
+		}
+	}
+}
+
+func TestCheckURL(t *testing.T) {
+	for address, says := range map[string]string{
+		"https://issuer.example":                   "",
+		"https://issuer.example:8443/jwks.json":    "",
+		"https://issuer.example/jwks?tenant=7":     "",
+		"https://[2606:4700::1111]/":               "",
+		"HTTPS://issuer.example":                   "",
+		"":                                         "https://",
+		"issuer.example":                           "https://",
+		"http://issuer.example/s3cr3t":             "https://",
+		"file:///etc/passwd":                       "https://",
+		"https:issuer.example":                     "no host",
+		"https:///s3cr3t":                          "no host",
+		"https://:443/":                            "no host",
+		"https://user:s3cr3t@issuer.example":       "user name",
+		"https://@issuer.example":                  "user name",
+		"https://issuer.example/#s3cr3t":           "fragment",
+		"https://issuer.example/#":                 "fragment",
+		"https://issuer.example:":                  "port",
+		"https://issuer.example:0":                 "port",
+		"https://issuer.example:65536":             "port",
+		"https://issuer.example:s3cr3t/":           "not a URL",
+		"https://issuer.example/%zz?s3cr3t":        "not a URL",
+		"https://issuer.example/s3cr3t\x00":        "not a URL",
+		"https://issuer.example\r\nX: s3cr3t":      "not a URL",
+		"https://issuer example/":                  "not a URL",
+		"https://[fe80::1%25eth0]:s3cr3t/":         "not a URL",
+		"https://issuer.example\\@other.example/#": "not a URL",
+	} {
+		err := outbound.CheckURL(address)
+		if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v, want %q", address, err, says)
+		}
+		if err == nil {
+			continue
+		}
+		if strings.Contains(err.Error(), "s3cr3t") {
+			t.Errorf("%q: the error repeats it: %v", address, err)
+		}
+		c := outbound.New(outbound.Config{})
+		_, err = c.Get(t.Context(), address, "")
+		if fails(t, err, outbound.ProblemURL); strings.Contains(err.Error(), "s3cr3t") {
+			t.Errorf("%q: the error repeats it: %v", address, err)
+		}
+	}
+}
+
+// What comes from the peer, and what stands behind the host, stays out of errors.
+func TestErrorsRepeatNothing(t *testing.T) {
+	const canary = "c4n4ry"
+	for name, raw := range map[string]string{
+		"status line":   canary + "\r\n\r\n",
+		"status number": "HTTP/1.1 " + canary + "\r\n\r\n",
+		"header":        "HTTP/1.1 200 OK\r\n" + canary + "\r\n\r\n",
+		"length":        "HTTP/1.1 200 OK\r\nContent-Length: " + canary + "\r\n\r\n",
+		"encoding":      "HTTP/1.1 200 OK\r\nTransfer-Encoding: " + canary + "\r\n\r\n",
+		"chunk":         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + canary + "\r\n",
+		"redirect":      "HTTP/1.1 302 Found\r\nLocation: https://" + canary + "/\r\nContent-Length: 0\r\n\r\n",
+		"bad redirect":  "HTTP/1.1 302 Found\r\nLocation: ://" + canary + "\r\nContent-Length: 0\r\n\r\n",
+		"status text":   "HTTP/1.1 404 " + canary + "\r\nContent-Length: 0\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+				conn, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.WriteString(conn, raw)
+				_ = conn.Close()
+			})
+			_, err := trusting(t, s).Post(t.Context(), s.URL+"/"+canary+"?token="+canary, "text/plain", []byte(canary), http.Header{"Authorization": {canary}})
+			if name == "status text" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = trusting(t, s).Get(t.Context(), s.URL+"/"+canary+"?token="+canary, "")
+			}
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, text := range []string{err.Error(), fmt.Sprintf("%+v", err), fmt.Sprintf("%#v", err)} {
+				if strings.Contains(text, canary) {
+					t.Errorf("the error holds the canary: %s", text)
+				}
+			}
+		})
+	}
+}
+
+func TestNoCookieIsKept(t *testing.T) {
+	s, reached := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		http.SetCookie(w, &http.Cookie{Name: "session", Value: "1"})
+		if r.Header.Get("Cookie") != "" {
+			t.Error("a cookie came back")
+		}
+	})
+	c := trusting(t, s)
+	for range 2 {
+		if _, err := c.Get(t.Context(), s.URL, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if reached.Load() != 2 {
+		t.Fatalf("reached %d times", reached.Load())
+	}
+}

@@ -1,0 +1,47 @@
+package record
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// concludeWithin bounds the writing of a result.
+const concludeWithin = 2 * time.Second
+
+// Working gives the context of an operation's work in the token, which ends early enough
+// for the result to be written before the request's deadline.
+func Working(ctx context.Context) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(ctx, deadline.Add(-min(concludeWithin, time.Until(deadline)/4)))
+	}
+	return context.WithCancel(ctx)
+}
+
+// Conclude has r commit a result, also when the caller has gone: the token's work is done,
+// and what was done must be on record.
+func Conclude(ctx context.Context, r Recorder, t *Ticket, res Result, changes ...Change) (*Receipt, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), concludeWithin)
+	defer cancel()
+	return r.Conclude(ctx, t, res, changes...)
+}
+
+// Fail has r commit that an operation ended without output. A change that can no longer be
+// made, since another has taken what was claimed, does not keep the result off the record.
+// Its error says what could not be recorded; a claim then ends with its lease.
+func Fail(ctx context.Context, r Recorder, t *Ticket, res Result, changes ...Change) error {
+	_, err := Conclude(ctx, r, t, res, changes...)
+	if len(changes) > 0 && Refused(err) {
+		_, alone := Conclude(ctx, r, t, res)
+		err = errors.Join(err, alone)
+	}
+	return err
+}
+
+// Refused reports whether a Recorder's error is that of a change, which cannot be made and
+// will not be: a later try is no use.
+func Refused(err error) bool {
+	var later interface{ RetryAfter() time.Duration }
+	return err != nil && !errors.As(err, &later) &&
+		!errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
+}
