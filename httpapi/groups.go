@@ -14,7 +14,7 @@ type Group string
 const (
 	IssuerGroup   Group = "issuer"   // push provisioning: opens card data
 	MerchantGroup Group = "merchant" // merchant JWTs and proximity tokens
-	KeysGroup     Group = "keys"     // public keys and certificates: for anybody, with every role
+	KeysGroup     Group = "keys"     // public keys, certificates, checkpoints: for anybody, with every role
 )
 
 // groupOf is the group of each route, by its pattern. A route without one would be served
@@ -27,6 +27,7 @@ var groupOf = map[string]Group{
 	"/apple/proximity-token":                 MerchantGroup,
 	"/.well-known/jwks.json":                 KeysGroup,
 	"/v1/keys/:kid/certificate.pem":          KeysGroup,
+	"/v1/audit/checkpoint":                   KeysGroup,
 }
 
 // CertificateMode says what TLS client certificates are good for on a group's routes.

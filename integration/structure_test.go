@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 	"internal/provisioning/appletest": {},
 	"internal/store":                  {"internal/provisioning", "internal/merchant", "internal/audit", "internal/access", "internal/record"},
 	"internal/store/pgtest":           {},
-	"httpapi":                         {"internal/provisioning", "internal/merchant", "signer", "internal/access", "internal/record", "internal/secret"},
+	"httpapi":                         {"internal/audit", "internal/provisioning", "internal/merchant", "signer", "internal/access", "internal/record", "internal/secret"},
 }
 
 // free are the packages that may import anything of ours: commands, test support and

@@ -63,7 +63,7 @@ func newPlan(cfg *config.Config) (*plan, error) {
 		p.anchor, errs[3] = loadAnchor(cfg)
 	}
 	if errs[0] == nil {
-		errs[4] = checkCertificates(cfg, p.keyring)
+		errs[4] = errors.Join(checkCertificates(cfg, p.keyring), checkCheckpointKey(cfg, p.keyring))
 	}
 	return p, errors.Join(errs[:]...)
 }
@@ -71,7 +71,7 @@ func newPlan(cfg *config.Config) (*plan, error) {
 // bound are the purposes that the process's roles use keys for. Keys of other purposes
 // cannot be used in it.
 func (p *plan) bound() []hsm.Purpose {
-	var all []hsm.Purpose
+	all := []hsm.Purpose{hsm.AuditCheckpoint}
 	if p.cfg.HasRole(config.RoleIssuer) {
 		all = append(all, hsm.TAVSigning, hsm.CardVault, hsm.CardIndex)
 	}

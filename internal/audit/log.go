@@ -13,7 +13,9 @@
 //
 // The entries are the leaves of a Merkle tree (RFC 6962). An entry gets the next number,
 // and adds its hashes to the tree, in the transaction that commits it and the rows that
-// belong to it (Writer).
+// belong to it (Writer). The audit-checkpoint key signs size and root about once a second
+// (Checkpointer), anchors keep what it signed elsewhere (Anchor), and Verify holds a log
+// against both. docs/audit.md says what that shows, and what it does not.
 package audit
 
 import (
@@ -30,6 +32,7 @@ import (
 // Log writes the log. It is safe for concurrent use.
 type Log struct {
 	writer   *Writer
+	guard    guard
 	now      func() time.Time
 	refusals tally
 }
@@ -43,6 +46,9 @@ var _ record.Recorder = (*Log)(nil)
 
 // Begin commits an intent with its claims and gives the ticket.
 func (l *Log) Begin(ctx context.Context, in record.Intent, changes ...record.Change) (*record.Ticket, error) {
+	if err := l.guard.begin(l.writer.State(), l.now()); err != nil {
+		return nil, fmt.Errorf("record intent: %w", err)
+	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, fmt.Errorf("record intent: %w", err)
@@ -55,6 +61,9 @@ func (l *Log) Begin(ctx context.Context, in record.Intent, changes ...record.Cha
 
 // Open gives the ticket of an operation that consumes nothing.
 func (l *Log) Open(in record.Intent) (*record.Ticket, error) {
+	if err := l.guard.begin(l.writer.State(), l.now()); err != nil {
+		return nil, fmt.Errorf("open operation: %w", err)
+	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, fmt.Errorf("open operation: %w", err)
@@ -71,6 +80,12 @@ type operation struct {
 // Conclude commits a result, with the intent if that was deferred, and gives the receipt
 // that releases its outputs.
 func (l *Log) Conclude(ctx context.Context, t *record.Ticket, res record.Result, changes ...record.Change) (*record.Receipt, error) {
+	if res.Outcome == record.OutcomeDone {
+		// What may not leave is not put on record as having left.
+		if err := l.guard.release(l.writer.State(), l.now()); err != nil {
+			return nil, fmt.Errorf("record result: %w", err)
+		}
+	}
 	kind, body := KindResult, any(res)
 	if t.Deferred() {
 		kind, body = KindOperation, operation{t.Intent(), res}

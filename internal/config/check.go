@@ -36,6 +36,7 @@ func (c *Config) Check() error {
 	if c.Outbound.Timeout < 100*time.Millisecond {
 		w.say("outbound.timeout", "must be at least 100ms")
 	}
+	c.checkAudit(&w)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		w.say("log.level", "must be debug, info, warn or error")
 	}

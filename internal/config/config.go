@@ -60,6 +60,8 @@ type Config struct {
 	Outbound Outbound `yaml:"outbound"`
 	// Log says what is logged, and how.
 	Log Log `yaml:"log"`
+	// Audit is the audit log's checkpoints, anchors and limits.
+	Audit Audit `yaml:"audit"`
 
 	digest  string
 	ignored []string

@@ -78,6 +78,9 @@ func (c *Config) resolve(dir string) {
 	for i := range c.HSM.Members {
 		paths = append(paths, &c.HSM.Members[i].Module, &c.HSM.Members[i].PINFile)
 	}
+	for i := range c.Audit.Anchors {
+		paths = append(paths, &c.Audit.Anchors[i].File, &c.Audit.Anchors[i].CAFile)
+	}
 	for i := range c.Clients {
 		for j := range c.Clients[i].Keys {
 			paths = append(paths, &c.Clients[i].Keys[j].PublicKeyFile)

@@ -92,6 +92,8 @@ func apply(ctx context.Context, tx tx, c record.Change) error {
 		return endToken(ctx, tx, c)
 	case merchant.QuotaUse:
 		return countToken(ctx, tx, c)
+	case audit.Expire:
+		return expire(ctx, tx, c)
 	default:
 		return fmt.Errorf("store does not know how to write %T", c)
 	}
@@ -147,9 +149,9 @@ func splitHashes(b []byte) []tlog.Hash {
 
 // Head gives the tree of what is committed.
 func (s *Store) Head(ctx context.Context) (*audit.Tree, error) {
-	var size uint64
-	if err := s.read.QueryRowContext(ctx, `SELECT COALESCE(MAX(seq) + 1, 0) FROM audit_entries`).Scan(&size); err != nil {
-		return nil, failed("read the log", err)
+	size, err := s.Size(ctx)
+	if err != nil {
+		return nil, err
 	}
 	return s.TreeAt(ctx, size)
 }
