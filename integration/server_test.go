@@ -95,6 +95,10 @@ func lastLines(text string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "")
 }
 
+// unsigned is the environment of a server that signs no checkpoints after its start: the
+// calls to the token are then those of the test alone.
+var unsigned = []string{"MINTMARK_AUDIT_EVERY=1h", "MINTMARK_AUDIT_MAX_UNSIGNED_AGE=3h"}
+
 // startWithin is the development mode's own promise.
 const startWithin = 20 * time.Second
 

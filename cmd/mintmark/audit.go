@@ -44,7 +44,7 @@ func (s *service) openCheckpoints(ctx context.Context) error {
 		Origin:  cfg.Origin(),
 		Signer:  s.gate,
 		Store:   s.store,
-		Limits:  audit.Limits{Entries: uint64(a.MaxUnsigned), Age: a.MaxUnsignedAge, Free: uint64(a.MinFreeMiB) << 20},
+		Limits:  audit.Limits{Entries: uint64(a.MaxUnsigned), Age: a.MaxUnsignedAge, Free: uint64(a.MinFree) << 20},
 		Free:    freeAt(s.store.Path()),
 		Anchors: anchors,
 		Every:   a.Every,

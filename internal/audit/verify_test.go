@@ -93,9 +93,13 @@ func TestWholeLogIsVerified(t *testing.T) {
 	if err := s.card(); err != nil { // 16, 17: no checkpoint yet
 		t.Fatal(err)
 	}
-	report := s.verify(map[string]audit.Checkpoint{"elsewhere": anchor})
-	if len(report.Faults) != 0 {
-		t.Fatalf("faults: %v", report.Faults)
+	anchor.SPKI = nil // as in a note alone
+	pin := sha256.Sum256(s.sign.spki)
+	report, err := audit.Verify(context.Background(), audit.Verification{
+		Source: s.store, Rows: s.store, Pins: map[[sha256.Size]byte]bool{pin: true}, Anchored: map[string]audit.Checkpoint{"elsewhere": anchor},
+	})
+	if err != nil || len(report.Faults) != 0 {
+		t.Fatalf("%v, faults: %v", err, report.Faults)
 	}
 	head, err := s.store.Head(context.Background())
 	if err != nil {

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -61,7 +62,7 @@ func (c *claims) beyond(ctx context.Context) (*claim, error) {
 			return nil, err
 		}
 	}
-	if len(c.anchored) != 0 && (c.next == nil || c.anchored[0].Size <= c.next.Size) {
+	if len(c.anchored) != 0 && (c.next == nil || c.anchored[0].Size < c.next.Size) {
 		return &c.anchored[0], nil
 	}
 	if c.next == nil {
@@ -97,6 +98,10 @@ func (c *claims) trusted(k claim) error {
 			return err
 		}
 		keys = append(keys, key)
+	}
+	// A note that comes without its key is verified with one that came with another.
+	if c.pins[sha256.Sum256(k.SPKI)] && !slices.ContainsFunc(c.known, func(b []byte) bool { return bytes.Equal(b, k.SPKI) }) {
+		c.known = append(c.known, k.SPKI)
 	}
 	// A list with one key twice is refused.
 	slices.SortFunc(keys, func(a, b *CheckpointKey) int { return cmp.Compare(a.id, b.id) })

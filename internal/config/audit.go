@@ -21,9 +21,9 @@ type Audit struct {
 	MaxUnsigned int `yaml:"maxUnsigned"`
 	// MaxUnsignedAge is how old the oldest of them may be. Default 60s.
 	MaxUnsignedAge time.Duration `yaml:"maxUnsignedAge"`
-	// MinFreeMiB is how much of the disk of store.sqlite must be free, in MiB, for
+	// MinFree is how much of the disk of store.sqlite must be free, in MiB, for
 	// anything to be begun. Default 64.
-	MinFreeMiB int `yaml:"minFreeMiB"`
+	MinFree int `yaml:"minFree"`
 	// Retention is how long entries keep their bodies; the tree keeps their hashes for
 	// ever. Default 0, for ever; in production at least 8760h (PCI DSS 10.5.1: 12 months).
 	Retention time.Duration `yaml:"retention"`
@@ -52,7 +52,7 @@ func (a *Audit) defaults(environment string) {
 	setDefault(&a.Every, time.Second)
 	setDefault(&a.MaxUnsigned, 10_000)
 	setDefault(&a.MaxUnsignedAge, time.Minute)
-	setDefault(&a.MinFreeMiB, 64)
+	setDefault(&a.MinFree, 64)
 }
 
 // Origin is the first line of every checkpoint: the log's name and the environment.
@@ -76,8 +76,8 @@ func (c *Config) checkAudit(w *wrongs) {
 	if a.MaxUnsignedAge < 2*a.Every {
 		w.say("audit.maxUnsignedAge", "must be at least twice audit.every")
 	}
-	if a.MinFreeMiB < 1 {
-		w.say("audit.minFreeMiB", "must be at least 1")
+	if a.MinFree < 1 {
+		w.say("audit.minFree", "must be at least 1")
 	}
 	if a.Retention < 0 || (c.Environment == Production && a.Retention != 0 && a.Retention < minRetention) {
 		w.say("audit.retention", "must be 0, or at least 8760h in production")

@@ -118,7 +118,7 @@ func TestDefaultsFillWhatIsLeftOut(t *testing.T) {
 			TestRootFile: filepath.Join(dir, "root.pem"), NonceLease: time.Minute, NonceLength: 4, NonceSignatureLength: 81,
 			TAV: config.TAV{Version: "3", Validity: 30 * time.Minute},
 		},
-		Audit: config.Audit{Log: "mintmark", Every: time.Second, MaxUnsigned: 10_000, MaxUnsignedAge: time.Minute, MinFreeMiB: 64},
+		Audit: config.Audit{Log: "mintmark", Every: time.Second, MaxUnsigned: 10_000, MaxUnsignedAge: time.Minute, MinFree: 64},
 		Log:   config.Log{Level: "info", Format: "json"},
 	}
 	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(config.Config{})); diff != "" {
@@ -154,7 +154,7 @@ clients:
 pushProvisioning: {testRootFile: /r.pem, nonceLease: 2m, nonceLength: 8, nonceSignatureLength: 96, tav: {version: 4, keyAlias: MC-1, validity: 720h}}
 log: {level: debug, format: text}
 audit:
-  {log: bank.example/log, every: 2s, maxUnsigned: 3, maxUnsignedAge: 4s, minFreeMiB: 5, retention: 9000h,
+  {log: bank.example/log, every: 2s, maxUnsigned: 3, maxUnsignedAge: 4s, minFree: 5, retention: 9000h,
    anchors: [{file: /anchor}, {syslog: "tls://log.example:6514", caFile: /ca.pem}, {webhook: "https://witness.example/log"}]}
 `)
 	want := &config.Config{
@@ -180,7 +180,7 @@ audit:
 		},
 		Log: config.Log{Level: "debug", Format: "text"},
 		Audit: config.Audit{
-			Log: "bank.example/log", Every: 2 * time.Second, MaxUnsigned: 3, MaxUnsignedAge: 4 * time.Second, MinFreeMiB: 5, Retention: 9000 * time.Hour,
+			Log: "bank.example/log", Every: 2 * time.Second, MaxUnsigned: 3, MaxUnsignedAge: 4 * time.Second, MinFree: 5, Retention: 9000 * time.Hour,
 			Anchors: []config.Anchor{{File: "/anchor"}, {Syslog: "tls://log.example:6514", CAFile: "/ca.pem"}, {Webhook: "https://witness.example/log"}},
 		},
 	}
@@ -234,7 +234,7 @@ func TestEachFaultIsNamedByItsKey(t *testing.T) {
 		"audit.every must be at least 100ms":                                        {least + "audit: {every: 99ms}\n", least + "audit: {every: -1s}\n"},
 		"audit.maxUnsigned must be at least 1":                                      {least + "audit: {maxUnsigned: -1}\n"},
 		"audit.maxUnsignedAge must be at least twice audit.every":                   {least + "audit: {maxUnsignedAge: 1s}\n"},
-		"audit.minFreeMiB must be at least 1":                                       {least + "audit: {minFreeMiB: -1}\n"},
+		"audit.minFree must be at least 1":                                          {least + "audit: {minFree: -1}\n"},
 		"audit.retention must be 0, or at least 8760h in production":                {least + "audit: {retention: -1h}\n"},
 		"audit.anchors[0] must name one of file, syslog and webhook":                {least + "audit: {anchors: [{}]}\n", least + "audit: {anchors: [{file: a, webhook: \"https://a\"}]}\n"},
 		"audit.anchors[1].syslog must be unix:///path, tcp://host:port or tls://host:port": {
