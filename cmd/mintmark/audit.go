@@ -20,13 +20,14 @@ import (
 	"github.com/mintmark/mintmark/internal/outbound"
 )
 
-// checkCheckpointKey refuses a production that could sign no checkpoint.
-func checkCheckpointKey(cfg *config.Config, ring *hsm.Keyring) error {
-	if cfg.Environment != config.Production {
+// checkCheckpointKey refuses to serve a production that could sign no checkpoint. Commands
+// that make the key do not ask.
+func (p *plan) checkCheckpointKey() error {
+	if p.cfg.Environment != config.Production {
 		return nil
 	}
-	if _, err := ring.Active(hsm.AuditCheckpoint); err != nil {
-		return fmt.Errorf("keyring %s: production needs an active key for %s (mintmark keys generate)", cfg.Keyring, hsm.AuditCheckpoint)
+	if _, err := p.keyring.Active(hsm.AuditCheckpoint); err != nil {
+		return exit(exitConfiguration, fmt.Errorf("keyring %s: production needs an active key for %s (mintmark keys generate)", p.cfg.Keyring, hsm.AuditCheckpoint))
 	}
 	return nil
 }

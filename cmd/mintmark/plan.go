@@ -63,7 +63,7 @@ func newPlan(cfg *config.Config) (*plan, error) {
 		p.anchor, errs[3] = loadAnchor(cfg)
 	}
 	if errs[0] == nil {
-		errs[4] = errors.Join(checkCertificates(cfg, p.keyring), checkCheckpointKey(cfg, p.keyring))
+		errs[4] = checkCertificates(cfg, p.keyring)
 	}
 	return p, errors.Join(errs[:]...)
 }

@@ -164,7 +164,7 @@ func (k *CheckpointKey) Verify(text, sig []byte) bool {
 }
 
 // ErrSignature is returned for a checkpoint that no trusted key signed.
-var ErrSignature = errors.New("the checkpoint is not signed by a trusted key")
+var ErrSignature = errors.New("it is not signed by a trusted key")
 
 // Verify verifies the note's signature with the keys that are trusted.
 func (c Checkpoint) Verify(keys ...*CheckpointKey) error {
@@ -174,10 +174,10 @@ func (c Checkpoint) Verify(keys ...*CheckpointKey) error {
 	}
 	n, err := note.Open([]byte(c.Note), note.VerifierList(list...))
 	if err != nil {
-		return fmt.Errorf("checkpoint %d: %w", c.Size, ErrSignature)
+		return ErrSignature
 	}
 	if n.Text != fmt.Sprintf("%s\n%d\n%s\n", c.Origin, c.Size, c.Root) {
-		return fmt.Errorf("checkpoint %d: the note says something else", c.Size)
+		return errors.New("the note says something else")
 	}
 	return nil
 }
