@@ -32,6 +32,9 @@ const (
 	benchRounds = 5
 )
 
+// benchClients are the numbers of callers at once.
+var benchClients = []int{1, 16, 64}
+
 // point is one measurement.
 type point struct {
 	perSecond, cpu float64 // requests a second, CPU-ms a request
@@ -81,7 +84,7 @@ func TestCostOfTheLog(t *testing.T) {
 	}
 	got := map[string][]point{}
 	for range benchRounds {
-		for _, clients := range []int{1, 16, 64} {
+		for _, clients := range benchClients {
 			for _, m := range modes {
 				name := fmt.Sprintf("%d/%s", clients, m.name)
 				got[name] = append(got[name], measure(t, clients, m.do))
@@ -90,7 +93,7 @@ func TestCostOfTheLog(t *testing.T) {
 	}
 	fmt.Println("| clients | log | signatures/s | CPU-ms each | p50 | p99 | throughput | CPU-ms more |")
 	fmt.Println("|---|---|---|---|---|---|---|---|")
-	for _, clients := range []int{1, 16, 64} {
+	for _, clients := range benchClients {
 		base := median(got[fmt.Sprintf("%d/no log", clients)])
 		for _, m := range modes {
 			p := median(got[fmt.Sprintf("%d/%s", clients, m.name)])

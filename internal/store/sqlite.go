@@ -44,7 +44,7 @@ func openSQLite(ctx context.Context, path, environment string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	dsn := sqliteDSN(abs) + "?_txlock=immediate&_journal_mode=WAL&_synchronous=FULL&_busy_timeout=1000&_foreign_keys=on"
+	dsn := sqliteDSN(abs) + "?_txlock=immediate&_journal_mode=WAL&_synchronous=FULL&_busy_timeout=1000&_foreign_keys=on&_stmt_cache_size=64"
 	write, err := sql.Open("sqlite3", dsn)
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
