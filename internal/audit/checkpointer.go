@@ -285,7 +285,7 @@ func (c *Checkpointer) Stats() Stats {
 	var s Stats
 	state := c.log.writer.State()
 	if state.Tree != nil {
-		s.Entries, s.Unsigned = state.Tree.Size(), state.Tree.Size()-min(state.Signed, state.Tree.Size())
+		s.Entries, s.Unsigned = state.Tree.Size(), state.Unsigned()
 	}
 	if !state.Since.IsZero() {
 		s.UnsignedAge = max(0, c.log.now().Sub(state.Since))

@@ -42,7 +42,7 @@ func (g *guard) within(s State, now time.Time, times uint64) error {
 	if l == nil || s.Tree == nil {
 		return nil
 	}
-	if unsigned := s.Tree.Size() - s.Signed; l.Entries != 0 && unsigned > l.Entries*times {
+	if unsigned := s.Unsigned(); l.Entries != 0 && unsigned > l.Entries*times {
 		return known(fmt.Sprintf("%d entries have no checkpoint", unsigned))
 	}
 	if l.Age != 0 && !s.Since.IsZero() && now.Sub(s.Since) > l.Age*time.Duration(times) {

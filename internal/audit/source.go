@@ -27,56 +27,58 @@ type Source interface {
 const page = 1000
 
 // Export writes a log as JSON Lines: the entries in order, and each checkpoint behind the
-// last entry that it covers.
+// last entry that it covers. What comes meanwhile is left for the next export.
 func Export(ctx context.Context, s Source, w io.Writer) error {
-	out := bufio.NewWriter(w)
-	enc := json.NewEncoder(out)
-	enc.SetEscapeHTML(false)
-	// The checkpoints first: those made meanwhile may cover entries that are not written.
 	size, err := s.Size(ctx)
 	if err != nil {
 		return err
 	}
-	checkpoints := checkpointPages{source: s}
-	next, err := checkpoints.next(ctx)
-	if err != nil {
-		return err
-	}
-	for seq := uint64(0); seq < size; {
-		rows, err := s.Rows(ctx, seq, page)
-		if err != nil {
+	out := bufio.NewWriter(w)
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	x := exporter{enc: enc, checkpoints: checkpointPages{source: s}}
+	err = Each(ctx, s, 0, func(r Row) error {
+		if r.Seq >= size {
+			return io.EOF
+		}
+		if err := x.upTo(ctx, r.Seq); err != nil {
 			return err
 		}
-		if len(rows) == 0 {
-			break
-		}
-		for _, r := range rows {
-			for next != nil && next.Size <= r.Seq {
-				if err := enc.Encode(next); err != nil {
-					return err
-				}
-				if next, err = checkpoints.next(ctx); err != nil {
-					return err
-				}
-			}
-			if r.Seq >= size {
-				break
-			}
-			if err := enc.Encode(r); err != nil {
+		return enc.Encode(r)
+	})
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if err := x.upTo(ctx, size); err != nil {
+		return err
+	}
+	return out.Flush()
+}
+
+// exporter writes checkpoints between entries.
+type exporter struct {
+	enc         *json.Encoder
+	checkpoints checkpointPages
+	next        *Checkpoint
+}
+
+// upTo writes the checkpoints that cover no more than size entries.
+func (x *exporter) upTo(ctx context.Context, size uint64) error {
+	for {
+		if x.next == nil {
+			var err error
+			if x.next, err = x.checkpoints.next(ctx); err != nil || x.next == nil {
 				return err
 			}
 		}
-		seq = rows[len(rows)-1].Seq + 1
-	}
-	for next != nil && next.Size <= size {
-		if err := enc.Encode(next); err != nil {
+		if x.next.Size > size {
+			return nil
+		}
+		if err := x.enc.Encode(x.next); err != nil {
 			return err
 		}
-		if next, err = checkpoints.next(ctx); err != nil {
-			return err
-		}
+		x.next = nil
 	}
-	return out.Flush()
 }
 
 // checkpointPages reads a source's checkpoints one after the other.

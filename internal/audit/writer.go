@@ -78,6 +78,14 @@ type State struct {
 	Since  time.Time // the oldest entry without a checkpoint is at most as old as this; zero if there is none
 }
 
+// Unsigned is the number of entries without a checkpoint.
+func (s State) Unsigned() uint64 {
+	if s.Tree == nil || s.Tree.Size() < s.Signed {
+		return 0
+	}
+	return s.Tree.Size() - s.Signed
+}
+
 // NewWriter gives the writer to a store. now is the clock.
 func NewWriter(s Store, now func() time.Time) *Writer {
 	return &Writer{store: s, now: now, turn: make(chan struct{}, 1)}
