@@ -72,7 +72,7 @@ func itoa(n int) string { b, _ := json.Marshal(n); return string(b) }
 
 func TestCheckpointIsPublished(t *testing.T) {
 	l := logOf(t, 3)
-	h := New(Config{Checkpoints: l, Metrics: NewMetrics("test"), Log: slog.New(slog.DiscardHandler), RequestTimeout: time.Second, Stopping: context.Background()})
+	h := New(Config{Groups: []Group{KeysGroup}, Checkpoints: l, Metrics: NewMetrics("test"), Log: slog.New(slog.DiscardHandler), RequestTimeout: time.Second, Stopping: context.Background()})
 	got := get(h, "/v1/audit/checkpoint")
 	if got.status != http.StatusOK || got.body != l.checkpoints[0].Note || got.header.Get("Content-Type") != noteType {
 		t.Errorf("answered %d %s: %q", got.status, got.header.Get("Content-Type"), got.body)

@@ -50,10 +50,10 @@ var _ ServerInterface = (*server)(nil)
 func New(cfg Config) http.Handler {
 	s := &server{cfg: cfg, log: cfg.Log}
 	engine := newEngine()
-	engine.Use(withRequestID, s.observe, s.recoverPanic, secureHeaders, s.closeWhenStopping, s.withDeadline, s.served)
+	engine.Use(withRequestID, s.observe, s.recoverPanic, secureHeaders, s.closeWhenStopping, s.withDeadline)
 	engine.NoRoute(func(c *gin.Context) { notFound.write(c) })
-	engine.NoMethod(func(c *gin.Context) { notAllowed.write(c) })
-	RegisterHandlers(engine, s)
+	engine.NoMethod(wrongMethod)
+	s.register(engine)
 	return engine
 }
 

@@ -133,14 +133,15 @@ func (c *Checkpointer) Run(ctx context.Context) {
 	}
 	tick := time.NewTicker(c.cfg.Every)
 	defer tick.Stop()
+	always := context.WithoutCancel(ctx) // a checkpoint that is being made is finished
 	for ctx.Err() == nil {
-		c.step(ctx)
+		c.step(always)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 		}
 	}
-	c.step(context.WithoutCancel(ctx))
+	c.step(always)
 	for _, a := range c.anchors {
 		a.close()
 	}

@@ -56,7 +56,7 @@ type Config struct {
 	PushProvisioning PushProvisioning `yaml:"pushProvisioning"`
 	// Merchant is merchant JWTs and Apple proximity tokens. Reloaded.
 	Merchant Merchant `yaml:"merchant"`
-	// Outbound is what this service fetches from others.
+	// Outbound is what this service fetches from others. Reloaded.
 	Outbound Outbound `yaml:"outbound"`
 	// Log says what is logged, and how.
 	Log Log `yaml:"log"`

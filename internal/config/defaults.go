@@ -30,7 +30,7 @@ func (c *Config) defaults() {
 		setDefault(&c.MerchantAPI.Listen, "127.0.0.1:8081")
 		setDefault(&c.MerchantAPI.RequestTimeout, c.API.RequestTimeout)
 	}
-	for _, l := range c.Listeners() {
+	for _, l := range c.apis() {
 		if l.TLS != nil {
 			setDefault(&l.TLS.MinVersion, "1.3")
 		}

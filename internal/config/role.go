@@ -14,25 +14,33 @@ func Roles() []string { return []string{RoleIssuer, RoleMerchant} }
 // HasRole reports whether this process serves a role.
 func (c *Config) HasRole(role string) bool { return slices.Contains(c.Roles, role) }
 
-// Listeners gives the listeners for callers by the operator's name.
-func (c *Config) Listeners() map[string]*API {
-	all := map[string]*API{"api": &c.API}
-	if c.MerchantAPI != nil {
-		all["merchantAPI"] = c.MerchantAPI
-	}
-	return all
+// A Listener is an address for callers under the operator's name, with the roles that it
+// serves.
+type Listener struct {
+	Name string
+	*API
+	Roles []string
 }
 
-// RolesOn gives the roles that a listener serves, by its name.
-func (c *Config) RolesOn(listener string) []string {
-	var roles []string
+// Listeners gives the listeners that serve a role, the shared one first.
+func (c *Config) Listeners() []Listener {
+	shared, own := Listener{Name: "api", API: &c.API}, Listener{Name: "merchantAPI", API: c.MerchantAPI}
 	for _, r := range c.Roles {
-		own := r == RoleMerchant && c.MerchantAPI != nil
-		if own == (listener == "merchantAPI") {
-			roles = append(roles, r)
+		if r == RoleMerchant && c.MerchantAPI != nil {
+			own.Roles = append(own.Roles, r)
+		} else {
+			shared.Roles = append(shared.Roles, r)
 		}
 	}
-	return roles
+	return slices.DeleteFunc([]Listener{shared, own}, func(l Listener) bool { return len(l.Roles) == 0 })
+}
+
+// apis are the listeners' sections that are there, served or not.
+func (c *Config) apis() []*API {
+	if c.MerchantAPI == nil {
+		return []*API{&c.API}
+	}
+	return []*API{&c.API, c.MerchantAPI}
 }
 
 // SetRoles overrides the roles, and checks anew.

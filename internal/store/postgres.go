@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -60,13 +61,26 @@ func postgresConfig(dsn string) (*pgx.ConnConfig, error) {
 	return cfg, nil
 }
 
+// lockWithin is how long the lock is waited for: a server takes a moment to notice that
+// the connection before was closed.
+const lockWithin = 2 * time.Second
+
 func takeLogLock(ctx context.Context, c *pgx.Conn) error {
-	var taken bool
-	if err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", logLock).Scan(&taken); err != nil {
-		return err
+	deadline := time.Now().Add(lockWithin)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var taken bool
+		if err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", logLock).Scan(&taken); err != nil || taken {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return ErrTaken
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	if !taken {
-		return ErrTaken
-	}
-	return nil
 }

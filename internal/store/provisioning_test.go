@@ -231,6 +231,10 @@ func testOneChangeThatFailsUndoesAll(t *testing.T, e engine) {
 			[]record.Change{card, claimByValue{newClaim("new", noon, time.Minute)}},
 			func(err error) bool { return err != nil },
 		},
+		"a token and its day, and then a used nonce": {
+			[]record.Change{newUse("token", noon, time.Minute), use("a", "2026-11-22", 1), newClaim("used", noon, time.Minute)},
+			func(err error) bool { return errors.Is(err, provisioning.ErrNonceUsed) },
+		},
 		"a card without a look-up value": {
 			[]record.Change{newClaim("new", noon, time.Minute), provisioning.CardRow{ID: "x"}},
 			func(err error) bool {
@@ -277,13 +281,27 @@ func testEntryThatFailsUndoesItsChanges(t *testing.T, e engine) {
 // contents is everything in the domains' tables.
 func contents(t testing.TB, e engine, db *sql.DB) []string {
 	t.Helper()
-	var all []string
-	for _, table := range []string{
+	return append(firstContents(t, e, db), rowsOfAll(t, e, db,
+		"SELECT 'token ' || hex(claim) || iss || state || fence || lease_until || expires_at FROM used_tokens ORDER BY 1",
+		"SELECT 'quota ' || iss || day || used FROM merchant_quotas ORDER BY 1",
+	)...)
+}
+
+// firstContents is everything in the tables that there were from the beginning.
+func firstContents(t testing.TB, e engine, db *sql.DB) []string {
+	t.Helper()
+	return rowsOfAll(t, e, db,
 		"SELECT 'entry ' || seq || kind || body FROM audit_entries ORDER BY 1",
 		"SELECT 'nonce ' || tenant || hex(claim) || state || fence || lease_until FROM apple_nonces ORDER BY 1",
 		"SELECT 'card ' || tenant || id || hex(lookup) || owner_iss || owner_sub || vault_key || hex(iv) || hex(sealed) || created_at FROM cards ORDER BY 1",
-	} {
-		all = append(all, rowsOf(t, db, hexColumn.ReplaceAllString(table, strings.ReplaceAll(e.hex, "%s", "$1")))...)
+	)
+}
+
+func rowsOfAll(t testing.TB, e engine, db *sql.DB, queries ...string) []string {
+	t.Helper()
+	var all []string
+	for _, q := range queries {
+		all = append(all, rowsOf(t, db, hexColumn.ReplaceAllString(q, strings.ReplaceAll(e.hex, "%s", "$1")))...)
 	}
 	return all
 }
