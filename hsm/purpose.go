@@ -18,6 +18,8 @@ const (
 	MerchantJWT    Purpose = "merchant-jwt"    // merchant JWTs, RS256
 	ProximityToken Purpose = "proximity-token" // Apple proximity tokens, ES256
 	APITLS         Purpose = "api-tls"         // the API listeners' TLS certificate, ECDSA
+
+	AuditCheckpoint Purpose = "audit-checkpoint" // checkpoints of the audit log, ECDSA
 )
 
 // Algorithm is a key's type and size, as written in the keyring.
@@ -59,6 +61,8 @@ var purposes = map[Purpose][]Algorithm{
 	MerchantJWT:    {RSA2048, RSA3072, RSA4096},
 	ProximityToken: {P256},
 	APITLS:         {P256},
+
+	AuditCheckpoint: {P256},
 }
 
 // Purposes lists every purpose, sorted.
