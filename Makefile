@@ -8,7 +8,7 @@ DATA    ?= .mintmark
 export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint generate calls faults soak bulk fuzz clean
+.PHONY: help run demo build test lint generate calls faults soak bulk kills bench-log fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -24,7 +24,7 @@ build: ## build bin/mintmark
 	@$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/mintmark
 
 test: softhsm ## run every test, from scratch
-	@tools/ensure.sh gcc node openssl curl nss
+	@tools/ensure.sh gcc node openssl curl nss postgresql
 	$(GO) test -race -count=1 ./...
 	$(GO) test -race -count=1 -tags trace -run Trace ./signer ./internal/provisioning
 
@@ -45,6 +45,12 @@ bulk: softhsm ## import 100 000 cards and rekey them; BULK_N for another number;
 	@tools/ensure.sh gcc node
 	$(GO) test -count=1 -v -timeout 1h -tags bulk -run TestBulkImport ./integration
 
+kills: softhsm postgresql ## kill -9 fifty times under load and verify the log each time (minutes); KILLS for another number
+	KILLS=$${KILLS:-50} $(GO) test -race -count=1 -v -timeout 60m -run TestKilledAtRandomPoints ./integration
+
+bench-log: softhsm postgresql ## what the audit log costs on SQLite and PostgreSQL, as in docs/audit.md (minutes)
+	$(GO) test -count=1 -v -timeout 30m -tags benchlog -run TestCostOfTheLog ./integration
+
 fuzz: softhsm ## fuzz every parser for 30 seconds each
 	@tools/fuzz.sh 30s
 
@@ -57,6 +63,9 @@ generate: ## make httpapi/openapi.gen.go from openapi.yaml
 clean: ## remove what was built, and the development data
 	rm -rf bin $(DATA)
 
-.PHONY: softhsm
+.PHONY: softhsm postgresql
 softhsm:
 	@tools/ensure.sh softhsm
+
+postgresql:
+	@tools/ensure.sh postgresql

@@ -21,6 +21,8 @@ const (
 	VisaZone       Purpose = "visa-zone"       // Visa's PAN blocks and activation codes, TDEA in CBC mode
 	NetworkOTP     Purpose = "network-otp"     // activation data of configured schemes: signatures, or TDEA
 	CardTransport  Purpose = "card-transport"  // card data sent to us as JWE, ECDH
+
+	AuditCheckpoint Purpose = "audit-checkpoint" // checkpoints of the audit log, ECDSA
 )
 
 // Algorithm is a key's type and size, as written in the keyring.
@@ -66,6 +68,8 @@ var purposes = map[Purpose][]Algorithm{
 	VisaZone:       {TDEA},
 	NetworkOTP:     {RSA2048, RSA3072, RSA4096, P256, TDEA},
 	CardTransport:  {P256},
+
+	AuditCheckpoint: {P256},
 }
 
 // agrees reports whether keys of the purpose agree on keys (ECDH) and so never sign.

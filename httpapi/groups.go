@@ -15,7 +15,7 @@ type Group string
 const (
 	IssuerGroup   Group = "issuer"   // push provisioning: opens card data
 	MerchantGroup Group = "merchant" // merchant JWTs and proximity tokens
-	KeysGroup     Group = "keys"     // public keys and certificates: for anybody, with every role
+	KeysGroup     Group = "keys"     // public keys, certificates, checkpoints: for anybody, with every role
 )
 
 // proximityPath is the one route whose errors are no problems.
@@ -33,6 +33,7 @@ var groupOf = map[string]Group{
 	proximityPath:                               MerchantGroup,
 	"/.well-known/jwks.json":                    KeysGroup,
 	"/v1/keys/:kid/certificate.pem":             KeysGroup,
+	"/v1/audit/checkpoint":                      KeysGroup,
 }
 
 // CertificateMode says what TLS client certificates are good for on a group's routes.

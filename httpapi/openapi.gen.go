@@ -556,6 +556,9 @@ type ServerInterface interface {
 	// CheckMerchantToken Check a merchant JWT
 	// (POST /tokens/checkjwt)
 	CheckMerchantToken(c *gin.Context)
+	// GetCheckpoint The audit log's last checkpoint
+	// (GET /v1/audit/checkpoint)
+	GetCheckpoint(c *gin.Context)
 	// DeleteCard Remove a card
 	// (DELETE /v1/cards/{externalCardId})
 	DeleteCard(c *gin.Context, externalCardId string)
@@ -648,6 +651,19 @@ func (siw *ServerInterfaceWrapper) CheckMerchantToken(c *gin.Context) {
 	}
 
 	siw.Handler.CheckMerchantToken(c)
+}
+
+// GetCheckpoint operation middleware
+func (siw *ServerInterfaceWrapper) GetCheckpoint(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetCheckpoint(c)
 }
 
 // DeleteCard operation middleware
@@ -826,4 +842,5 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/apple/proximity-token", wrapper.CreateAppleProximityToken)
 	router.GET(options.BaseURL+"/.well-known/jwks.json", wrapper.GetJWKS)
 	router.GET(options.BaseURL+"/v1/keys/:kid/certificate.pem", wrapper.GetKeyCertificate)
+	router.GET(options.BaseURL+"/v1/audit/checkpoint", wrapper.GetCheckpoint)
 }

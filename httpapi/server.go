@@ -23,6 +23,7 @@ type Config struct {
 	Merchant     Merchant    // for MerchantGroup
 	Keys         PublicKeys  // for KeysGroup
 	Refusals     Refusals
+	Checkpoints  Checkpoints // nil for none
 	Metrics      *Metrics
 	Log          *slog.Logger
 	// Now is the clock.

@@ -34,7 +34,8 @@ var mayImport = map[string][]string{
 	"internal/provisioning":           {"signer", "internal/record", "internal/secret"},
 	"internal/provisioning/appletest": {},
 	"internal/store":                  {"internal/provisioning", "internal/merchant", "internal/audit", "internal/access", "internal/record"},
-	"httpapi":                         {"internal/provisioning", "internal/merchant", "signer", "internal/access", "internal/record", "internal/secret"},
+	"internal/store/pgtest":           {},
+	"httpapi":                         {"internal/audit", "internal/provisioning", "internal/merchant", "signer", "internal/access", "internal/record", "internal/secret"},
 }
 
 // free are the packages that may import anything of ours: commands, test support and

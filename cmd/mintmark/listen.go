@@ -58,6 +58,7 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 		Merchant:       s.merchant,
 		Keys:           s.gate,
 		Refusals:       s.audit,
+		Checkpoints:    s.checkpoints,
 		Metrics:        s.metrics,
 		Log:            s.plan.log,
 		Now:            time.Now,
@@ -69,7 +70,7 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 
 // listen runs all servers until the context ends or one of them fails.
 func (s *service) listen(ctx context.Context, ready func(addresses) error) error {
-	admin := http.Handler(httpapi.NewAdmin(s.metrics, s.checks()))
+	admin := http.Handler(httpapi.NewAdmin(s.metrics, s.checks(), httpapi.AuditRoutes(s.store, s.checkpoints)))
 	if s.provisioning != nil {
 		admin = httpapi.WithCards(admin, s.provisioning, s.plan.log)
 	}

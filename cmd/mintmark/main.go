@@ -6,6 +6,7 @@
 //	mintmark doctor --config FILE        what the token is, can do, and lacks
 //	mintmark keys generate|adopt|list|certify
 //	                                     keys on the token
+//	mintmark audit verify|export|prove|search|tail  the audit log
 //	mintmark clients check TOKEN|CERT    how a caller is decided, offline
 //	mintmark cards import|rekey          cards in bulk, through a running service
 //	mintmark inspect FILE                what is wrong with an app's log or request
@@ -81,7 +82,7 @@ func newCommand() *cobra.Command {
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), configCommand(), clientsCommand(), cardsCommand(), inspectCommand(), versionCommand())
+	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), auditCommand(), configCommand(), clientsCommand(), cardsCommand(), inspectCommand(), versionCommand())
 	asUsageErrors(root)
 	return root
 }

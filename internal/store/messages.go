@@ -9,7 +9,7 @@ import (
 )
 
 // claimMessage takes an encrypted card that is new, was freed, or whose lease ran out.
-func claimMessage(ctx context.Context, tx *sql.Tx, c *provisioning.MessageClaim) error {
+func claimMessage(ctx context.Context, tx tx, c *provisioning.MessageClaim) error {
 	if err := forgetMessages(ctx, tx, *c); err != nil {
 		return err
 	}
@@ -28,7 +28,7 @@ func claimMessage(ctx context.Context, tx *sql.Tx, c *provisioning.MessageClaim)
 
 // forgetMessages removes rows of messages that have expired, a few each time that one is
 // claimed: more than come in, so that they do not pile up.
-func forgetMessages(ctx context.Context, tx *sql.Tx, c provisioning.MessageClaim) error {
+func forgetMessages(ctx context.Context, tx tx, c provisioning.MessageClaim) error {
 	_, err := tx.ExecContext(ctx, `DELETE FROM used_messages WHERE (tenant, claim) IN (
 		SELECT tenant, claim FROM used_messages WHERE expires_at <= ?1 AND lease_until <= ?1 ORDER BY expires_at LIMIT 8)`, millis(c.Now))
 	return failed("forget expired encrypted cards", err)
@@ -36,7 +36,7 @@ func forgetMessages(ctx context.Context, tx *sql.Tx, c provisioning.MessageClaim
 
 // endMessage marks a claimed message as used or frees it, if the claim is still the one that
 // the fence names.
-func endMessage(ctx context.Context, tx *sql.Tx, e provisioning.MessageEnd) error {
+func endMessage(ctx context.Context, tx tx, e provisioning.MessageEnd) error {
 	state := "free"
 	if e.Used {
 		state = "used"
@@ -50,7 +50,7 @@ func endMessage(ctx context.Context, tx *sql.Tx, e provisioning.MessageEnd) erro
 }
 
 // useMessage takes a message and uses it up at once.
-func useMessage(ctx context.Context, tx *sql.Tx, u provisioning.MessageUse) error {
+func useMessage(ctx context.Context, tx tx, u provisioning.MessageUse) error {
 	c := u.Claim
 	if err := claimMessage(ctx, tx, &c); err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 var _ provisioning.Cards = (*Store)(nil)
 
 // claimNonce takes a nonce that is new, was freed, or whose lease ran out.
-func claimNonce(ctx context.Context, tx *sql.Tx, c *provisioning.NonceClaim) error {
+func claimNonce(ctx context.Context, tx tx, c *provisioning.NonceClaim) error {
 	err := tx.QueryRowContext(ctx, `INSERT INTO apple_nonces (tenant, claim, state, fence, lease_until)
 		VALUES (?1, ?2, 'claimed', 1, ?3)
 		ON CONFLICT (tenant, claim) DO UPDATE
@@ -28,7 +28,7 @@ func claimNonce(ctx context.Context, tx *sql.Tx, c *provisioning.NonceClaim) err
 
 // endNonce marks a claimed nonce as used or frees it, if the claim is still the one
 // that the fence names.
-func endNonce(ctx context.Context, tx *sql.Tx, e provisioning.NonceEnd) error {
+func endNonce(ctx context.Context, tx tx, e provisioning.NonceEnd) error {
 	state := "free"
 	if e.Used {
 		state = "used"
@@ -47,7 +47,21 @@ func endNonce(ctx context.Context, tx *sql.Tx, e provisioning.NonceEnd) error {
 
 // putCard writes a card's row, in place of one of the same owner that has the same look-up
 // value. Somebody else's is left alone: ErrUnknownCard.
-func putCard(ctx context.Context, tx *sql.Tx, r provisioning.CardRow) error {
+func putCard(ctx context.Context, tx tx, r provisioning.CardRow) error {
+	// Violated constraints stand in a PostgreSQL server's log with the values: what can
+	// violate one is looked for first.
+	if len(r.Lookup) == 0 {
+		return failed("write card", errors.New("it has no look-up value"))
+	}
+	var taken int
+	err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM cards WHERE tenant = ?1 AND id = ?2 AND lookup <> ?3`,
+		r.Owner.Tenant, r.ID, r.Lookup).Scan(&taken)
+	if err == nil && taken != 0 {
+		err = errors.New("another card has its id")
+	}
+	if err != nil {
+		return failed("write card", err)
+	}
 	res, err := tx.ExecContext(ctx, `INSERT INTO cards (tenant, id, lookup, owner_iss, owner_sub, vault_key, iv, sealed, created_at)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 		ON CONFLICT (tenant, lookup) DO UPDATE
@@ -69,7 +83,7 @@ func oneRow(res sql.Result, none error) error {
 }
 
 // moveCard puts a row under another vault key, if it is still what was read.
-func moveCard(ctx context.Context, tx *sql.Tx, m provisioning.CardMove) error {
+func moveCard(ctx context.Context, tx tx, m provisioning.CardMove) error {
 	res, err := tx.ExecContext(ctx, `UPDATE cards SET vault_key = ?1, iv = ?2, sealed = ?3
 		WHERE tenant = ?4 AND id = ?5 AND vault_key = ?6 AND iv = ?7`,
 		m.Key, m.IV, m.Sealed, m.Owner.Tenant, m.ID, m.From, m.FromIV)
@@ -80,7 +94,7 @@ func moveCard(ctx context.Context, tx *sql.Tx, m provisioning.CardMove) error {
 }
 
 // removeCard removes a row.
-func removeCard(ctx context.Context, tx *sql.Tx, r provisioning.CardRemoval) error {
+func removeCard(ctx context.Context, tx tx, r provisioning.CardRemoval) error {
 	res, err := tx.ExecContext(ctx, `DELETE FROM cards WHERE tenant = ?1 AND id = ?2`, r.Tenant, r.ID)
 	if err != nil {
 		return failed("remove card", err)
