@@ -168,7 +168,8 @@ func (r *Keyring) Find(name string) (Key, bool) {
 	return Key{}, false
 }
 
-// Active gives the key that new work of a purpose uses. The error is a *KeyError.
+// Active gives the key that new work of a purpose uses; the first of those of a purpose
+// that may have several. The error is a *KeyError.
 func (r *Keyring) Active(p Purpose) (Key, error) {
 	if !r.binds(p) {
 		return Key{}, &KeyError{Name: string(p), Problem: KeyNotBound}
@@ -227,7 +228,7 @@ func (r *Keyring) check() error {
 			say("%s: id is also that of %s", at, other)
 		}
 		ids[k.ID] = k.Name
-		if k.State != Active {
+		if k.State != Active || k.Purpose.Several() {
 			continue
 		}
 		if other, ok := active[k.Purpose]; ok {

@@ -17,6 +17,7 @@ const (
 	CardIndex      Purpose = "card-index"      // look-up values of card rows, HMAC-SHA-256
 	MerchantJWT    Purpose = "merchant-jwt"    // merchant JWTs, RS256
 	ProximityToken Purpose = "proximity-token" // Apple proximity tokens, ES256
+	Pass           Purpose = "pass"            // Wallet passes of one pass type: CMS, and the TLS client of Apple's push service
 	APITLS         Purpose = "api-tls"         // the API listeners' TLS certificate, ECDSA
 )
 
@@ -51,15 +52,21 @@ func (a Algorithm) rsaBits() int {
 
 // purposes lists the algorithms a purpose allows; the first is the default.
 // Mastercard's TAV is specified for RSA-2048. Of the guides for merchant JWTs one has
-// 2048 bits and one recommends 4096.
+// 2048 bits and one recommends 4096. Apple's portal issues pass certificates for RSA-2048;
+// that devices take P-256 too is [B].
 var purposes = map[Purpose][]Algorithm{
 	TAVSigning:     {RSA2048},
 	CardVault:      {AES256},
 	CardIndex:      {HMACSHA256},
 	MerchantJWT:    {RSA2048, RSA3072, RSA4096},
 	ProximityToken: {P256},
+	Pass:           {RSA2048, P256},
 	APITLS:         {P256},
 }
+
+// Several reports whether a purpose may have several active keys at once, of which each
+// use names its own. Of passes it is one for each pass type: the certificate is the type's.
+func (p Purpose) Several() bool { return p == Pass }
 
 // Purposes lists every purpose, sorted.
 func Purposes() []Purpose {

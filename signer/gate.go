@@ -48,6 +48,8 @@ var needs = map[record.Operation][]hsm.Purpose{
 	record.StoreCard:          {hsm.CardIndex, hsm.CardVault},
 	record.SignMerchantToken:  {hsm.MerchantJWT},
 	record.SignProximityToken: {hsm.ProximityToken},
+	record.SignPass:           {hsm.Pass},
+	record.PersonalizePass:    {hsm.Pass},
 }
 
 // Ready reports whether an operation has a chance at the moment: a member takes work, and

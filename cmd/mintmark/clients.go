@@ -109,7 +109,7 @@ func (c *clients) load(from config.Client) (access.Client, error) {
 func grants(list []config.Grant) []access.Grant {
 	all := make([]access.Grant, len(list))
 	for i, g := range list {
-		all[i] = access.Grant{Right: access.Right(g.Right), Subjects: g.Subjects, Users: g.Users, KeyIDs: g.Keys, SingleUse: g.SingleUse}
+		all[i] = access.Grant{Right: access.Right(g.Right), Subjects: g.Subjects, Users: g.Users, KeyIDs: g.Keys, Tenants: g.Tenants, SingleUse: g.SingleUse}
 	}
 	return all
 }

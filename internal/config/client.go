@@ -26,8 +26,8 @@ type Client struct {
 	BoundTokens bool `yaml:"boundTokens"`
 	// Require lists what its tokens must have though it is optional: kid, typ, jti.
 	Require []string `yaml:"require"`
-	// Rights are what it may do: signCards, signMerchantTokens, createAppleProximityToken;
-	// each by its name, or as a mapping that narrows it.
+	// Rights are what it may do: signCards, signMerchantTokens, createAppleProximityToken,
+	// managePasses; each by its name, or as a mapping that narrows it.
 	Rights []Grant `yaml:"rights"`
 	// RateLimit bounds its requests.
 	RateLimit RateLimit `yaml:"rateLimit"`
@@ -75,6 +75,9 @@ type Grant struct {
 	Users    []string `yaml:"users"`
 	// Keys are the kid of the keys that count. None: any.
 	Keys []string `yaml:"keys"`
+	// Tenants are those whose data it is for, of rights to calls that name a tenant
+	// (managePasses). None: the client's own.
+	Tenants []string `yaml:"tenants"`
 	// SingleUse lets each token be used once for this right; it then needs a jti.
 	SingleUse bool `yaml:"singleUse"`
 }
