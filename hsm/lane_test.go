@@ -223,7 +223,13 @@ func TestDrainWaitsForEveryLane(t *testing.T) {
 			release := occupy(t, tok, l)
 			ctx, cancel := context.WithCancel(context.Background())
 			drained := make(chan error)
-			go func() { drained <- second(tok.drain(ctx)) }()
+			go func() {
+				all, err := tok.drain(ctx)
+				if err == nil {
+					all()
+				}
+				drained <- err
+			}()
 			for _, before := range lanes[:i] { // which it fills on the way
 				for before.slots.TryAcquire(1) {
 					before.slots.Release(1)
@@ -231,10 +237,11 @@ func TestDrainWaitsForEveryLane(t *testing.T) {
 				}
 			}
 			cancel()
-			if err := <-drained; !errors.Is(err, context.Canceled) {
-				t.Errorf("drained: %v", err)
-			}
+			err := <-drained
 			release()
+			if !errors.Is(err, context.Canceled) {
+				t.Fatalf("drained under a call: %v", err)
+			}
 			release = occupy(t, tok, lanes...) // all places are there again
 			release()
 			all, err := tok.drain(context.Background())

@@ -160,9 +160,16 @@ func TestKeyThatIsMissingOnAReadyMemberIsMissing(t *testing.T) {
 	requireKeyError(t, err, tav.Name, KeyMissing)
 
 	leave(a)
-	ma.mod.machine.trouble(renewed)
-	down(ma)
-	if pub, err := h.Public(tav.Name); err != nil || !hostRSA(t, 0).PublicKey.Equal(pub) {
-		t.Errorf("with nobody to say otherwise: %v, %v", pub, err)
+	published := func(when string) {
+		t.Helper()
+		if pub, err := h.Public(tav.Name); err != nil || !hostRSA(t, 0).PublicKey.Equal(pub) {
+			t.Errorf("%s: %v, %v", when, pub, err)
+		}
 	}
+	release := occupy(t, ma, ma.tls) // which keeps it draining
+	ma.mod.machine.trouble(renewed)
+	published("with a in trouble")
+	release()
+	down(ma)
+	published("with nobody there")
 }

@@ -15,9 +15,9 @@ import (
 // each C_Login, C_DestroyObject, C_Decrypt and C_Sign to a log, and of each C_OpenSession
 // and C_CloseSession that succeeds. While a file says so it
 // refuses to destroy what should go (refuse), boasts of having decrypted a MiB (boast),
-// keeps who signs inside (hold), is lost to logins and signatures (lost), or gives
-// CKA_EC_POINT without the OCTET STRING around it (bare). Built with RESERVED, it gives
-// that to C_Initialize.
+// keeps who signs inside (hold), is lost to logins and signatures (lost), signs no digest
+// of SHA-384 or SHA-512 as it is (strict), or gives CKA_EC_POINT without the OCTET STRING
+// around it (bare). Built with RESERVED, it gives that to C_Initialize.
 // CK_FUNCTION_LIST is a version and then 68 function pointers; the numbers are places
 // among them (PKCS#11 v2.40, pkcs11f.h).
 const shimSource = `
@@ -63,6 +63,7 @@ static ul my_sign(ul s, char *in, ul n, char *out, ul *room) {
 	note("C_Sign\n");
 	while (says(DIR "/hold")) usleep(1000);
 	if (says(DIR "/lost")) return 0x32; /* CKR_DEVICE_REMOVED */
+	if ((n == 48 || n == 64) && says(DIR "/strict")) return 0x21; /* CKR_DATA_LEN_RANGE */
 	return sign(s, in, n, out, room);
 }
 static ul my_attributes(ul s, ul o, struct attribute *a, ul n) {

@@ -123,8 +123,9 @@ func (e *epoch) sign(k *tokenKey, digest []byte, opts crypto.SignerOpts) ([]byte
 		return nil, err
 	}
 	if k.Algorithm == P256 {
-		// ECDSA uses as many leftmost bits as the order has (FIPS 186-5, 6.4.1). Of longer
-		// digests, such as a TLS 1.2 peer may ask for, modules cut some and refuse others.
+		// ECDSA uses as many leftmost bits as the order has (FIPS 186-5, 6.4.1). PKCS#11 has
+		// the token cut the rest off (v2.40 mechanisms, 2.3.6). A token that refuses longer
+		// digests instead must not lose its TLS key to a TLS 1.2 peer who prefers them.
 		digest = digest[:min(len(digest), p256Order)]
 	}
 	s, err := e.signer(k)

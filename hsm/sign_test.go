@@ -39,7 +39,7 @@ func TestSignaturesAreTheStandardsOwn(t *testing.T) {
 // ECDSA has many signatures a key and message, and any that verifies is one. Longer
 // digests count with their first 32 bytes, whether a module knows that or not.
 func TestECSignaturesVerify(t *testing.T) {
-	onEveryModule(t, func(t *testing.T, on *softhsm.Token) {
+	test := func(t *testing.T, on *softhsm.Token) {
 		maker := open(t, on, ringOf())
 		key, _, err := maker.Generate(context.Background(), NewKey{Name: "proximity", Purpose: ProximityToken}, time.Now())
 		if err != nil {
@@ -65,6 +65,13 @@ func TestECSignaturesVerify(t *testing.T) {
 				t.Errorf("%v: the signature is good for another digest", hash)
 			}
 		}
+	}
+	onEveryModule(t, test)
+	t.Run("SoftHSM that takes 32 bytes only", func(t *testing.T) {
+		on := softhsm.New(t)
+		shim(t, on)
+		misbehave(t, on, "strict")
+		test(t, on)
 	})
 }
 
