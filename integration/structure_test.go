@@ -35,8 +35,9 @@ var mayImport = map[string][]string{
 	"passkit/passtest":                {"passkit", "passkit/cms"},
 	"internal/provisioning":           {"signer", "internal/record", "internal/secret"},
 	"internal/provisioning/appletest": {},
-	"internal/store":                  {"internal/provisioning", "internal/merchant", "internal/audit", "internal/access", "internal/record"},
-	"httpapi":                         {"internal/provisioning", "internal/merchant", "signer", "internal/access", "internal/record", "internal/secret"},
+	"internal/passes":                 {"passkit", "passkit/cms", "passkit/apns", "passkit/webservice", "signer", "internal/record", "internal/secret"},
+	"internal/store":                  {"internal/provisioning", "internal/merchant", "internal/passes", "passkit/webservice", "internal/audit", "internal/access", "internal/record"},
+	"httpapi":                         {"internal/provisioning", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/record", "internal/secret"},
 }
 
 // free are the packages that may import anything of ours: commands, test support and
