@@ -21,6 +21,7 @@ type Config struct {
 	Callers      Callers
 	Provisioning Provisioner // for IssuerGroup
 	Merchant     Merchant    // for MerchantGroup
+	Passes       Passes      // for PassesGroup
 	Keys         PublicKeys  // for KeysGroup
 	Refusals     Refusals
 	Metrics      *Metrics
@@ -41,6 +42,8 @@ type Config struct {
 type server struct {
 	cfg Config
 	log *slog.Logger
+
+	anonymous anonymous // how often a tenant's devices call without authentication
 }
 
 var _ ServerInterface = (*server)(nil)
@@ -52,8 +55,14 @@ func New(cfg Config) http.Handler {
 	engine.Use(withRequestID, s.observe, s.recoverPanic, secureHeaders, s.closeWhenStopping, s.withDeadline, s.served)
 	engine.NoRoute(func(c *gin.Context) { notFound.write(c) })
 	engine.NoMethod(func(c *gin.Context) { notAllowed.write(c) })
-	RegisterHandlers(engine, s)
+	RegisterHandlersWithOptions(engine, s, GinServerOptions{ErrorHandler: malformedParameter})
 	return engine
+}
+
+// malformedParameter answers a header or query that stands twice, or has not the form that
+// it must have.
+func malformedParameter(c *gin.Context, _ error, _ int) {
+	malformed("A header or query parameter is malformed, or stands twice.").write(c)
 }
 
 var (

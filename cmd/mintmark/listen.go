@@ -28,7 +28,7 @@ type addresses struct{ api, admin string }
 // out.
 func (s *service) newListeners() ([]*listener, error) {
 	var all []*listener
-	for _, name := range []string{"api", "merchantAPI"} {
+	for _, name := range []string{"api", "merchantAPI", "passesAPI"} {
 		cfg := s.plan.cfg.Listeners()[name]
 		if cfg == nil || len(s.plan.cfg.RolesOn(name)) == 0 {
 			continue
@@ -62,6 +62,7 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 		Callers:        s.callers,
 		Provisioning:   s.provisioning,
 		Merchant:       s.merchant,
+		Passes:         s.passes,
 		Keys:           s.gate,
 		Refusals:       s.audit,
 		Metrics:        s.metrics,
@@ -102,7 +103,14 @@ func (s *service) listen(ctx context.Context, ready func(addresses) error) error
 		s.plan.log.Info("listening", "listener", l.name, "address", sockets[i+1].Addr().String(), "roles", s.plan.cfg.RolesOn(l.name), "tls", l.cert != nil)
 	}
 	s.plan.log.Info("listening", "api", at.api, "admin", at.admin, "environment", s.plan.cfg.Environment, "version", version)
-	err = ready(at)
+	for i, l := range s.listeners {
+		if slices.Contains(s.plan.cfg.RolesOn(l.name), config.RolePasses) {
+			err = s.locatePasses(l, sockets[i+1].Addr().String())
+		}
+	}
+	if err == nil {
+		err = ready(at)
+	}
 	if err == nil {
 		select {
 		case <-ctx.Done():

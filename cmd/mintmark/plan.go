@@ -12,6 +12,7 @@ import (
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/config"
 	"github.com/mintmark/mintmark/internal/merchant"
+	"github.com/mintmark/mintmark/internal/passes"
 	"github.com/mintmark/mintmark/internal/provisioning"
 	"github.com/mintmark/mintmark/internal/secret"
 )
@@ -24,6 +25,7 @@ type plan struct {
 	clients  *clients
 	own      *ownKeys
 	merchant merchant.Settings
+	passes   passes.Settings
 	anchor   provisioning.Anchor
 	level    *slog.LevelVar
 	log      *slog.Logger
@@ -55,7 +57,7 @@ func loadPlanFor(path string, roles []string) (*plan, error) {
 func newPlan(cfg *config.Config) (*plan, error) {
 	p := &plan{cfg: cfg, own: &ownKeys{}, level: &slog.LevelVar{}}
 	p.log = newLogger(os.Stderr, cfg.Log, p.level)
-	var errs [5]error
+	var errs [6]error
 	p.keyring, errs[0] = loadKeyring(cfg)
 	p.clients, errs[1] = loadClients(cfg, p.own, time.Now)
 	p.merchant, errs[2] = merchantSettings(cfg)
@@ -64,6 +66,9 @@ func newPlan(cfg *config.Config) (*plan, error) {
 	}
 	if errs[0] == nil {
 		errs[4] = checkCertificates(cfg, p.keyring)
+		if cfg.HasRole(config.RolePasses) {
+			p.passes, errs[5] = passSettings(cfg, p.keyring)
+		}
 	}
 	return p, errors.Join(errs[:]...)
 }
@@ -77,6 +82,9 @@ func (p *plan) bound() []hsm.Purpose {
 	}
 	if p.cfg.HasRole(config.RoleMerchant) {
 		all = append(all, hsm.MerchantJWT, hsm.ProximityToken)
+	}
+	if p.cfg.HasRole(config.RolePasses) {
+		all = append(all, hsm.Pass)
 	}
 	for _, l := range p.cfg.Listeners() {
 		if l.TLS != nil && l.TLS.KeyInToken && !slices.Contains(all, hsm.APITLS) {

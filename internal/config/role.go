@@ -6,10 +6,11 @@ import "slices"
 const (
 	RoleIssuer   = "issuer"   // push provisioning
 	RoleMerchant = "merchant" // merchant JWTs and proximity tokens
+	RolePasses   = "passes"   // Wallet passes
 )
 
 // Roles lists the roles.
-func Roles() []string { return []string{RoleIssuer, RoleMerchant} }
+func Roles() []string { return []string{RoleIssuer, RoleMerchant, RolePasses} }
 
 // HasRole reports whether this process serves a role.
 func (c *Config) HasRole(role string) bool { return slices.Contains(c.Roles, role) }
@@ -20,6 +21,9 @@ func (c *Config) Listeners() map[string]*API {
 	if c.MerchantAPI != nil {
 		all["merchantAPI"] = c.MerchantAPI
 	}
+	if c.PassesAPI != nil {
+		all["passesAPI"] = c.PassesAPI
+	}
 	return all
 }
 
@@ -27,12 +31,23 @@ func (c *Config) Listeners() map[string]*API {
 func (c *Config) RolesOn(listener string) []string {
 	var roles []string
 	for _, r := range c.Roles {
-		own := r == RoleMerchant && c.MerchantAPI != nil
-		if own == (listener == "merchantAPI") {
+		if c.listenerOf(r) == listener {
 			roles = append(roles, r)
 		}
 	}
 	return roles
+}
+
+// listenerOf names the listener that serves a role.
+func (c *Config) listenerOf(role string) string {
+	switch {
+	case role == RoleMerchant && c.MerchantAPI != nil:
+		return "merchantAPI"
+	case role == RolePasses && c.PassesAPI != nil:
+		return "passesAPI"
+	default:
+		return "api"
+	}
 }
 
 // SetRoles overrides the roles, and checks anew.
