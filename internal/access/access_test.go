@@ -54,6 +54,20 @@ func TestHonestTokensAreAccepted(t *testing.T) {
 	}
 }
 
+// Of the two values of s that hold, both are taken: JWS does not prefer one, and no
+// claim hangs on a token's bytes.
+func TestES256TokensAreAccepted(t *testing.T) {
+	v := verifierOf(t, curveBank())
+	order := elliptic.P256().Params().N
+	other := func(r, s *big.Int) []byte { return rs(r, new(big.Int).Sub(order, s)) }
+	for _, change := range []func(r, s *big.Int) []byte{rs, other} {
+		caller, err := authenticate(v, seal(curveHeader, with(), es256(curveVector().key, change)))
+		if err != nil || caller.Subject != "user-1" || caller.KeyID != kid {
+			t.Errorf("%+v, %v", caller, err)
+		}
+	}
+}
+
 func TestTokenWithoutIDAndLongSubject(t *testing.T) {
 	sub := strings.Repeat("ü", 127) + "x" // 255 bytes
 	caller, err := authenticate(verifierOf(t, bank()), signed(with("jti", "", "sub", `"`+sub+`"`)))
@@ -293,7 +307,9 @@ func TestMisconfigurationIsRefused(t *testing.T) {
 		{"nil key for ES256", ecKey(nil), "is not an ECDSA public key"},
 		{"key without a curve", ecKey(&ecdsa.PublicKey{}), "is not an ECDSA public key"},
 		{"key without a point", ecKey(&ecdsa.PublicKey{Curve: elliptic.P256()}), "is not an ECDSA public key"},
+		//lint:ignore SA1019 it must be made by hand to be wrong
 		{"point beside the curve", ecKey(&ecdsa.PublicKey{Curve: elliptic.P256(), X: one, Y: one}), "is not a point on P-256"},
+		//lint:ignore SA1019 it must be made by hand to be wrong
 		{"point at infinity", ecKey(&ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int), Y: new(big.Int)}), "is not a point on P-256"},
 		{"unknown right", grant(access.Grant{Right: "SignCards"}), `unknown right "SignCards"; known are: signCards, signMerchantTokens, createAppleProximityToken`},
 		{"empty subject pattern", grant(access.Grant{Right: access.SignCards, Subjects: []string{""}}), "subjects: pattern is empty"},

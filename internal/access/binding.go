@@ -13,7 +13,7 @@ import (
 // checkBinding holds a token against the connection it came over: the certificate
 // that cnf names (RFC 8705, 3), and the one that the client must have.
 func (c *client) checkBinding(cnf jsontext.Value, chain []*x509.Certificate, now time.Time, t *trace) error {
-	if cnf != nil {
+	if cnf != nil || c.BoundTokens {
 		if err := t.step("binding", checkConfirmation(cnf, chain), "cnf is %s; the connection has %d certificates", presence(cnf), len(chain)); err != nil {
 			return err
 		}

@@ -8,9 +8,11 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"math/big"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +33,7 @@ type certificate struct {
 	usage    x509.KeyUsage
 	extended []x509.ExtKeyUsage // nil: clientAuth; empty: none
 	key      crypto.Signer
+	extra    []pkix.Extension
 }
 
 // issued is a certificate with its key, and what it was issued by.
@@ -64,7 +67,7 @@ func newCertificate(c certificate) *issued {
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: "desk.bank.example"},
 		NotBefore: noon.Add(-time.Hour), NotAfter: noon.Add(time.Hour),
-		KeyUsage: c.usage, ExtKeyUsage: c.extended, BasicConstraintsValid: true, IsCA: c.ca,
+		KeyUsage: c.usage, ExtKeyUsage: c.extended, BasicConstraintsValid: true, IsCA: c.ca, ExtraExtensions: c.extra,
 	}
 	switch {
 	case c.validity > 0:
@@ -224,6 +227,11 @@ func TestHostileCertificatesAreRefused(t *testing.T) {
 		{"below a certificate that is no CA's", desk(), connected(newCertificate(certificate{issuer: deskCertificate(), dns: deskName})), access.ReasonUnknownCertificate},
 		{"intermediate missing", desk(), access.Proof{Certificates: newCertificate(certificate{issuer: newCertificate(certificate{issuer: bankCA(), ca: true}), dns: deskName}).chain()[:1]}, access.ReasonUnknownCertificate},
 		{"below a CA that signed itself", desk(), access.Proof{Certificates: []*x509.Certificate{newCertificate(certificate{issuer: foreign, dns: deskName}).leaf, foreign.leaf}}, access.ReasonUnknownCertificate},
+		{"the name as a number", desk(), connected(newCertificate(certificate{issuer: bankCA(), extra: []pkix.Extension{
+			{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: slices.Concat([]byte{0x30, byte(len(deskName) + 2), 2, byte(len(deskName))}, []byte(deskName))},
+		}})), access.ReasonUnknownCertificate},
+		{"below a CA for servers", desk(), connected(newCertificate(certificate{issuer: newCertificate(certificate{issuer: bankCA(), ca: true, extended: server}), dns: deskName})), access.ReasonCertificateUsage},
+		{"with a critical extension that nobody knows", desk(), connected(fromCA(certificate{extra: unknown})), access.ReasonUnknownCertificate},
 		{"expired", desk(), connected(fromCA(certificate{validity: -time.Second})), access.ReasonCertificateTime},
 		{"not valid yet", desk(), connected(fromCA(certificate{validity: time.Second})), access.ReasonCertificateTime},
 		{"for servers", desk(), connected(fromCA(certificate{extended: server})), access.ReasonCertificateUsage},
@@ -237,6 +245,7 @@ func TestHostileCertificatesAreRefused(t *testing.T) {
 		{"pinned key behind another leaf", pinned("p", pin(selfSigned.leaf)), access.Proof{Certificates: []*x509.Certificate{deskCertificate().leaf, selfSigned.leaf}}, access.ReasonUnknownCertificate},
 		{"pinned, expired", ownCA(newExpired()), connected(newExpired()), access.ReasonCertificateTime},
 		{"pinned, for servers", ownCA(newServer()), connected(newServer()), access.ReasonCertificateUsage},
+		{"pinned, with a critical extension that nobody knows", ownCA(newCritical()), connected(newCritical()), access.ReasonCertificateUsage},
 		{"pinned, a CA's", ownCA(otherCA), connected(otherCA), access.ReasonCertificateUsage},
 
 		{"nobody has certificates", bank(), connected(deskCertificate()), access.ReasonUnknownCertificate},
@@ -249,8 +258,10 @@ func TestHostileCertificatesAreRefused(t *testing.T) {
 }
 
 var (
-	newExpired = sync.OnceValue(func() *issued { return newCertificate(certificate{validity: -time.Second}) })
-	newServer  = sync.OnceValue(func() *issued {
+	newExpired  = sync.OnceValue(func() *issued { return newCertificate(certificate{validity: -time.Second}) })
+	unknown     = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}, Critical: true, Value: []byte{5, 0}}}
+	newCritical = sync.OnceValue(func() *issued { return newCertificate(certificate{extra: unknown}) })
+	newServer   = sync.OnceValue(func() *issued {
 		return newCertificate(certificate{extended: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 	})
 )
@@ -312,10 +323,11 @@ func TestClientWithKeysAndCertificateNeedsBoth(t *testing.T) {
 }
 
 func TestBoundTokens(t *testing.T) {
-	bound := `{"x5t#S256":"` + thumbprint(deskCertificate().leaf) + `"}`
-	good := deskCertificate().chain()
+	leaf := newCertificate(certificate{issuer: newCertificate(certificate{issuer: bankCA(), ca: true}), dns: deskName})
+	bound := `{"x5t#S256":"` + thumbprint(leaf.leaf) + `"}`
+	good := leaf.chain()
 	// The same key and names in another certificate are another certificate.
-	renewed := newCertificate(certificate{issuer: bankCA(), dns: deskName, key: deskCertificate().key}).chain()
+	renewed := newCertificate(certificate{issuer: leaf.by, dns: deskName, key: leaf.key}).chain()
 	must := bank()
 	must.BoundTokens = true
 	for _, tc := range []struct {
@@ -327,6 +339,7 @@ func TestBoundTokens(t *testing.T) {
 	}{
 		{"bound, on its connection", bank(), bound, good, ""},
 		{"bound, on another", bank(), bound, renewed, access.ReasonBinding},
+		{"bound, the certificate behind another leaf", bank(), bound, append(renewed[:1:1], good...), access.ReasonBinding},
 		{"bound, without a certificate", bank(), bound, nil, access.ReasonNoCertificate},
 		{"not bound, and need not be", bank(), "", good, ""},
 		{"must be bound, and is", must, bound, good, ""},

@@ -194,13 +194,11 @@ func (c *client) key(ctx context.Context, h header) (verificationKey, error) {
 	if err != nil && !errors.Is(err, ErrUnknownKey) {
 		return verificationKey{}, err
 	}
-	if err == nil {
-		var own verificationKey
-		if own, err = newVerificationKey(k); err == nil {
-			return own, nil
-		}
+	own, unfit := newVerificationKey(k)
+	if err != nil || unfit != nil || kid != "" && k.ID != kid || k.ID != "" && !isIdentifier(k.ID) {
+		return verificationKey{}, refuse(ReasonUnknownKey)
 	}
-	return verificationKey{}, refuse(ReasonUnknownKey)
+	return own, nil
 }
 
 // isIdentifier reports whether s can stand in a log, a record and a table: not

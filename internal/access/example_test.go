@@ -49,5 +49,5 @@ func ExampleVerifier_Explain() {
 	// true algorithm alg is "RS256"; the key is for RS256
 	// true signature 256 bytes under the key
 	// true times iat 2026-07-26T12:00:00Z, exp 2026-07-26T12:05:00Z, now 2026-07-26T12:00:00Z; the client may give 15m0s of life and 10s of leeway
-	// false audience audience: aud is "other.example"; expected alone is "mint.example"
+	// false audience audience: aud is "other.example"; it must be "mint.example" alone
 }

@@ -70,19 +70,24 @@ func (t *trace) right(c Caller, r Right) {
 	t.steps = append(t.steps, Step{Name: "right " + string(r), OK: err == nil, Detail: detail})
 }
 
-// maxQuoted bounds what Explain repeats of one claim, in bytes of its JSON.
+// maxQuoted bounds what Explain repeats of one claim, in bytes before escaping.
 const maxQuoted = 300
 
 // quoted is v for the operator's eyes, with what does not print escaped.
 func quoted(v jsontext.Value) string {
-	s, ok := text(v)
-	switch {
-	case v == nil:
+	if v == nil {
 		return "absent"
-	case !ok:
-		return "not a text"
-	case len(s) > maxQuoted:
-		return fmt.Sprintf("%q…", s[:maxQuoted])
 	}
-	return fmt.Sprintf("%q", s)
+	s, ok := text(v)
+	if !ok {
+		s = string(v)
+	}
+	more := ""
+	if len(s) > maxQuoted {
+		s, more = s[:maxQuoted], " and more"
+	}
+	if !ok {
+		return fmt.Sprintf("not a text but %q%s", s, more)
+	}
+	return fmt.Sprintf("%q%s", s, more)
 }

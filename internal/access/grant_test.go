@@ -67,6 +67,7 @@ func TestSingleUse(t *testing.T) {
 		{Right: access.SignMerchantTokens},
 		{Right: access.CreateAppleProximityToken},
 		{Right: access.CreateAppleProximityToken, Users: []string{"till-*"}, SingleUse: true},
+		{Right: access.CreateAppleProximityToken, Subjects: []string{"user-*"}},
 	}
 	v := verifierOf(t, c)
 	caller := func(claims ...string) access.Caller {

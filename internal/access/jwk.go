@@ -121,19 +121,13 @@ func (j jwk) verifies(alg Algorithm) bool {
 	return j.Operations == nil || json.Unmarshal(j.Operations, &operations) == nil && slices.Contains(operations, "verify")
 }
 
-// maxExponent bounds e, in bytes; no fit one has more than four.
-const maxExponent = 8
-
 // rsa is the key of n and e (RFC 7518, 6.3.1), nil if they are not numbers. A zero
 // octet in front, which the RFC forbids and some makers write, does no harm.
 func (j jwk) rsa() crypto.PublicKey {
 	n, ok1 := octets(j.Modulus)
 	e, ok2 := octets(j.Exponent)
-	if !ok1 || !ok2 || len(n) > maxRSABits/8+1 || len(e) > maxExponent {
-		return nil
-	}
 	exponent := new(big.Int).SetBytes(e)
-	if !exponent.IsInt64() {
+	if !ok1 || !ok2 || !exponent.IsInt64() {
 		return nil
 	}
 	return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(exponent.Int64())}

@@ -28,18 +28,22 @@ type origin struct {
 	answer access.Fetched
 	err    error
 	hold   chan struct{} // an answer waits until it is closed; nil: none waits
+	deaf   bool          // it does so whatever its context says
 	asked  []string      // the etag of each request
 }
 
 func (o *origin) Get(ctx context.Context, url, etag string) (access.Fetched, error) {
 	o.mu.Lock()
 	o.asked = append(o.asked, etag)
-	hold := o.hold
+	hold, done := o.hold, ctx.Done()
+	if o.deaf {
+		done = nil
+	}
 	o.mu.Unlock()
 	if hold != nil {
 		select {
 		case <-hold:
-		case <-ctx.Done():
+		case <-done:
 			return access.Fetched{}, ctx.Err()
 		}
 	}
@@ -167,10 +171,10 @@ func TestKeySetIsRefreshed(t *testing.T) {
 			o := &origin{answer: access.Fetched{Body: set(entry()), MaxAge: maxAge}}
 			s := opened(t, o)
 			has(t, s, kid)
-			time.Sleep(due - 1)
+			time.Sleep(due - time.Nanosecond)
 			has(t, s, kid)
 			fetched(t, o, 1)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			has(t, s, kid)
 			fetched(t, o, 2)
 			time.Sleep(due)
@@ -190,8 +194,12 @@ func TestOldKeysServeWhileNewOnesAreFetched(t *testing.T) {
 		hold := make(chan struct{})
 		o.set(func(o *origin) { o.hold, o.answer.Body = hold, set(entry("kid", `"new"`)) })
 		time.Sleep(time.Minute)
+		begun := time.Now()
 		for range 5 {
 			has(t, s, "old")
+		}
+		if waited := time.Since(begun); waited != 0 {
+			t.Errorf("waited %v", waited)
 		}
 		fetched(t, o, 2)
 		close(hold)
@@ -344,7 +352,11 @@ func TestLongPauseIsFollowedByAFetch(t *testing.T) {
 		hold := make(chan struct{})
 		o.set(func(o *origin) { o.hold = hold })
 		time.Sleep(time.Hour)
-		has(t, s, "curve") // comes back although the answer is held
+		begun := time.Now()
+		has(t, s, "curve") // the answer is held
+		if waited := time.Since(begun); waited != 0 {
+			t.Errorf("waited %v", waited)
+		}
 		fetched(t, o, 4)
 		close(hold)
 	})
@@ -380,6 +392,26 @@ func TestFetchEndsByItself(t *testing.T) {
 	})
 }
 
+// One that does not end is not joined by a second.
+func TestOneFetchAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		o := &origin{answer: access.Fetched{Body: set(entry())}, hold: hold, deaf: true}
+		s := opened(t, o)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() { _, _ = s.Key(ctx, kid) })
+			time.Sleep(time.Minute)
+		}
+		fetched(t, o, 1)
+		cancel()
+		wg.Wait()
+		close(hold)
+		has(t, s, kid)
+	})
+}
+
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &origin{answer: access.Fetched{Body: set(entry())}}
@@ -389,8 +421,12 @@ func TestClose(t *testing.T) {
 		time.Sleep(time.Minute)
 		has(t, s, kid)
 		fetched(t, o, 2)
+		begun := time.Now()
 		s.Close() // ends the one under way, which nobody answers
 		s.Close()
+		if waited := time.Since(begun); waited != 0 {
+			t.Errorf("waited %v", waited)
+		}
 		time.Sleep(time.Hour)
 		has(t, s, kid)
 		lacks(t, s, "other")
@@ -471,7 +507,11 @@ func TestRefusedSetsDoNotReplaceGoodOnes(t *testing.T) {
 	}
 	t.Run("not modified, without a condition", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			unavailable(t, opened(t, &origin{answer: access.Fetched{NotModified: true}}))
+			s := opened(t, &origin{answer: access.Fetched{NotModified: true}})
+			unavailable(t, s)
+			if s.Status().Err == nil {
+				t.Error("taken as good")
+			}
 		})
 	})
 }
@@ -480,6 +520,7 @@ func TestRefusedSetsDoNotReplaceGoodOnes(t *testing.T) {
 func TestKeysThatArePassedOver(t *testing.T) {
 	n := vector().key.N.Bytes()
 	long := strings.Repeat("a", 256)
+	point := append(readPublished("testdata/rfc7515-a3.json").octets("x"), readPublished("testdata/rfc7515-a3.json").octets("y")...)
 	for name, key := range map[string]string{
 		"for encryption":            entry("use", `"enc"`),
 		"use is no text":            entry("use", `["sig"]`),
@@ -515,7 +556,7 @@ func TestKeysThatArePassedOver(t *testing.T) {
 		"e is 3":                    entry("e", `"Aw"`),
 		"e is even":                 entry("e", `"AQAA"`),
 		"e of 8 bytes":              entry("e", `"__________8"`),
-		"e of 9 bytes":              entry("e", `"AQAAAAAAAAAB"`),
+		"e is 2^64 more":            entry("e", `"AQAAAAAAAQAB"`),
 		"e is 0":                    entry("e", `"AA"`),
 		"P-384":                     curveEntry("crv", `"P-384"`),
 		"secp256k1":                 curveEntry("crv", `"secp256k1"`),
@@ -523,6 +564,7 @@ func TestKeysThatArePassedOver(t *testing.T) {
 		"no y":                      curveEntry("y", ""),
 		"x too short":               curveEntry("x", `"AQAB"`),
 		"x with a zero in front":    curveEntry("x", `"`+b64(append([]byte{0}, readPublished("testdata/rfc7515-a3.json").octets("x")...))+`"`),
+		"x and y cut elsewhere":     curveEntry("x", `"`+b64(point[:33])+`"`, "y", `"`+b64(point[33:])+`"`),
 		"beside the curve":          curveEntry("y", `"`+b64(make([]byte, 32))+`"`),
 		"at infinity":               curveEntry("x", `"`+b64(make([]byte, 32))+`"`, "y", `"`+b64(make([]byte, 32))+`"`),
 	} {
@@ -630,12 +672,17 @@ func TestKeysOfASetAreCheckedLikeConfiguredOnes(t *testing.T) {
 		"nothing":            {},
 		"exponent 3":         {ID: kid, Algorithm: access.RS256, Public: &weak.PublicKey},
 		"no such algorithm":  {ID: kid, Algorithm: "none", Public: &vector().key.PublicKey},
+		"another kid":        {ID: "other", Algorithm: access.RS256, Public: &vector().key.PublicKey},
+		"no kid":             {Algorithm: access.RS256, Public: &vector().key.PublicKey},
 		"key of another one": {ID: kid, Algorithm: access.ES256, Public: &vector().key.PublicKey},
 	} {
 		c := bank()
 		c.Keys, c.KeySet = nil, fixed{key: key}
 		t.Run(name, func(t *testing.T) { mustRefuse(t, verifierOf(t, c), signed(with()), access.ReasonUnknownKey) })
 	}
+	c := bank()
+	c.Keys, c.KeySet = nil, fixed{key: access.Key{ID: "a\nb", Algorithm: access.RS256, Public: &vector().key.PublicKey}}
+	mustRefuse(t, verifierOf(t, c), headed(`{"alg":"RS256"}`), access.ReasonUnknownKey)
 }
 
 // FuzzKeySet holds that no set, whatever it says, gives a key that a configuration

@@ -55,7 +55,7 @@ func (f fixedKeys) Key(_ context.Context, kid string) (Key, error) {
 			return k, nil
 		}
 	}
-	if k, ok := f[kid]; ok && kid != "" {
+	if k, ok := f[kid]; ok {
 		return k, nil
 	}
 	return Key{}, ErrUnknownKey

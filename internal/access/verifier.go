@@ -172,7 +172,7 @@ func stamp(at time.Time) string {
 // checkNamesOf reads aud, sub, jti and usr of claims that hold.
 func (c *client) checkNamesOf(who *Caller, cl claims, t *trace) error {
 	aud, ok := audience(cl.Audience)
-	if err := t.step("audience", must(ok && aud == c.Audience, ReasonAudience), "aud is %s; expected alone is %q", quoted(cl.Audience), c.Audience); err != nil {
+	if err := t.step("audience", must(ok && aud == c.Audience, ReasonAudience), "aud is %s; it must be %q alone", quoted(cl.Audience), c.Audience); err != nil {
 		return err
 	}
 	who.Subject, ok = text(cl.Subject)
