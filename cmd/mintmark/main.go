@@ -6,6 +6,8 @@
 //	mintmark doctor --config FILE        what the token is, can do, and lacks
 //	mintmark keys generate|list|certify  keys on the token
 //	mintmark clients check TOKEN|CERT    how a caller is decided, offline
+//	mintmark pass new|validate|build|sign|verify|inspect
+//	                                     Wallet passes, from folders to signed files
 //	mintmark config check --config FILE  all that is wrong with a configuration
 //	mintmark version
 //
@@ -78,7 +80,7 @@ func newCommand() *cobra.Command {
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), configCommand(), clientsCommand(), versionCommand())
+	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), configCommand(), clientsCommand(), passCommand(), versionCommand())
 	asUsageErrors(root)
 	return root
 }
