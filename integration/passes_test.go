@@ -56,10 +56,17 @@ func TestDeviceGoesThroughTheLifeOfAPass(t *testing.T) {
 	}
 }
 
-// The pass certificates' two kinds of key, as a running server signs with them.
-func TestWhatTheServerServesVerifiesWithOpenSSL(t *testing.T) {
+func TestPassServer(t *testing.T) {
 	p := newPassServer(t, "    disabled: true\n")
 	p.run()
+	t.Run("what it serves verifies with openssl", func(t *testing.T) { servedVerifiesWithOpenSSL(t, p.as(t)) })
+	t.Run("issuers are held to tenant, right and version", func(t *testing.T) { issuersAreHeld(t, p.as(t)) })
+	t.Run("a pass is personalised once", func(t *testing.T) { personalizedOnce(t, p.as(t)) })
+	t.Run("unauthenticated calls are bounded", func(t *testing.T) { unauthenticatedCallsAreBounded(t, p.as(t)) })
+}
+
+// The pass certificates' two kinds of key, as a running server signs with them.
+func servedVerifiesWithOpenSSL(t *testing.T, p *passServer) {
 	for passType, root := range map[string]string{rsaPasses: "pass-root.pem", ecPasses: "pass-ec-root.pem"} {
 		token := p.setUp(passType, "17")
 		got := p.device("GET", "/passes/"+passType+"/17", token, "")
@@ -83,9 +90,7 @@ func TestWhatTheServerServesVerifiesWithOpenSSL(t *testing.T) {
 }
 
 // The issuer's side, at its edges.
-func TestIssuersCallsAreHeldToTenantRightAndVersion(t *testing.T) {
-	p := newPassServer(t, "    disabled: true\n")
-	p.run()
+func issuersAreHeld(t *testing.T, p *passServer) {
 	p.setUp(ecPasses, "1")
 	path := "/passes/" + ecPasses + "/1"
 	bearer := map[string]string{"Authorization": "Bearer " + p.bearer}
@@ -135,9 +140,7 @@ func TestIssuersCallsAreHeldToTenantRightAndVersion(t *testing.T) {
 	}
 }
 
-func TestUnauthenticatedDeviceCallsAreBounded(t *testing.T) {
-	p := newPassServer(t, "    disabled: true\n")
-	p.run()
+func unauthenticatedCallsAreBounded(t *testing.T, p *passServer) {
 	refused := 0
 	for range 400 {
 		switch a := p.device("POST", "/log", "", `{"logs":["x"]}`); a.status {
@@ -156,9 +159,7 @@ func TestUnauthenticatedDeviceCallsAreBounded(t *testing.T) {
 	}
 }
 
-func TestPersonalizedPassIsSignedForOnce(t *testing.T) {
-	p := newPassServer(t, "    disabled: true\n")
-	p.run()
+func personalizedOnce(t *testing.T, p *passServer) {
 	p.setUp(ecPasses, "1")
 	var asset struct{ SHA256 string }
 	file := []byte(`{"requiredPersonalizationFields":["PKPassPersonalizationFieldName"],"description":"Join"}`)

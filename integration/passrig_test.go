@@ -220,6 +220,13 @@ func (p *passServer) run() {
 	})
 }
 
+// as is the same server for a subtest, which does not stop it.
+func (p *passServer) as(t *testing.T) *passServer {
+	same := *p
+	same.t = t
+	return &same
+}
+
 // kill is kill -9.
 func (p *passServer) kill() {
 	if p.cmd == nil || p.cmd.Process == nil {
