@@ -61,6 +61,7 @@ type passServer struct {
 	bearer string // of the issuer client, who manages the passes
 	env    []string
 	roots  map[string]*x509.CertPool // by pass type
+	hsm    struct{ Module, TokenLabel, PinFile, Softhsm2Conf string }
 
 	cmd    *exec.Cmd
 	stderr *lockedBuffer
@@ -75,6 +76,7 @@ func newPassServer(t *testing.T, push string) *passServer {
 	dev := start(t, dir, nil, nil)
 	p := &passServer{t: t, dir: dir, bearer: dev.info.Clients.Issuer.Token, roots: map[string]*x509.CertPool{}}
 	p.env = append(os.Environ(), "SOFTHSM2_CONF="+dev.info.HSM.Softhsm2Conf)
+	p.hsm = dev.info.HSM
 	root := dev.passInfo().Passes.RootCert
 	dev.stop()
 	text, err := os.ReadFile(root)
