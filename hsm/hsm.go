@@ -194,17 +194,15 @@ func (h *HSM) Key(name string) (Key, error) {
 }
 
 // Public gives the pinned public key of the key called name, also of one that is next or
-// retired. It is the same on every member: the keyring sees to that. While no member is
-// ready, a key that one of them has proved since the start is given from memory: what is
-// pinned does not change while a process runs.
+// retired. It is the same on every member: the keyring sees to that. What no member that is
+// ready can give is given from memory, if any has proved it since the start: what is pinned
+// does not change while a process runs, and what the key has signed is still to be verified.
 //
-// Errors: *KeyError if a member is ready and none of those that are can use the key;
-// *DownError if none is and the key was never proved.
+// Errors: *KeyError if a member is ready and the key was never proved; *DownError if none is.
 func (h *HSM) Public(name string) (crypto.PublicKey, error) {
 	pub, err := ask(context.Background(), h, func(t *Token) (crypto.PublicKey, error) { return t.Public(name) })
-	var own *KeyError
-	if err == nil || (errors.As(err, &own) && h.Ready() == nil) {
-		return pub, err
+	if err == nil {
+		return pub, nil
 	}
 	for _, t := range h.members {
 		if pub := t.remembered(name); pub != nil {

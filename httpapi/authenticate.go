@@ -8,6 +8,7 @@ import (
 
 	"github.com/mintmark/mintmark/internal/access"
 	"github.com/mintmark/mintmark/internal/record"
+	"github.com/mintmark/mintmark/internal/secret"
 )
 
 // Callers knows who may call; *access.Verifier is it. Its errors are those of the
@@ -46,11 +47,16 @@ func (s *server) authenticate(c *gin.Context, op record.Operation) (access.Calle
 		return access.Caller{}, err
 	}
 	c.Set(callerKey, who)
-	if err := s.cfg.Callers.Admit(who); err != nil {
+	err = s.cfg.Callers.Admit(who)
+	switch {
+	case err == nil:
+		return who, nil
+	case access.ReasonOf(err) != "": // the client was taken out of the configuration just now
+		s.unauthenticated(c, op, err)
+	default:
 		s.refuse(c, op, who, "rate")
-		return access.Caller{}, err
 	}
-	return who, nil
+	return access.Caller{}, err
 }
 
 // prove looks at what the caller proves itself with: its headers, and the certificate of
@@ -65,7 +71,13 @@ func (s *server) prove(c *gin.Context) (access.Caller, error) {
 	if mode == CertificatesRequired && len(proof.Certificates) == 0 {
 		return access.Caller{}, access.AuthenticationError{Reason: access.ReasonNoCertificate}
 	}
-	return s.cfg.Callers.Authenticate(c.Request.Context(), proof)
+	who, err := s.cfg.Callers.Authenticate(c.Request.Context(), proof)
+	// The handshake took any certificate there is. One that nothing asks for is as good as
+	// none: anybody can make it.
+	if err == nil && mode == CertificatesRequired && !who.Certified {
+		return access.Caller{}, access.AuthenticationError{Reason: access.ReasonUnknownCertificate}
+	}
+	return who, err
 }
 
 // permit reports why the caller may not use the right, if so. A refusal is on record when
@@ -96,7 +108,7 @@ func (s *server) unauthenticated(c *gin.Context, op record.Operation, err error)
 
 // refuse records that a known caller was refused.
 func (s *server) refuse(c *gin.Context, op record.Operation, who access.Caller, reason string) {
-	s.recordRefusal(c, record.Intent{Operation: op, Tenant: who.Tenant, Issuer: who.Issuer, Subject: who.Subject, RequestID: requestID(c)}, reason)
+	s.recordRefusal(c, record.Intent{Operation: op, Tenant: who.Tenant, Issuer: who.Issuer, Subject: secret.Reference(who.Subject), RequestID: requestID(c)}, reason)
 }
 
 func (s *server) recordRefusal(c *gin.Context, in record.Intent, reason string) {

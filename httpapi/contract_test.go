@@ -3,6 +3,7 @@ package httpapi
 import (
 	"encoding/json"
 	"maps"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -10,7 +11,10 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/mintmark/mintmark/internal/merchant"
 )
 
 func TestContractIsAValidDocument(t *testing.T) {
@@ -62,7 +66,7 @@ func TestEveryExampleIsWhatItsSchemaSays(t *testing.T) {
 // certificates, which are cut short for the reader.
 func TestExampleRequestIsUnderstood(t *testing.T) {
 	a := newAPI(t, provisioner(seals))
-	example := contract(t).Paths.Find(signedCards).Post.RequestBody.Value.Content.Get("application/json").Example.(map[string]any)
+	example := exampleOf(t, signedCards)
 	a.do(a.post(text(example))).expect(t, 422, "certificate-chain")
 	example = maps.Clone(example)
 	example["certificates"] = goodBody()["certificates"]
@@ -71,10 +75,30 @@ func TestExampleRequestIsUnderstood(t *testing.T) {
 	}
 }
 
+func TestExampleOfAMerchantTokenIsSigned(t *testing.T) {
+	a := newAPI(t, mustNotBeAsked(t), asks(merchants{sign: func(_ merchant.Caller, req merchant.TokenRequest) (merchant.Token, error) {
+		if req.Subject != "merchant-user-17" || *req.LifetimeSeconds != 900 || len(req.Fingerprints) != 1 || string(req.Claims["refresh_token"]) != "false" {
+			t.Errorf("the domain got %+v", req)
+		}
+		return merchant.Token{}, nil
+	}}))
+	if got := a.do(a.postTo(merchantTokens, text(exampleOf(t, merchantTokens)), token(t, backend, nil))); got.status != 200 {
+		t.Errorf("answered %d: %s", got.status, got.body)
+	}
+}
+
+func exampleOf(t testing.TB, path string) map[string]any {
+	t.Helper()
+	return contract(t).Paths.Find(path).Post.RequestBody.Value.Content.Get("application/json").Example.(map[string]any)
+}
+
 func TestRoutesAndContractAreTheSame(t *testing.T) {
 	var routed, described []string
 	param := regexp.MustCompile(`[:*]([A-Za-z]+)`)
 	for _, r := range newAPI(t, provisioner(seals)).handler.(*gin.Engine).Routes() {
+		if r.Method == http.MethodHead {
+			continue // is described by GET
+		}
 		routed = append(routed, r.Method+" "+param.ReplaceAllString(r.Path, "{$1}"))
 	}
 	for path, item := range contract(t).Paths.Map() {
@@ -89,21 +113,36 @@ func TestRoutesAndContractAreTheSame(t *testing.T) {
 	}
 }
 
-// A caller that reads openapi.yaml finds every problem there, with the status it has.
+// A caller that reads openapi.yaml finds every failure there, with the status and the form
+// that it has.
 func TestEveryOperationDescribesItsFailures(t *testing.T) {
 	for path, item := range contract(t).Paths.Map() {
 		for method, op := range item.Operations() {
-			if op.Security == nil || len(*op.Security) == 0 {
-				t.Errorf("%s %s asks for no authentication", method, path)
+			public := slices.Contains(op.Tags, "keys")
+			if asks := op.Security != nil && len(*op.Security) > 0; asks == public {
+				t.Errorf("%s %s asks for authentication: %v", method, path, asks)
 			}
-			for _, status := range []string{"400", "401", "403", "413", "415", "500", "503"} {
+			need, form := []string{"500", "503"}, "application/problem+json"
+			if !public {
+				need = append(need, "401", "429")
+			}
+			if op.RequestBody != nil {
+				need = append(need, "400", "403", "409", "413", "415")
+			}
+			if path == proximity {
+				need, form = []string{"401", "403", "409", "429", "500"}, "application/json"
+			}
+			for _, status := range need {
 				r := op.Responses.Value(status)
 				if r == nil {
 					t.Errorf("%s %s does not describe %s", method, path, status)
 					continue
 				}
-				if r.Value.Content.Get("application/problem+json") == nil {
-					t.Errorf("%s %s: %s is not application/problem+json", method, path, status)
+				if r.Value.Content.Get(form) == nil {
+					t.Errorf("%s %s: %s is not %s", method, path, status, form)
+				}
+				if waits := r.Value.Headers["Retry-After"] != nil; (status == "429" || status == "503") && !waits {
+					t.Errorf("%s %s: %s has no Retry-After", method, path, status)
 				}
 			}
 		}
@@ -113,13 +152,27 @@ func TestEveryOperationDescribesItsFailures(t *testing.T) {
 // What the generated types leave out of the schemas, or add, would be a promise that
 // only one of them makes.
 func TestGeneratedTypesHaveTheMembersOfTheirSchemas(t *testing.T) {
-	one := "x"
-	list := []string{"x"}
-	for name, value := range map[string]any{
+	one, number, yes := "x", 1, true
+	list, more := []string{"x"}, map[string]jsontext.Value{}
+	values := map[string]any{
 		"SignCardRequest": SignCardRequest{CardId: &one, ExternalCardId: &one, WalletType: &one, Certificates: &list, Certificate: &SignCardRequest_Certificate{union: []byte(`"x"`)}},
 		"SignedCard":      SignedCard{},
-		"Problem":         Problem{Detail: &one, Reason: &one, RequestId: &one},
-	} {
+		"Problem":         Problem{Detail: &one, Reason: &one, RequestId: &one, Code: &number},
+		"LegacyError":     LegacyError{},
+		"ProximityToken":  ProximityToken{},
+		"MerchantToken":   MerchantToken{},
+		"JWKSet":          JWKSet{},
+		"MerchantTokenRequest": MerchantTokenRequest{
+			AudFingerprints: &MerchantTokenRequest_AudFingerprints{union: []byte(`"x"`)}, Claims: &more, LifetimeSeconds: &number,
+			Mbn: &one, Mcc: &one, SpCfg: &one, Tpid: &one, XTid: &one,
+		},
+		"MerchantClaims": MerchantClaims{AudFingerprints: &list, Mbn: &one, Mcc: &one, RefreshToken: &yes, SpCfg: &one, Tpid: &one, XTid: &one},
+	}
+	schemas := contract(t).Components.Schemas
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(schemas)), slices.Sorted(maps.Keys(values))); diff != "" {
+		t.Fatalf("(-schemas +looked at here): %s", diff)
+	}
+	for name, value := range values {
 		var members map[string]any
 		b, err := json.Marshal(value)
 		if err == nil {
@@ -128,7 +181,7 @@ func TestGeneratedTypesHaveTheMembersOfTheirSchemas(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := slices.Sorted(maps.Keys(contract(t).Components.Schemas[name].Value.Properties))
+		want := slices.Sorted(maps.Keys(schemas[name].Value.Properties))
 		if diff := cmp.Diff(want, slices.Sorted(maps.Keys(members))); diff != "" {
 			t.Errorf("%s (-schema +type): %s", name, diff)
 		}

@@ -45,7 +45,7 @@ func decodeUpTo(c *gin.Context, into any, nullable bool, most int64) error {
 	}
 	err = json.Unmarshal(b, into, json.RejectUnknownMembers(true))
 	switch {
-	case err == nil && !nullable && holdsNull(b):
+	case err == nil && (jsontext.Value(b).Kind() == 'n' || !nullable && holdsNull(b)):
 		return malformedBody("A value is null; leave out a member that is not meant.")
 	case err == nil:
 		return nil

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"net/http"
 	"slices"
 
 	"github.com/gin-gonic/gin"
@@ -18,6 +19,9 @@ const (
 	KeysGroup     Group = "keys"     // public keys and certificates: for anybody, with every role
 )
 
+// proximityPath is the one route whose errors are no problems.
+const proximityPath = "/apple/proximity-token"
+
 // groupOf is the group of each route, by its pattern. A route without one would be served
 // to nobody.
 var groupOf = map[string]Group{
@@ -25,7 +29,7 @@ var groupOf = map[string]Group{
 	"/v1/merchant-tokens":                    MerchantGroup,
 	"/tokens/checkjwt":                       MerchantGroup,
 	"/:sdkVersion/tokens/checkjwt":           MerchantGroup,
-	"/apple/proximity-token":                 MerchantGroup,
+	proximityPath:                            MerchantGroup,
 	"/api/:tenantId/assets":                  PassesGroup,
 	"/api/:tenantId/bundles":                 PassesGroup,
 
@@ -49,17 +53,22 @@ type CertificateMode string
 const (
 	CertificatesOff      CertificateMode = "off"     // they are not looked at
 	CertificatesOptional CertificateMode = "request" // they count where one is sent
-	CertificatesRequired CertificateMode = "require" // without one nobody is authenticated
+	CertificatesRequired CertificateMode = "require" // nobody is authenticated without one that the client's configuration or its token asks for
 )
 
-// CertificateModes lists the modes.
-func CertificateModes() []CertificateMode {
-	return []CertificateMode{CertificatesOff, CertificatesOptional, CertificatesRequired}
-}
-
-// served hides the routes of roles that this listener does not have.
-func (s *server) served(c *gin.Context) {
-	if route := c.FullPath(); route != "" && !slices.Contains(s.cfg.Groups, groupOf[route]) {
-		notFound.write(c)
+// register adds the routes of the groups that are served. Those of others are paths like any
+// that nobody knows.
+func (s *server) register(engine *gin.Engine) {
+	described := newEngine()
+	RegisterHandlersWithOptions(described, s, GinServerOptions{
+		ErrorHandler: func(c *gin.Context, _ error, _ int) { notFound.write(c) }, // a path parameter that is empty
+	})
+	for _, r := range described.Routes() {
+		if slices.Contains(s.cfg.Groups, groupOf[r.Path]) {
+			engine.Handle(r.Method, r.Path, r.HandlerFunc)
+			if r.Method == http.MethodGet { // RFC 9110, 9.1
+				engine.HEAD(r.Path, r.HandlerFunc)
+			}
+		}
 	}
 }

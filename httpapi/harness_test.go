@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,9 +33,12 @@ import (
 
 const signedCards = "/issuer/push-provisioning/signed-cards"
 
-// The issuer may seal cards; the bystander is known and has no right.
+// The issuer may seal cards, the backend have merchant JWTs signed, the app's merchant JWTs
+// obtain proximity tokens; the bystander is known and has no right.
 const (
 	issuer    = "https://issuer.example"
+	backend   = "https://backend.example"
+	app       = "merchants.example"
 	bystander = "https://bystander.example"
 	audience  = "mint.example"
 	kid       = "2026-07"
@@ -49,6 +54,7 @@ const (
 func TestMain(m *testing.M) {
 	// What Gin itself would print ends in the same place as everything else.
 	gin.DefaultWriter, gin.DefaultErrorWriter = ginOutput, ginOutput
+	openapi3filter.RegisterBodyDecoder("application/pem-certificate-chain", openapi3filter.PlainBodyDecoder)
 	os.Exit(m.Run())
 }
 
@@ -80,7 +86,7 @@ var clientKey = sync.OnceValue(func() *rsa.PrivateKey {
 	return k
 })
 
-// token is a bearer token of a client.
+// token is a bearer token of a client, with claims changed; nil takes one out.
 func token(t testing.TB, iss string, changes jwt.MapClaims) string {
 	t.Helper()
 	now := time.Now()
@@ -89,6 +95,7 @@ func token(t testing.TB, iss string, changes jwt.MapClaims) string {
 		"iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(),
 	}
 	maps.Copy(claims, changes)
+	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
 	j := jwt.NewWithClaims(jwt.SigningMethodRS256, claims)
 	j.Header["kid"] = kid
 	s, err := j.SignedString(clientKey())
@@ -155,37 +162,70 @@ type api struct {
 	logger   *slog.Logger
 }
 
-func newAPI(t *testing.T, p Provisioner) *api {
-	t.Helper()
-	return newAPIWithin(t, p, 15*time.Second)
+// A setup is what an API is made of.
+type setup struct {
+	Config
+	clients []access.Client
+	wrap    func(Callers) Callers // what stands before the verifier; nil for nothing
 }
 
-func newAPIWithin(t *testing.T, p Provisioner, timeout time.Duration) *api {
+// newAPI gives an API with all groups, whose merchants and keys must not be asked unless a
+// change says otherwise.
+func newAPI(t *testing.T, p Provisioner, changes ...func(*setup)) *api {
 	t.Helper()
-	clients := []access.Client{
-		{Issuer: issuer, Tenant: "bank-a", Rights: []access.Right{access.SignCards}},
-		{Issuer: bystander, Tenant: "bank-b"},
+	a := &api{t: t, metrics: NewMetrics("test"), refusals: &refusals{}, log: &lockedBuffer{}}
+	a.logger = slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s := setup{
+		clients: []access.Client{
+			client(issuer, "bank-a", access.SignCards), client(backend, "bank-a", access.SignMerchantTokens),
+			client(app, "bank-a", access.CreateAppleProximityToken), client(bystander, "bank-b"),
+		},
+		Config: Config{
+			Groups: []Group{IssuerGroup, MerchantGroup, KeysGroup}, Provisioning: p, Merchant: merchants{t: t}, Keys: publicKeys{},
+			Refusals: a.refusals, Metrics: a.metrics, Log: a.logger, Now: time.Now, ClaimLease: time.Minute, RequestTimeout: 15 * time.Second,
+		},
 	}
-	for i := range clients {
-		clients[i].Audience, clients[i].MaxLifetime, clients[i].Leeway = audience, 15*time.Minute, access.DefaultLeeway
-		clients[i].Keys = []access.Key{{ID: kid, Algorithm: access.RS256, Public: clientKey().Public()}}
+	for _, change := range changes {
+		change(&s)
 	}
-	verifier, err := access.NewVerifier(clients, time.Now)
+	verifier, err := access.NewVerifier(s.clients, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &api{t: t, metrics: NewMetrics("test"), refusals: &refusals{}, log: &lockedBuffer{}}
-	a.logger = slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	a.handler = New(Config{
-		Verifier: verifier, Provisioning: p, Refusals: a.refusals,
-		Metrics: a.metrics, Log: a.logger, RequestTimeout: timeout,
-	})
+	s.Callers = verifier
+	if s.wrap != nil {
+		s.Callers = s.wrap(verifier)
+	}
+	a.handler = New(s.Config)
 	t.Cleanup(func() {
 		if out := ginOutput.String(); out != "" {
 			t.Errorf("Gin printed %q", out)
 		}
 	})
 	return a
+}
+
+func within(timeout time.Duration) func(*setup) {
+	return func(s *setup) { s.RequestTimeout = timeout }
+}
+
+// withClient adds a client, in place of the one of the same iss.
+func withClient(c access.Client) func(*setup) {
+	return func(s *setup) {
+		s.clients = append(slices.DeleteFunc(slices.Clone(s.clients), func(old access.Client) bool { return old.Issuer == c.Issuer }), c)
+	}
+}
+
+// client is one that signs its tokens with the tests' key.
+func client(iss, tenant string, rights ...access.Right) access.Client {
+	c := access.Client{
+		Issuer: iss, Tenant: tenant, Audience: audience, MaxLifetime: 15 * time.Minute, Leeway: access.DefaultLeeway,
+		Keys: []access.Key{{ID: kid, Algorithm: access.RS256, Public: clientKey().Public()}},
+	}
+	for _, r := range rights {
+		c.Grants = append(c.Grants, access.Grant{Right: r})
+	}
+	return c
 }
 
 // goodBody is a well-formed request.
@@ -227,9 +267,15 @@ var leaf, sub = []byte{0x30, 3, 2, 1, 1}, []byte{0x30, 3, 2, 1, 2}
 // post is an authenticated request with a body.
 func (a *api) post(body string) *http.Request {
 	a.t.Helper()
-	req := httptest.NewRequest(http.MethodPost, signedCards, strings.NewReader(body))
+	return a.postTo(signedCards, body, token(a.t, issuer, nil))
+}
+
+// postTo is a request with a body and a bearer token.
+func (a *api) postTo(path, body, token string) *http.Request {
+	a.t.Helper()
+	req := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+token(a.t, issuer, nil))
+	req.Header.Set("Authorization", "Bearer "+token)
 	return req
 }
 
@@ -243,11 +289,15 @@ type answer struct {
 // do gives the answer to a request, after the contract has been held against it.
 func (a *api) do(req *http.Request) answer {
 	a.t.Helper()
-	rec := httptest.NewRecorder()
-	a.handler.ServeHTTP(rec, req)
-	got := answer{rec.Code, rec.Header(), rec.Body.String()}
+	got := a.serve(req)
 	a.keepsContract(req, got)
 	return got
+}
+
+func (a *api) serve(req *http.Request) answer {
+	rec := httptest.NewRecorder()
+	a.handler.ServeHTTP(rec, req)
+	return answer{rec.Code, rec.Header(), rec.Body.String()}
 }
 
 // keepsContract holds an answer against openapi.yaml, and against what every answer
@@ -258,7 +308,12 @@ func (a *api) keepsContract(req *http.Request, got answer) {
 	if !requestIDForm.MatchString(id) {
 		a.t.Errorf("X-Request-Id is %q", id)
 	}
-	if h := got.header.Get("Cache-Control"); h != "no-store" {
+	path, op := operation(a.t, req)
+	kept := "no-store"
+	if op != nil && slices.Contains(op.Tags, "keys") && got.status < 400 {
+		kept = "public, max-age=300"
+	}
+	if h := got.header.Get("Cache-Control"); h != kept {
 		a.t.Errorf("Cache-Control is %q", h)
 	}
 	if h := got.header.Get("X-Content-Type-Options"); h != "nosniff" {
@@ -269,22 +324,16 @@ func (a *api) keepsContract(req *http.Request, got answer) {
 	}
 	doc := contract(a.t)
 	if got.status >= 400 && req.Method != http.MethodHead {
-		p := got.problem(a.t)
-		if err := doc.Components.Schemas["Problem"].Value.VisitJSON(jsonValue(a.t, got.body)); err != nil {
-			a.t.Errorf("the answer is no problem of the contract: %v", err)
-		}
-		if p.Status != got.status || p.RequestID != id || got.header.Get("Content-Type") != "application/problem+json" {
-			a.t.Errorf("answer %d with X-Request-Id %s and %s has the problem %+v", got.status, id, got.header.Get("Content-Type"), p)
-		}
+		a.isAnError(got, path == proximity && got.status != http.StatusNotFound)
 	}
-	item := doc.Paths.Find(req.URL.Path)
-	if item == nil || item.GetOperation(req.Method) == nil {
+	if op == nil || req.Method == http.MethodHead {
 		return // 404 and 405 belong to no operation
 	}
+	item := doc.Paths.Find(path)
 	err := openapi3filter.ValidateResponse(a.t.Context(), &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: &openapi3filter.RequestValidationInput{
 			Request: req,
-			Route:   &routers.Route{Spec: doc, Path: req.URL.Path, PathItem: item, Method: req.Method, Operation: item.GetOperation(req.Method)},
+			Route:   &routers.Route{Spec: doc, Path: path, PathItem: item, Method: req.Method, Operation: op},
 		},
 		Status:  got.status,
 		Header:  got.header,
@@ -296,10 +345,57 @@ func (a *api) keepsContract(req *http.Request, got answer) {
 	}
 }
 
+// isAnError holds an answer against the form of errors: a problem, or what the proximity
+// endpoint has in its place.
+func (a *api) isAnError(got answer, legacy bool) {
+	a.t.Helper()
+	schema, contentType := "Problem", "application/problem+json"
+	if legacy {
+		schema, contentType = "LegacyError", "application/json"
+	}
+	body := jsonValue(a.t, got.body)
+	if err := contract(a.t).Components.Schemas[schema].Value.VisitJSON(body); err != nil || got.header.Get("Content-Type") != contentType {
+		a.t.Errorf("answer %d of type %s is no %s of the contract: %v", got.status, got.header.Get("Content-Type"), schema, err)
+	}
+	if id := got.header.Get("X-Request-Id"); legacy {
+		if members := body.(map[string]any); len(members) != 1 {
+			a.t.Errorf("the error has more members: %v", members)
+		}
+	} else if p := got.problem(a.t); p.Status != got.status || p.RequestID != id {
+		a.t.Errorf("answer %d with X-Request-Id %s has the problem %+v", got.status, id, p)
+	}
+}
+
+// operation finds what openapi.yaml says of a request, nil if nothing. HEAD is GET without
+// its body (RFC 9110, 9.3.2).
+func operation(t testing.TB, req *http.Request) (path string, op *openapi3.Operation) {
+	t.Helper()
+	method := req.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	param := regexp.MustCompile(`\\\{[^}]*\}`) // as QuoteMeta leaves it
+	paths := contract(t).Paths
+	if item := paths.Find(req.URL.Path); item != nil {
+		return req.URL.Path, ofMethod(item, method)
+	}
+	for template, item := range paths.Map() {
+		if regexp.MustCompile("^" + param.ReplaceAllString(regexp.QuoteMeta(template), "[^/]*") + "$").MatchString(req.URL.Path) {
+			return template, ofMethod(item, method)
+		}
+	}
+	return "", nil
+}
+
+// ofMethod is the operation of a method, nil for methods that OpenAPI does not know either.
+func ofMethod(item *openapi3.PathItem, method string) *openapi3.Operation {
+	return item.Operations()[method]
+}
+
 // problemBody is an RFC 9457 document as a caller reads it.
 type problemBody struct {
 	Type, Title, Detail, Reason, RequestID string
-	Status                                 int
+	Status, Code                           int
 }
 
 func (g answer) problem(t testing.TB) problemBody {

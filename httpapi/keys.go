@@ -24,12 +24,12 @@ type PublicKeys interface {
 
 var _ PublicKeys = (*signer.Gate)(nil)
 
-// keysMaxAge is how long public keys may be kept: a key to come is published for longer
-// than that before it signs.
+// keysMaxAge is how long public keys may be kept. A key to come should be published for
+// longer than that before it signs; docs/clients.md says so to the operator.
 const keysMaxAge = "public, max-age=300"
 
 // GetJWKS is GET /.well-known/jwks.json.
-func (s *server) GetJWKS(c *gin.Context, _ GetJWKSParams) {
+func (s *server) GetJWKS(c *gin.Context) {
 	set, err := s.cfg.Keys.JWKS(s.cfg.Now())
 	if err != nil {
 		s.fail(c, err)
@@ -39,6 +39,9 @@ func (s *server) GetJWKS(c *gin.Context, _ GetJWKSParams) {
 	c.Header("ETag", `"`+base64.RawURLEncoding.EncodeToString(sum[:16])+`"`)
 	c.Header("Content-Type", "application/jwk-set+json")
 	c.Header("Cache-Control", keysMaxAge)
+	// A set is given whole or not at all.
+	c.Request.Header.Del("Range")
+	c.Request.Header.Del("If-Match")
 	http.ServeContent(c.Writer, c.Request, "", time.Time{}, bytes.NewReader(set))
 }
 
@@ -55,5 +58,5 @@ func (s *server) GetKeyCertificate(c *gin.Context, kid string) {
 		return
 	}
 	c.Header("Cache-Control", keysMaxAge)
-	c.Data(http.StatusOK, "application/x-pem-file", chain)
+	c.Data(http.StatusOK, "application/pem-certificate-chain", chain)
 }

@@ -89,6 +89,10 @@ func merchantTokenRequest(b MerchantTokenRequest) (merchant.TokenRequest, error)
 // CheckMerchantToken is POST /tokens/checkjwt.
 func (s *server) CheckMerchantToken(c *gin.Context) {
 	who, err := s.authenticate(c, record.CheckMerchantToken)
+	if err == nil && who.Payload() == nil { // a client that its certificate proves: there is nothing to check
+		err = access.AuthenticationError{Reason: access.ReasonMissing}
+		s.unauthenticated(c, record.CheckMerchantToken, err)
+	}
 	if err != nil {
 		s.checkFailed(c, err)
 		return

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"math"
 	"net/http"
@@ -110,6 +111,7 @@ func (e legacyError) write(c *gin.Context) {
 	if e.retry > 0 {
 		c.Header("Retry-After", strconv.Itoa(int(math.Ceil(e.retry.Seconds()))))
 	}
+	c.Set(outcomeKey, "proximity-"+strconv.Itoa(e.status))
 	writeJSON(c, e.status, "application/json", LegacyError{Error: e.text})
 	c.Abort()
 }
@@ -120,7 +122,6 @@ func (s *server) proximityFailed(c *gin.Context, err error) {
 	if e.text == generationFailed {
 		s.logFailure(c, err)
 	}
-	c.Set(outcomeKey, "proximity-"+strconv.Itoa(e.status))
 	e.write(c)
 }
 
@@ -144,6 +145,8 @@ func proximityError(err error) legacyError {
 		return legacyError{status: http.StatusTooManyRequests, text: "Too many requests", retry: max(rate.RetryAfter(), time.Second)}
 	case errors.As(err, &later):
 		return legacyError{status: http.StatusInternalServerError, text: generationFailed, retry: max(later.RetryAfter(), time.Second)}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return legacyError{status: http.StatusInternalServerError, text: generationFailed, retry: time.Second}
 	default:
 		return legacyError{status: http.StatusInternalServerError, text: generationFailed}
 	}

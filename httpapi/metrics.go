@@ -8,6 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/mintmark/mintmark/internal/access"
 )
 
 // Metrics are all of mintmark's Prometheus metrics. Labels are bounded: routes of the
@@ -71,6 +73,9 @@ func NewMetrics(version string) *Metrics {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "mintmark_build_info", Help: "1, with the version as a label.", ConstLabels: prometheus.Labels{"version": version}})
 	info.Set(1)
+	for _, r := range access.Reasons() {
+		m.refusals.WithLabelValues(string(r))
+	}
 	m.registry.MustRegister(m.requests, m.duration, m.panics, m.refusals, m.tokenCalls, m.tokenQueue, m.tokenTime, m.memberState, m.memberChanges, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m

@@ -81,10 +81,28 @@ func (s *server) recoverPanic(c *gin.Context) {
 		if r := recover(); r != nil {
 			s.cfg.Metrics.panicked()
 			s.log.ErrorContext(c, "panic in a handler", "requestId", requestID(c), "route", c.FullPath(), "stack", string(debug.Stack()))
-			problemOf(nil).write(c)
+			internalError(c)
 		}
 	}()
 	c.Next()
+}
+
+// wrongMethod answers 405 in the form of the route.
+func wrongMethod(c *gin.Context) {
+	if c.Request.URL.Path == proximityPath {
+		legacyError{status: http.StatusMethodNotAllowed, text: "Method not allowed"}.write(c)
+		return
+	}
+	notAllowed.write(c)
+}
+
+// internalError answers 500 in the form of the route.
+func internalError(c *gin.Context) {
+	if c.FullPath() == proximityPath {
+		proximityError(nil).write(c)
+		return
+	}
+	problemOf(nil).write(c)
 }
 
 func secureHeaders(c *gin.Context) {

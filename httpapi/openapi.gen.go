@@ -76,8 +76,12 @@ type MerchantTokenRequest struct {
 	// SHA-256: comma-separated, or an array. The token has the comma-separated form.
 	AudFingerprints *MerchantTokenRequest_AudFingerprints `json:"aud_fingerprints,omitempty"`
 
-	// Claims Further claims, as they are; null ones are left out. Registered claims (RFC 7519),
-	// cnf, claims about rights and the members above cannot be set here.
+	// Claims Further claims, as they are, nested 16 deep at most; null ones are left out. Not
+	// here, in any spelling: the members above; the registered claims iss, sub, aud, exp,
+	// nbf, iat, jti; cnf; and what others may read rights from: right, rights, role,
+	// roles, scope, scp, permission, permissions, privileges, group, groups,
+	// entitlements, authorities, authorization_details, act, may_act, azp, client_id,
+	// tenant, createAppleProximityToken, signMerchantTokens, signCards.
 	Claims *map[string]jsontext.Value `json:"claims,omitempty"`
 
 	// LifetimeSeconds How long the token lives; 900 unless told otherwise, up to the configured maximum.
@@ -338,12 +342,6 @@ type Unavailable = Problem
 
 // UnsupportedMediaType RFC 9457. It never repeats anything of the request.
 type UnsupportedMediaType = Problem
-
-// GetJWKSParams defines parameters for GetJWKS.
-type GetJWKSParams struct {
-	// IfNoneMatch The ETag of the set that the caller has.
-	IfNoneMatch *string `json:"If-None-Match,omitempty"`
-}
 
 // PutPassTypeParams defines parameters for PutPassType.
 type PutPassTypeParams struct {
@@ -883,7 +881,7 @@ func (t *SignCardRequest_Certificate) UnmarshalJSON(b []byte) error {
 type ServerInterface interface {
 	// GetJWKS The keys that verify what is signed here
 	// (GET /.well-known/jwks.json)
-	GetJWKS(c *gin.Context, params GetJWKSParams)
+	GetJWKS(c *gin.Context)
 	// PutPassAsset Upload a file for passes to share
 	// (PUT /api/{tenantId}/assets)
 	PutPassAsset(c *gin.Context, tenantId TenantId)
@@ -955,33 +953,6 @@ type MiddlewareFunc func(c *gin.Context)
 // GetJWKS operation middleware
 func (siw *ServerInterfaceWrapper) GetJWKS(c *gin.Context) {
 
-	var err error
-	_ = err
-
-	// Parameter object where we will unmarshal all parameters from the context
-	var params GetJWKSParams
-
-	headers := c.Request.Header
-
-	// ------------- Optional header parameter "If-None-Match" -------------
-	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
-		var IfNoneMatch string
-		n := len(valueList)
-		if n != 1 {
-			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-None-Match, got %d", n), http.StatusBadRequest)
-			return
-		}
-
-		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
-		if err != nil {
-			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-None-Match: %w", err), http.StatusBadRequest)
-			return
-		}
-
-		params.IfNoneMatch = &IfNoneMatch
-
-	}
-
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -989,7 +960,7 @@ func (siw *ServerInterfaceWrapper) GetJWKS(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.GetJWKS(c, params)
+	siw.Handler.GetJWKS(c)
 }
 
 // PutPassAsset operation middleware

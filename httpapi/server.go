@@ -52,17 +52,11 @@ var _ ServerInterface = (*server)(nil)
 func New(cfg Config) http.Handler {
 	s := &server{cfg: cfg, log: cfg.Log}
 	engine := newEngine()
-	engine.Use(withRequestID, s.observe, s.recoverPanic, secureHeaders, s.closeWhenStopping, s.withDeadline, s.served)
+	engine.Use(withRequestID, s.observe, s.recoverPanic, secureHeaders, s.closeWhenStopping, s.withDeadline)
 	engine.NoRoute(func(c *gin.Context) { notFound.write(c) })
-	engine.NoMethod(func(c *gin.Context) { notAllowed.write(c) })
-	RegisterHandlersWithOptions(engine, s, GinServerOptions{ErrorHandler: malformedParameter})
+	engine.NoMethod(wrongMethod)
+	s.register(engine)
 	return engine
-}
-
-// malformedParameter answers a header or query that stands twice, or has not the form that
-// it must have.
-func malformedParameter(c *gin.Context, _ error, _ int) {
-	malformed("A header or query parameter is malformed, or stands twice.").write(c)
 }
 
 var (

@@ -323,10 +323,10 @@ func TestPanicIsAnsweredAndTheServerStaysUp(t *testing.T) {
 func TestRequestThatTakesTooLongIsAnsweredByItsDeadline(t *testing.T) {
 	clientKey() // outside the bubble, whose clock stands still while it is made
 	synctest.Test(t, func(t *testing.T) {
-		a := newAPIWithin(t, provisioner(func(ctx context.Context, _ provisioning.Caller, _ provisioning.SignCard) (provisioning.SignedCard, error) {
+		a := newAPI(t, provisioner(func(ctx context.Context, _ provisioning.Caller, _ provisioning.SignCard) (provisioning.SignedCard, error) {
 			<-ctx.Done()
 			return provisioning.SignedCard{}, fmt.Errorf("token: %w", ctx.Err())
-		}), 3*time.Second)
+		}), within(3*time.Second))
 		began := time.Now()
 		got := a.do(a.post(changed(nil)))
 		got.expect(t, http.StatusServiceUnavailable, "unavailable")
@@ -387,8 +387,9 @@ func TestCallersMustBeKnown(t *testing.T) {
 			if n := a.series()[`mintmark_authentication_refusals_total{reason="`+string(test.reason)+`"}`]; n != 1 {
 				t.Errorf("the refusal is counted %v times", n)
 			}
-			if len(a.refusals.seen) != 0 {
-				t.Error("somebody unknown made an entry in the log of record")
+			want := []record.Intent{{Operation: record.SignCard, RequestID: got.header.Get("X-Request-Id"), Refs: map[string]string{"reason": string(test.reason)}}}
+			if diff := cmp.Diff(want, a.refusals.seen); diff != "" {
+				t.Errorf("recorded of somebody unknown (-want +got):\n%s", diff)
 			}
 		})
 	}

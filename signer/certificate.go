@@ -28,7 +28,7 @@ var certified = []hsm.Purpose{hsm.MerchantJWT, hsm.ProximityToken, hsm.APITLS}
 
 // SelfSign makes a self-signed certificate (RFC 5280) over a key's public half: the form
 // in which partners ask for the key of merchant JWTs, and a start for TLS. It gives DER.
-// The key may be one that is to come.
+// The key must be active: one that is next or retired is a *hsm.KeyError.
 func (g *Gate) SelfSign(ctx context.Context, t *record.Ticket, c SelfSigned) (record.Held[[]byte], error) {
 	var none record.Held[[]byte]
 	if err := t.Use(record.CertifyKey, "certificate"); err != nil {

@@ -12,12 +12,54 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/hsm/hsmtest"
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/internal/secret"
 	"github.com/mintmark/mintmark/signer"
 )
+
+// Whether an operation has a chance is known without asking the token.
+func TestReadyKnowsWhatAnOperationNeeds(t *testing.T) {
+	needs := map[record.Operation][]hsm.Purpose{
+		record.SignCard:           {hsm.CardIndex, hsm.CardVault, hsm.TAVSigning},
+		record.StoreCard:          {hsm.CardIndex, hsm.CardVault},
+		record.SignMerchantToken:  {hsm.MerchantJWT},
+		record.SignProximityToken: {hsm.ProximityToken},
+		record.CheckMerchantToken: nil,
+	}
+	token := hsmtest.New(t)
+	var all []hsm.Key
+	for _, missing := range append(hsm.Purposes(), "") {
+		token.Reopen(t, func(ring *hsm.Keyring) {
+			if all == nil {
+				all = slices.Clone(ring.Keys)
+			}
+			ring.Keys = slices.DeleteFunc(slices.Clone(all), func(k hsm.Key) bool { return k.Purpose == missing })
+		})
+		gate := signer.New(token.Token)
+		for op, purposes := range needs {
+			err := gate.Ready(op)
+			var unusable *hsm.KeyError
+			if lacks := slices.Contains(purposes, missing); errors.As(err, &unusable) != lacks || (err != nil) != lacks {
+				t.Errorf("%s without %q: %v", op, missing, err)
+			}
+		}
+		if token.Calls() != 0 {
+			t.Errorf("the token was asked %d times", token.Calls())
+		}
+	}
+	if err := token.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for op := range needs {
+		if err := signer.New(token.Token).Ready(op); !errors.Is(err, hsm.ErrClosed) {
+			t.Errorf("%s while the token is closed: %v", op, err)
+		}
+	}
+}
 
 // No test leaves a goroutine behind.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -103,12 +145,30 @@ func operations(t testing.TB, gate *signer.Gate) map[string]operation {
 			_, err := gate.CardIndex(ctx, tk, "bank", "card-1")
 			return err
 		}},
+		"SignMerchantJWT": {[]record.Operation{record.SignMerchantToken}, hsm.MerchantJWT, func(tk *record.Ticket) error {
+			_, err := gate.SignMerchantJWT(ctx, tk, jwt.MapClaims{"sub": "user-1"})
+			return err
+		}},
+		"SignProximityToken": {[]record.Operation{record.SignProximityToken}, hsm.ProximityToken, func(tk *record.Ticket) error {
+			_, err := gate.SignProximityToken(ctx, tk, jwt.MapClaims{"jti": "id"})
+			return err
+		}},
+		"SelfSign, RSA": {[]record.Operation{record.CertifyKey}, hsm.MerchantJWT, func(tk *record.Ticket) error {
+			_, err := gate.SelfSign(ctx, tk, selfSigned(hsm.MerchantJWT))
+			return err
+		}},
+		"SelfSign, P-256": {[]record.Operation{record.CertifyKey}, hsm.APITLS, func(tk *record.Ticket) error {
+			_, err := gate.SelfSign(ctx, tk, selfSigned(hsm.APITLS))
+			return err
+		}},
 	}
 }
 
 func TestNoTicketNoCallToTheToken(t *testing.T) {
 	token := hsmtest.New(t)
-	known := []record.Operation{record.SignCard, record.StoreCard}
+	known := []record.Operation{
+		record.SignCard, record.StoreCard, record.SignMerchantToken, record.CheckMerchantToken, record.SignProximityToken, record.CertifyKey,
+	}
 	for name, op := range operations(t, signer.New(token.Token)) {
 		t.Run(name, func(t *testing.T) {
 			refused := func(what string, tk *record.Ticket) {
@@ -141,6 +201,24 @@ func TestNoTicketNoCallToTheToken(t *testing.T) {
 				refused("the same ticket again", good)
 			}
 		})
+	}
+}
+
+// An operation that consumes nothing has its intent recorded with its result. Its ticket is
+// good for the same, and its output as locked.
+func TestDeferredTicketIsGoodForItsOperationOnce(t *testing.T) {
+	token := hsmtest.New(t)
+	for name, op := range operations(t, signer.New(token.Token)) {
+		for _, its := range op.forOps {
+			before := token.Calls()
+			tk := record.IssueDeferredTicket("deferred", record.Intent{Operation: its})
+			if err := op.do(tk); err != nil || token.Calls() != before+1 {
+				t.Errorf("%s for %s: %v, %d calls", name, its, err, token.Calls()-before)
+			}
+			if err := op.do(tk); !errors.Is(err, record.ErrNoTicket) || token.Calls() != before+1 {
+				t.Errorf("%s for %s, again: %v, %d calls", name, its, err, token.Calls()-before)
+			}
+		}
 	}
 }
 

@@ -114,8 +114,9 @@ func (g *Gate) Certificate(kid string, now time.Time) ([]byte, error) {
 	return nil, ErrUnknownKey
 }
 
-// KeyID is the kid of a public key: its JWK thumbprint of a public key with SHA-256 (RFC 7638), in Base64url:
-// the same on every member and in every copy of the keyring, and it tells nothing.
+// KeyID is the kid of a public key: its JWK thumbprint with SHA-256 (RFC 7638), in
+// Base64url. It is the same on every member and in every copy of the keyring, and it tells
+// nothing.
 func KeyID(pub crypto.PublicKey) (string, error) {
 	switch pub.(type) {
 	case *rsa.PublicKey, *ecdsa.PublicKey:

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/mintmark/mintmark/httpapi"
 	"github.com/mintmark/mintmark/internal/access"
@@ -23,16 +26,35 @@ func newCallers(p *plan, gate *signer.Gate) *callers {
 	return c
 }
 
-// use takes the clients of a plan. Those before it end their fetching; requests that they
-// are about to decide are decided by them.
+// use takes the clients of a plan. Requests that are being decided are decided by those
+// before.
 func (c *callers) use(p *plan) {
 	p.own.gate.Store(c.gate)
 	if old := c.current.Swap(p.clients); old != nil {
-		old.close()
+		old.close(p.clients)
 	}
 }
 
-func (c *callers) close() { c.current.Load().close() }
+func (c *callers) close() { c.current.Load().close(nil) }
+
+// keySets reports the first key set of a client that could not be fetched when it was last
+// tried, with when it last was. The client is served from memory for a day.
+func (c *callers) keySets(context.Context) error {
+	var errs []error
+	for who, set := range c.current.Load().jwks {
+		if s := set.Status(); s.Err != nil {
+			errs = append(errs, fmt.Errorf("%s, last fetched %s: %w", who.issuer, when(s.Confirmed), s.Err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func when(at time.Time) string {
+	if at.IsZero() {
+		return "never"
+	}
+	return at.UTC().Format(time.RFC3339)
+}
 
 // Authenticate is access.Verifier's.
 func (c *callers) Authenticate(ctx context.Context, p access.Proof) (access.Caller, error) {

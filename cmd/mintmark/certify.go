@@ -94,22 +94,26 @@ func (o certifyOptions) promote(ring *hsm.Keyring) *hsm.Keyring {
 }
 
 func certify(c *cobra.Command, p *plan, t *hsm.Token, o certifyOptions) error {
-	made, err := issue(c.Context(), p, t, o)
-	if err != nil {
-		return err
-	}
 	if o.out == "" {
-		_, err := c.OutOrStdout().Write(made)
+		made, err := issue(c.Context(), p, t, o)
+		if err != nil {
+			return err
+		}
+		_, err = c.OutOrStdout().Write(made)
 		return err
 	}
+	// The file first: nothing is signed that then has no place.
 	path := filepath.Join(filepath.Dir(p.cfg.Keyring), o.out)
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) // a certificate is public, and not replaced by mistake
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(made)
+	made, err := issue(c.Context(), p, t, o)
+	if err == nil {
+		_, err = f.Write(made)
+	}
 	if err := errors.Join(err, f.Close()); err != nil {
-		return err
+		return errors.Join(err, os.Remove(path))
 	}
 	fmt.Fprintf(c.ErrOrStderr(), "made %s\n", path)
 	if !o.write {

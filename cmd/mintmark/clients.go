@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 	"time"
 
@@ -23,54 +24,96 @@ import (
 // clients are who may call, as the configuration has them.
 type clients struct {
 	verifier *access.Verifier
-	jwks     []*access.JWKS // whose fetching ends with close
-	outbound *outbound.Client
+	outbound config.Outbound
+	client   *outbound.Client // what JWK sets are fetched with, unless from elsewhere
+	fetch    access.Fetcher
+	jwks     map[publisher]*access.JWKS // whose fetching ends with close
 }
 
-// close ends what goes on in the background for these clients.
-func (c *clients) close() {
-	for _, set := range c.jwks {
-		set.Close()
+// A publisher is a client that publishes its keys, and where.
+type publisher struct{ issuer, url string }
+
+// close ends what goes on in the background for these clients, but for what the others
+// have too; others is nil at the end.
+func (c *clients) close(others *clients) {
+	for who, set := range c.jwks {
+		if others == nil || others.jwks[who] != set {
+			set.Close()
+		}
 	}
-	c.outbound.Close()
+	if c.client != nil && (others == nil || others.client != c.client) {
+		c.client.Close()
+	}
 }
 
-// loadClients reads the clients and the merchant issuers, whose keys are our own.
-func loadClients(cfg *config.Config, own access.KeySet, now func() time.Time) (*clients, error) {
-	fetch, err := newOutbound(cfg.Outbound)
-	if err != nil {
-		return nil, err
+// clientSources are what clients are decided by beside the configuration.
+type clientSources struct {
+	own   access.KeySet  // the keys of merchant JWTs signed here
+	fetch access.Fetcher // of JWK sets; nil for the network
+	now   func() time.Time
+	// before are the clients of the configuration that this one takes the place of; nil at
+	// the start. Key sets that both have are kept, with the keys that were fetched.
+	before *clients
+}
+
+// loadClients reads the clients and the merchant issuers.
+func loadClients(cfg *config.Config, from clientSources) (*clients, error) {
+	c := &clients{outbound: cfg.Outbound, fetch: from.fetch, jwks: map[publisher]*access.JWKS{}}
+	before := from.before
+	if before != nil && !reflect.DeepEqual(before.outbound, cfg.Outbound) {
+		before = nil
 	}
-	c := &clients{outbound: fetch}
-	var all []access.Client
 	var wrong []error
-	for i, from := range cfg.Clients {
-		client, err := c.load(from)
-		if err != nil {
+	var err error
+	if before != nil {
+		c.client = before.client
+	} else if c.client, err = newOutbound(cfg.Outbound); err != nil {
+		wrong = append(wrong, err)
+	}
+	if c.fetch == nil {
+		c.fetch = fetcher{c.client}
+	}
+	var all []access.Client
+	for i, cl := range cfg.Clients {
+		client, faults := c.load(cl, before)
+		for _, err := range faults {
 			wrong = append(wrong, fmt.Errorf("clients[%d].%w", i, err))
 		}
-		all = append(all, client)
+		if len(faults) == 0 { // of the others the verifier has nothing sensible to say
+			all = append(all, client)
+		}
 	}
-	for _, from := range cfg.Merchant.Issuers {
+	for _, is := range cfg.Merchant.Issuers {
 		all = append(all, access.Client{
-			Issuer: from.Issuer, Tenant: from.Tenant, Audience: cfg.Merchant.Audience,
-			KeySet: own, Grants: grants(*from.Rights), Rate: rateOf(from.RateLimit),
+			Issuer: is.Issuer, Tenant: is.Tenant, Audience: cfg.Merchant.Audience,
+			KeySet: from.own, Grants: grants(*is.Rights), Rate: rateOf(is.RateLimit),
 			MaxLifetime: cfg.Merchant.MaxLifetime, Leeway: access.DefaultLeeway, RequireKeyID: true, RequireType: true,
 		})
 	}
-	if len(wrong) == 0 {
-		c.verifier, err = access.NewVerifier(all, now)
-		wrong = append(wrong, err)
-	}
-	if err := errors.Join(wrong...); err != nil {
-		c.close()
+	c.verifier, err = access.NewVerifier(all, from.now)
+	if err := errors.Join(append(wrong, err)...); err != nil {
+		c.close(from.before)
 		return nil, err
 	}
 	return c, nil
 }
 
-// load reads one client and the files that it names. The error begins with the member.
-func (c *clients) load(from config.Client) (access.Client, error) {
+// keySet gives the key set that a client publishes: the one there is, if it was there
+// before.
+func (c *clients) keySet(from config.Client, before *clients) *access.JWKS {
+	who := publisher{from.Issuer, from.JWKSURL}
+	if before != nil && before.jwks[who] != nil {
+		c.jwks[who] = before.jwks[who]
+	} else {
+		c.jwks[who] = access.NewJWKS(from.JWKSURL, c.fetch, time.Now)
+	}
+	return c.jwks[who]
+}
+
+// load reads one client and the files that it names. Each of the errors begins with the
+// member.
+func (c *clients) load(from config.Client, before *clients) (access.Client, []error) {
+	var wrong []error
 	client := access.Client{
 		Issuer: from.Issuer, Tenant: from.Tenant, Audience: from.Audience,
 		Grants: grants(from.Rights), Rate: rateOf(from.RateLimit), BoundTokens: from.BoundTokens,
@@ -84,26 +127,29 @@ func (c *clients) load(from config.Client) (access.Client, error) {
 	for j, k := range from.Keys {
 		key, err := loadClientKey(k)
 		if err != nil {
-			return client, fmt.Errorf("keys[%d].publicKeyFile: %w", j, err)
+			wrong = append(wrong, fmt.Errorf("keys[%d].publicKeyFile: %w", j, err))
 		}
 		client.Keys = append(client.Keys, key)
 	}
 	if from.JWKSURL != "" {
 		if err := outbound.CheckURL(from.JWKSURL); err != nil {
-			return client, fmt.Errorf("jwksURL: %w", err)
+			wrong = append(wrong, fmt.Errorf("jwksURL: %w", err))
 		}
-		set := access.NewJWKS(from.JWKSURL, fetcher{c.outbound}, time.Now)
-		c.jwks = append(c.jwks, set)
-		client.KeySet = set
+		client.KeySet = c.keySet(from, before)
 	}
 	if from.Certificate != nil {
 		rule, err := loadCertificateRule(*from.Certificate)
 		if err != nil {
-			return client, fmt.Errorf("certificate.%w", err)
+			wrong = append(wrong, fmt.Errorf("certificate.%w", err))
 		}
 		client.Certificate = rule
 	}
-	return client, nil
+	for j, g := range from.Rights {
+		if _, err := access.ParseRight(g.Right); err != nil {
+			wrong = append(wrong, fmt.Errorf("rights[%d]: %w", j, err))
+		}
+	}
+	return client, wrong
 }
 
 func grants(list []config.Grant) []access.Grant {
@@ -175,29 +221,39 @@ func loadPublicKey(path string) (crypto.PublicKey, error) {
 	}
 }
 
-// loadCertificates reads a PEM file with certificates and nothing else.
+// loadCertificates reads a PEM file with certificates.
 func loadCertificates(path string) ([]*x509.Certificate, error) {
-	rest, err := os.ReadFile(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
+	all, err := parseCertificates(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return all, nil
+}
+
+// parseCertificates reads PEM certificates; other blocks are refused, text between them is
+// not read.
+func parseCertificates(text []byte) ([]*x509.Certificate, error) {
 	var all []*x509.Certificate
 	for {
 		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
+		if block, text = pem.Decode(text); block == nil {
 			break
 		}
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("%s holds a PEM block %q; only CERTIFICATE is expected", path, block.Type)
+			return nil, fmt.Errorf("holds a PEM block %q; only CERTIFICATE is expected", block.Type)
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return nil, err
 		}
 		all = append(all, cert)
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("%s holds no PEM certificate", path)
+		return nil, errors.New("holds no PEM certificate")
 	}
 	return all, nil
 }

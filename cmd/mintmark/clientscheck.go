@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/access"
+	"github.com/mintmark/mintmark/internal/config"
 	"github.com/mintmark/mintmark/signer"
 )
 
@@ -22,7 +24,8 @@ func clientsCommand() *cobra.Command {
 }
 
 func clientsCheckCommand() *cobra.Command {
-	var path, certificate, at string
+	var path string
+	var o checkOptions
 	c := &cobra.Command{
 		Use:   "check TOKEN|CERT",
 		Short: "Explain, offline, how a bearer token or a client certificate is decided",
@@ -30,26 +33,55 @@ func clientsCheckCommand() *cobra.Command {
 			"what does not, and then each right, granted or not. TOKEN is a bearer token, a file\n" +
 			"that holds one, or - for standard input, which keeps it from other users of this\n" +
 			"machine. CERT is a PEM file with a client's certificate.\n\n" +
-			"Nothing is asked of the HSM and nothing fetched but the JWK set of a client that\n" +
-			"publishes one. Merchant JWTs signed here are verified with the certificate that the\n" +
-			"keyring names for their key. Exit status 1 if the caller is refused.",
+			"Nothing is asked of the HSM, and nothing fetched: for a client that publishes a JWK set,\n" +
+			"give it with --jwks. Merchant JWTs signed here are verified with the certificate that\n" +
+			"the keyring names for their key. Exit status 1 if the caller is refused.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			now, err := parseTime(at)
+			now, err := parseTime(o.at)
 			if err != nil {
 				return exit(exitUsage, err)
 			}
-			proof, err := readProof(c.InOrStdin(), args[0], certificate)
+			proof, err := readProof(c.InOrStdin(), args[0], o.certificate)
 			if err != nil {
 				return exit(exitUsage, err)
 			}
-			return explain(c.Context(), c.OutOrStdout(), path, proof, now)
+			p, err := loadPlan(path)
+			if err != nil {
+				return err
+			}
+			p.clients.close(nil)
+			sources := clientSources{own: certifiedKeys{p.keyring}, fetch: fileFetcher(o.jwks), now: func() time.Time { return now }}
+			callers, err := loadClients(p.cfg, sources)
+			if err != nil {
+				return exit(exitConfiguration, err)
+			}
+			defer callers.close(nil)
+			if len(proof.Certificates) > 0 {
+				modes(c.OutOrStdout(), p.cfg)
+			}
+			return explain(c.Context(), c.OutOrStdout(), callers, proof)
 		},
 	}
 	configFlag(c, &path)
-	c.Flags().StringVar(&certificate, "certificate", "", "PEM `file` with the certificate of the connection over which TOKEN comes")
-	c.Flags().StringVar(&at, "at", "", "decide as at this `time` (RFC 3339); default: now")
+	c.Flags().StringVar(&o.certificate, "certificate", "", "PEM `file` with the certificate of the connection over which TOKEN comes")
+	c.Flags().StringVar(&o.jwks, "jwks", "", "`file` with the JWK set of a client that has a jwksURL")
+	c.Flags().StringVar(&o.at, "at", "", "decide as at this `time` (RFC 3339); default: now")
 	return c
+}
+
+type checkOptions struct{ certificate, jwks, at string }
+
+// fileFetcher reads every JWK set from one file.
+type fileFetcher string
+
+// Get reads the file.
+func (f fileFetcher) Get(context.Context, string, string) (access.Fetched, error) {
+	if f == "" {
+		return access.Fetched{}, errors.New("nothing is fetched here: give the set with --jwks")
+	}
+	b, err := os.ReadFile(string(f))
+	return access.Fetched{Body: b}, err
 }
 
 func parseTime(at string) (time.Time, error) {
@@ -92,7 +124,7 @@ func readProof(stdin io.Reader, arg, certificate string) (access.Proof, error) {
 			return proof, errors.New("--certificate goes with a token")
 		}
 		var err error
-		proof.Certificates, err = loadCertificates(arg)
+		proof.Certificates, err = parseCertificates([]byte(text))
 		return proof, err
 	}
 	token := strings.TrimSpace(text)
@@ -103,18 +135,22 @@ func readProof(stdin io.Reader, arg, certificate string) (access.Proof, error) {
 	return proof, nil
 }
 
+// modes says where certificates count at all: it depends on the listener and the role.
+func modes(out io.Writer, cfg *config.Config) {
+	for _, l := range cfg.Listeners() {
+		for _, role := range l.Roles {
+			mode := "off"
+			if l.TLS != nil {
+				mode = cmp.Or(l.TLS.ClientCertificates[role], mode)
+			}
+			fmt.Fprintf(out, "%s: certificates of callers of the role %s: %s\n", l.Name, role, mode)
+		}
+	}
+	fmt.Fprintln(out)
+}
+
 // explain prints the steps of a decision.
-func explain(ctx context.Context, out io.Writer, path string, proof access.Proof, now time.Time) error {
-	p, err := loadPlan(path)
-	if err != nil {
-		return err
-	}
-	p.clients.close()
-	callers, err := loadClients(p.cfg, certifiedKeys{p.keyring}, func() time.Time { return now })
-	if err != nil {
-		return exit(exitConfiguration, err)
-	}
-	defer callers.close()
+func explain(ctx context.Context, out io.Writer, callers *clients, proof access.Proof) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	refused := ""
 	for _, step := range callers.verifier.Explain(ctx, proof) {

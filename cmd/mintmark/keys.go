@@ -50,9 +50,10 @@ func withKeyring(ctx context.Context, f keysFlags, other func(*hsm.Keyring) *hsm
 	if err != nil {
 		return exit(openStatus(err), err)
 	}
+	err = use(p, t)
 	closing, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
-	return errors.Join(use(p, t), exit(exitHSM, t.Close(closing)))
+	return errors.Join(err, exit(exitHSM, t.Close(closing)))
 }
 
 // openStatus is the exit status of a command that cannot open its token.

@@ -15,8 +15,7 @@ import (
 
 // A listener is one address for callers, with the roles that it serves.
 type listener struct {
-	name string
-	cfg  *config.API
+	config.Listener
 	cert *certificate // nil for plain HTTP
 	srv  *http.Server
 }
@@ -24,19 +23,14 @@ type listener struct {
 // addresses are where a service listens, after the ports are known.
 type addresses struct{ api, admin string }
 
-// newListeners makes the listeners, the shared one first. One that serves no role is left
-// out.
+// newListeners makes the listeners, the shared one first.
 func (s *service) newListeners() ([]*listener, error) {
 	var all []*listener
-	for _, name := range []string{"api", "merchantAPI", "passesAPI"} {
-		cfg := s.plan.cfg.Listeners()[name]
-		if cfg == nil || len(s.plan.cfg.RolesOn(name)) == 0 {
-			continue
-		}
-		l := &listener{name: name, cfg: cfg}
+	for _, cfg := range s.plan.cfg.Listeners() {
+		l := &listener{Listener: cfg}
 		if cfg.TLS != nil {
 			var err error
-			if l.cert, err = newCertificate(s.plan, name, cfg.TLS, s.gate); err != nil {
+			if l.cert, err = newCertificate(s.plan, cfg.Name, cfg.TLS, s.gate); err != nil {
 				return nil, err
 			}
 		}
@@ -49,11 +43,11 @@ func (s *service) newListeners() ([]*listener, error) {
 func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 	groups := []httpapi.Group{httpapi.KeysGroup}
 	modes := map[httpapi.Group]httpapi.CertificateMode{}
-	for _, role := range s.plan.cfg.RolesOn(l.name) {
+	for _, role := range l.Roles {
 		group := httpapi.Group(role)
 		groups = append(groups, group)
-		if l.cfg.TLS != nil {
-			modes[group] = httpapi.CertificateMode(l.cfg.TLS.ClientCertificates[role])
+		if l.TLS != nil {
+			modes[group] = httpapi.CertificateMode(l.TLS.ClientCertificates[role])
 		}
 	}
 	return httpapi.New(httpapi.Config{
@@ -69,7 +63,7 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 		Log:            s.plan.log,
 		Now:            time.Now,
 		ClaimLease:     s.plan.cfg.PushProvisioning.NonceLease,
-		RequestTimeout: l.cfg.RequestTimeout,
+		RequestTimeout: l.RequestTimeout,
 		Stopping:       stopping,
 	})
 }
@@ -78,9 +72,9 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 func (s *service) listen(ctx context.Context, ready func(addresses) error) error {
 	servers := []*http.Server{httpapi.Server(httpapi.NewAdmin(s.metrics, s.checks()), s.plan.cfg.Admin.Listen, s.plan.log)}
 	for _, l := range s.listeners {
-		l.srv = httpapi.Server(s.handler(l, ctx), l.cfg.Listen, s.plan.log)
+		l.srv = httpapi.Server(s.handler(l, ctx), l.Listen, s.plan.log)
 		if l.cert != nil {
-			l.srv.TLSConfig = l.cert.tlsConfig(l.cfg.TLS)
+			l.srv.TLSConfig = l.cert.tlsConfig(l.TLS)
 		}
 		servers = append(servers, l.srv)
 	}
@@ -100,11 +94,11 @@ func (s *service) listen(ctx context.Context, ready func(addresses) error) error
 	}
 	at := addresses{admin: sockets[0].Addr().String(), api: sockets[1].Addr().String()}
 	for i, l := range s.listeners {
-		s.plan.log.Info("listening", "listener", l.name, "address", sockets[i+1].Addr().String(), "roles", s.plan.cfg.RolesOn(l.name), "tls", l.cert != nil)
+		s.plan.log.Info("listening", "listener", l.Name, "address", sockets[i+1].Addr().String(), "roles", l.Roles, "tls", l.cert != nil)
 	}
 	s.plan.log.Info("listening", "api", at.api, "admin", at.admin, "environment", s.plan.cfg.Environment, "version", version)
 	for i, l := range s.listeners {
-		if slices.Contains(s.plan.cfg.RolesOn(l.name), config.RolePasses) {
+		if slices.Contains(l.Roles, config.RolePasses) {
 			err = s.locatePasses(l, sockets[i+1].Addr().String())
 		}
 	}

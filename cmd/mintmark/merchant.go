@@ -49,7 +49,16 @@ func merchantSettings(cfg *config.Config) (merchant.Settings, error) {
 			s.Acquirers[is.Issuer] = is.Acquirer
 		}
 	}
-	for i, cl := range cfg.Clients {
+	wrong = append(wrong, addClients(&s, cfg.Clients)...)
+	if err := s.ProximityClaims.Check(); err != nil {
+		wrong = append(wrong, fmt.Errorf("merchant.proximity.claims: %w", err))
+	}
+	return s, errors.Join(wrong...)
+}
+
+// addClients adds the clients' acquirers and what they may have signed.
+func addClients(s *merchant.Settings, list []config.Client) (wrong []error) {
+	for i, cl := range list {
 		if cl.Acquirer != "" {
 			s.Acquirers[cl.Issuer] = cl.Acquirer
 		}
@@ -62,10 +71,7 @@ func merchantSettings(cfg *config.Config) (merchant.Settings, error) {
 		}
 		s.Allowances[cl.Issuer] = allowance
 	}
-	if err := s.ProximityClaims.Check(); err != nil {
-		wrong = append(wrong, fmt.Errorf("merchant.proximity.claims: %w", err))
-	}
-	return s, errors.Join(wrong...)
+	return wrong
 }
 
 func loadAllowance(from config.MerchantTokens) (merchant.Allowance, error) {

@@ -20,6 +20,7 @@ import (
 // plan is a configuration with everything loaded that it names, and nothing opened yet.
 type plan struct {
 	path     string
+	roles    []string // in place of the file's, unless nil
 	cfg      *config.Config
 	keyring  *hsm.Keyring // whole; a service uses its roles' part of it
 	clients  *clients
@@ -34,11 +35,12 @@ type plan struct {
 // loadPlan reads a configuration file and what it names. The error names all that is
 // wrong at once, and has the exit status of configuration errors.
 func loadPlan(path string) (*plan, error) {
-	return loadPlanFor(path, nil)
+	return loadPlanFor(path, nil, nil)
 }
 
-// loadPlanFor is loadPlan with other roles than the file's, unless nil.
-func loadPlanFor(path string, roles []string) (*plan, error) {
+// loadPlanFor is loadPlan with other roles than the file's, unless nil, and in place of a
+// plan that is in use, unless nil.
+func loadPlanFor(path string, roles []string, before *clients) (*plan, error) {
 	cfg, err := config.Load(path, os.Environ())
 	if err == nil && roles != nil {
 		err = cfg.SetRoles(roles)
@@ -46,31 +48,33 @@ func loadPlanFor(path string, roles []string) (*plan, error) {
 	if err != nil {
 		return nil, exit(exitConfiguration, err)
 	}
-	p, err := newPlan(cfg)
+	p, err := newPlan(cfg, before)
 	if err != nil {
 		return nil, exit(exitConfiguration, fmt.Errorf("configuration %s: %w", path, err))
 	}
-	p.path = path
+	p.path, p.roles = path, roles
 	return p, nil
 }
 
-func newPlan(cfg *config.Config) (*plan, error) {
+func newPlan(cfg *config.Config, before *clients) (*plan, error) {
 	p := &plan{cfg: cfg, own: &ownKeys{}, level: &slog.LevelVar{}}
 	p.log = newLogger(os.Stderr, cfg.Log, p.level)
 	var errs [6]error
 	p.keyring, errs[0] = loadKeyring(cfg)
-	p.clients, errs[1] = loadClients(cfg, p.own, time.Now)
+	p.clients, errs[1] = loadClients(cfg, clientSources{own: p.own, now: time.Now, before: before})
 	p.merchant, errs[2] = merchantSettings(cfg)
 	if cfg.HasRole(config.RoleIssuer) {
 		p.anchor, errs[3] = loadAnchor(cfg)
 	}
-	if errs[0] == nil {
-		errs[4] = checkCertificates(cfg, p.keyring)
-		if cfg.HasRole(config.RolePasses) {
-			p.passes, errs[5] = passSettings(cfg, p.keyring)
-		}
+	errs[4] = checkCertificates(cfg, p.keyring)
+	if errs[0] == nil && cfg.HasRole(config.RolePasses) {
+		p.passes, errs[5] = passSettings(cfg, p.keyring)
 	}
-	return p, errors.Join(errs[:]...)
+	err := errors.Join(errs[:]...)
+	if err != nil && p.clients != nil {
+		p.clients.close(before)
+	}
+	return p, err
 }
 
 // bound are the purposes that the process's roles use keys for. Keys of other purposes

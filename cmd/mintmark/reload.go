@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"os/signal"
 	"reflect"
 	"sync"
 
@@ -22,7 +21,6 @@ func (s *service) watch(ctx context.Context, running *sync.WaitGroup) {
 		running.Go(func() { l.cert.watch(ctx, ask) })
 	}
 	running.Go(func() {
-		defer signal.Stop(s.hup)
 		for {
 			select {
 			case <-ctx.Done():
@@ -44,7 +42,7 @@ func (s *service) watch(ctx context.Context, running *sync.WaitGroup) {
 // something wrong changes nothing.
 func (s *service) reload(ctx context.Context) {
 	log := s.plan.log
-	next, err := loadPlanFor(s.plan.path, s.plan.cfg.Roles)
+	next, err := loadPlanFor(s.plan.path, s.plan.roles, s.callers.current.Load())
 	if err != nil {
 		log.Error("configuration not reloaded; the old one stays in use", "error", err)
 		return
@@ -52,7 +50,7 @@ func (s *service) reload(ctx context.Context) {
 	if s.merchant != nil {
 		if err := s.merchant.Use(next.merchant); err != nil {
 			log.Error("configuration not reloaded; the old one stays in use", "error", err)
-			next.clients.close()
+			next.clients.close(s.callers.current.Load())
 			return
 		}
 	}
@@ -67,10 +65,15 @@ func (s *service) reload(ctx context.Context) {
 	}
 	s.callers.use(next)
 	s.plan.level.Set(levelOf(next.cfg.Log))
-	if needsRestart(s.plan.cfg, next.cfg) {
+	life := next.lifecycle("reload")
+	if life.PendingRestart = needsRestart(s.plan.cfg, next.cfg); life.PendingRestart {
 		log.Warn("the configuration also has changes that need a restart")
 	}
-	if err := s.audit.Note(ctx, next.lifecycle("reload")); err != nil {
+	if life.KeyringSHA256 != s.plan.keyring.Digest() {
+		log.Warn("the keyring has changes that need a restart, but for certificates of the listeners")
+		life.KeyringSHA256 = s.plan.keyring.Digest() // the one that is in use
+	}
+	if err := s.audit.Note(ctx, life); err != nil {
 		log.Error("reload not recorded", "error", err)
 	}
 	log.Info("configuration reloaded", "sha256", next.cfg.Digest(), "clients", len(next.cfg.Clients))

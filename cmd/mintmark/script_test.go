@@ -5,18 +5,22 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,8 +28,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/provisioning/appletest"
 	"github.com/mintmark/mintmark/internal/store"
 	"github.com/mintmark/mintmark/softhsm"
@@ -56,13 +63,18 @@ func TestScripts(t *testing.T) {
 			"terminate": terminate,
 			"mode":      mode,
 			"devjson":   devJSON,
+			"devtoken":  devToken,
 			"token":     makeToken,
 			"apple":     makeApple,
 			"client":    makeClient,
+			"sign":      signToken,
+			"jwks":      makeJWKS,
+			"x5t":       thumbprint,
 			"expand":    expand,
 			"occupy":    occupy,
-			"stamp":     stamp,
+			"stamp":     stampDatabase,
 			"lifecycle": lifecycle,
+			"entries":   countEntries,
 		},
 	})
 }
@@ -156,13 +168,50 @@ func makeApple(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(issued.WriteDir(ts.MkAbs(args[0])))
 }
 
-// client FILE makes a client's public key.
+// client FILE [KEYFILE] makes a client's public key, and keeps its private key if told where.
 func makeClient(ts *testscript.TestScript, _ bool, args []string) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	ts.Check(err)
 	der, err := x509.MarshalPKIXPublicKey(key.Public())
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600))
+	if len(args) > 1 {
+		der, err = x509.MarshalPKCS8PrivateKey(key)
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs(args[1]), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
+	}
+}
+
+// sign FILE KEYFILE HEADER CLAIMS makes an RS256 token; HEADER is JSON beside alg, CLAIMS is
+// JSON.
+func signToken(ts *testscript.TestScript, _ bool, args []string) {
+	block, _ := pem.Decode([]byte(ts.ReadFile(args[1])))
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	ts.Check(err)
+	claims := jwt.MapClaims{}
+	ts.Check(json.Unmarshal([]byte(args[3]), &claims))
+	unsigned := jwt.NewWithClaims(jwt.SigningMethodRS256, claims)
+	ts.Check(json.Unmarshal([]byte(args[2]), &unsigned.Header))
+	token, err := unsigned.SignedString(key)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(token), 0o600))
+}
+
+// jwks FILE KID PUBLICKEY makes the JWK set that a client publishes.
+func makeJWKS(ts *testscript.TestScript, _ bool, args []string) {
+	block, _ := pem.Decode([]byte(ts.ReadFile(args[2])))
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	ts.Check(err)
+	b, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key, KeyID: args[1], Algorithm: "RS256", Use: "sig"}}})
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
+}
+
+// x5t VARIABLE CERTIFICATE sets a certificate's x5t#S256 (RFC 8705, 3.1).
+func thumbprint(ts *testscript.TestScript, _ bool, args []string) {
+	block, _ := pem.Decode([]byte(ts.ReadFile(args[1])))
+	sum := sha256.Sum256(block.Bytes)
+	ts.Setenv(args[0], base64.RawURLEncoding.EncodeToString(sum[:]))
 }
 
 // expand FILE... puts the script's variables into files.
@@ -182,7 +231,7 @@ func occupy(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // stamp FILE ENVIRONMENT makes a database of an environment.
-func stamp(ts *testscript.TestScript, _ bool, args []string) {
+func stampDatabase(ts *testscript.TestScript, _ bool, args []string) {
 	s, err := store.Open(context.Background(), ts.MkAbs(args[0]), args[1])
 	ts.Check(err)
 	ts.Check(s.Close())
@@ -190,13 +239,9 @@ func stamp(ts *testscript.TestScript, _ bool, args []string) {
 
 // lifecycle FILE ENVIRONMENT prints the starts and stops on record.
 func lifecycle(ts *testscript.TestScript, _ bool, args []string) {
-	s, err := store.Open(context.Background(), ts.MkAbs(args[0]), args[1])
-	ts.Check(err)
-	entries, err := s.Read(context.Background(), 0, 1000)
-	ts.Check(errors.Join(err, s.Close()))
 	var events []string
-	for _, e := range entries {
-		if e.Kind != "lifecycle" {
+	for _, e := range entriesOf(ts, args[0], args[1]) {
+		if e.Kind != audit.KindLifecycle {
 			continue
 		}
 		var l struct{ Event string }
@@ -204,6 +249,26 @@ func lifecycle(ts *testscript.TestScript, _ bool, args []string) {
 		events = append(events, l.Event)
 	}
 	fmt.Fprintln(ts.Stdout(), strings.Join(events, " "))
+}
+
+// entries FILE ENVIRONMENT TEXT prints how many entries hold a text.
+func countEntries(ts *testscript.TestScript, _ bool, args []string) {
+	n := 0
+	for _, e := range entriesOf(ts, args[0], args[1]) {
+		if strings.Contains(string(e.Body), args[2]) {
+			n++
+		}
+	}
+	fmt.Fprintln(ts.Stdout(), n)
+}
+
+// entriesOf reads a database's log.
+func entriesOf(ts *testscript.TestScript, path, environment string) []audit.Entry {
+	s, err := store.Open(context.Background(), ts.MkAbs(path), environment)
+	ts.Check(err)
+	entries, err := s.Read(context.Background(), 0, 1000)
+	ts.Check(errors.Join(err, s.Close()))
+	return entries
 }
 
 // devInfo is dev.json, written down from the contract a second time: a member that is
@@ -221,8 +286,12 @@ type devInfo struct {
 	} `json:"hsm"`
 	Clients struct {
 		Issuer struct {
-			Iss, Kid, Aud, Sub, KeyFile, Token string
+			devClient
 		} `json:"issuer"`
+		Merchant struct {
+			devClient
+			Claims map[string]any `json:"claims"`
+		} `json:"merchant"`
 	} `json:"clients"`
 	Apple struct {
 		RootCert, SubCert, LeafCert, LeafKey string
@@ -234,6 +303,56 @@ type devInfo struct {
 	} `json:"cards"`
 }
 
+// devClient is what every client there has.
+type devClient struct {
+	Iss     string `json:"iss"`
+	Kid     string `json:"kid"`
+	Aud     string `json:"aud"`
+	Sub     string `json:"sub"`
+	KeyFile string `json:"keyFile"`
+	Token   string `json:"token"`
+}
+
+// says reports whether a token is of the client, signed with the key in keyFile, lives for
+// 15 minutes, and says these claims and no others.
+func (c devClient) says(key []byte, token string, further map[string]any) error {
+	block, _ := pem.Decode(key)
+	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return err
+	}
+	claims := jwt.MapClaims{}
+	parsed, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return private.(*rsa.PrivateKey).Public(), nil }, jwt.WithValidMethods([]string{"RS256"}))
+	if err != nil {
+		return err
+	}
+	iat, exp, jti := claims["iat"], claims["exp"], claims["jti"]
+	for _, name := range []string{"iat", "exp", "jti"} {
+		delete(claims, name)
+	}
+	want := jwt.MapClaims{"iss": c.Iss, "aud": c.Aud, "sub": c.Sub}
+	maps.Copy(want, further)
+	if parsed.Header["kid"] != c.Kid || exp.(float64)-iat.(float64) != 900 || jti == nil || !reflect.DeepEqual(claims, want) {
+		return fmt.Errorf("%v, iat %v, exp %v, jti %v: %v, want %v", parsed.Header, iat, exp, jti, claims, want)
+	}
+	return nil
+}
+
+// devtoken DIR CLIENT has mintmark print a token and holds it against DIR/dev.json.
+func devToken(ts *testscript.TestScript, _ bool, args []string) {
+	var i devInfo
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(filepath.Join(args[0], "dev.json"))), &i))
+	ts.Check(ts.Exec("mintmark", "dev", "token", args[1], "--data", args[0]))
+	token := strings.TrimSuffix(ts.ReadFile("stdout"), "\n")
+	c, claims := i.Clients.Issuer.devClient, map[string]any(nil)
+	if args[1] == "merchant" {
+		c, claims = i.Clients.Merchant.devClient, i.Clients.Merchant.Claims
+	}
+	if err := c.says([]byte(ts.ReadFile(c.KeyFile)), token, claims); err != nil || token == c.Token {
+		ts.Fatalf("token of %s: %v", args[1], err)
+	}
+}
+
 // devjson DIR holds DIR/dev.json against the contract.
 func devJSON(ts *testscript.TestScript, _ bool, args []string) {
 	var i devInfo
@@ -243,8 +362,8 @@ func devJSON(ts *testscript.TestScript, _ bool, args []string) {
 
 	for name, path := range map[string]string{
 		"dataDir": i.DataDir, "hsm.module": i.HSM.Module, "hsm.pinFile": i.HSM.PINFile, "hsm.softhsm2Conf": i.HSM.SoftHSM2Conf,
-		"clients.issuer.keyFile": i.Clients.Issuer.KeyFile,
-		"apple.rootCert":         i.Apple.RootCert, "apple.subCert": i.Apple.SubCert, "apple.leafCert": i.Apple.LeafCert, "apple.leafKey": i.Apple.LeafKey,
+		"clients.issuer.keyFile": i.Clients.Issuer.KeyFile, "clients.merchant.keyFile": i.Clients.Merchant.KeyFile,
+		"apple.rootCert": i.Apple.RootCert, "apple.subCert": i.Apple.SubCert, "apple.leafCert": i.Apple.LeafCert, "apple.leafKey": i.Apple.LeafKey,
 	} {
 		if _, err := os.Stat(path); !filepath.IsAbs(path) || err != nil {
 			ts.Fatalf("%s is %q: %v", name, path, err)
@@ -258,7 +377,7 @@ func devJSON(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	for name, kind := range map[string]string{
 		i.Apple.RootCert: "CERTIFICATE", i.Apple.SubCert: "CERTIFICATE", i.Apple.LeafCert: "CERTIFICATE",
-		i.Apple.LeafKey: "PRIVATE KEY", i.Clients.Issuer.KeyFile: "PRIVATE KEY",
+		i.Apple.LeafKey: "PRIVATE KEY", i.Clients.Issuer.KeyFile: "PRIVATE KEY", i.Clients.Merchant.KeyFile: "PRIVATE KEY",
 	} {
 		if block, _ := pem.Decode([]byte(ts.ReadFile(name))); block == nil || block.Type != kind {
 			ts.Fatalf("%s holds no PEM %s", name, kind)
@@ -267,10 +386,17 @@ func devJSON(ts *testscript.TestScript, _ bool, args []string) {
 	if err := syscall.Kill(i.PID, 0); err != nil {
 		ts.Fatalf("pid %d: %v", i.PID, err)
 	}
-	c := i.Clients.Issuer
-	if slices.Contains([]string{i.HSM.TokenLabel, c.Iss, c.Kid, c.Aud, c.Sub}, "") || strings.Count(c.Token, ".") != 2 {
-		ts.Fatalf("something is empty: %+v", i)
+	c, m := i.Clients.Issuer, i.Clients.Merchant
+	if slices.Contains([]string{i.HSM.TokenLabel, c.Iss, c.Kid, c.Aud, c.Sub, m.Iss, m.Kid, m.Aud, m.Sub}, "") || c.Aud != m.Aud || c.Iss == m.Iss {
+		ts.Fatalf("a name is empty, or not what it should be: %+v", i)
 	}
+	for _, name := range []string{"usr", "mbn", "mcc", "x-tid", "aud_fingerprints"} {
+		if text, _ := m.Claims[name].(string); text == "" {
+			ts.Fatalf("clients.merchant.claims has no %s: %v", name, m.Claims)
+		}
+	}
+	ts.Check(c.says([]byte(ts.ReadFile(c.KeyFile)), c.Token, nil))
+	ts.Check(m.says([]byte(ts.ReadFile(m.KeyFile)), m.Token, m.Claims))
 	if i.DataDir != ts.MkAbs(args[0]) {
 		ts.Fatalf("dataDir is %s", i.DataDir)
 	}

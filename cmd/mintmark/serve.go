@@ -16,7 +16,7 @@ func serveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "serve --config FILE", Short: "Run the service", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			p, err := loadPlanFor(path, roles)
+			p, err := loadPlanFor(path, roles, nil)
 			if err != nil {
 				return err
 			}

@@ -152,6 +152,7 @@ func (s *service) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
 	s.callers.close()
+	signal.Stop(s.hup) // last: until the end it shall not end the process
 	return errors.Join(exit(exitHSM, s.hsm.Close(ctx)), exit(exitStorage, s.store.Close()))
 }
 
@@ -164,6 +165,7 @@ func (s *service) checks() []httpapi.Check {
 	for _, m := range s.hsm.Members() {
 		all = append(all, httpapi.Check{Name: "hsm member " + m.Name(), Probe: func(context.Context) error { return m.Ready() }})
 	}
+	all = append(all, httpapi.Check{Name: "key sets of clients", Probe: s.callers.keySets})
 	for _, purpose := range s.plan.bound() {
 		all = append(all, httpapi.Check{Name: "key for " + string(purpose), Probe: func(context.Context) error {
 			_, err := s.hsm.Active(purpose)

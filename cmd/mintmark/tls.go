@@ -28,12 +28,15 @@ var suites12 = []uint16{
 // A certificate is a listener's certificate, which may be another one tomorrow. Sessions are
 // resumed across the change.
 type certificate struct {
-	name    string // of the listener
-	files   []string
-	load    func() (*tls.Certificate, error)
-	log     *slog.Logger
+	name string // of the listener
+	log  *slog.Logger
+	// load reads the certificate, and says from which files, also where it cannot.
+	load    func() (cert *tls.Certificate, files []string, err error)
 	current atomic.Pointer[tls.Certificate]
-	seen    []os.FileInfo // of files, when they were last read; owned by watch and reload's one caller
+
+	// Owned by newCertificate, and then by watch.
+	files []string
+	seen  []os.FileInfo // of files, when they were last read
 }
 
 // newCertificate reads a listener's certificate, with its key in a file or behind the gate.
@@ -44,13 +47,11 @@ func newCertificate(p *plan, name string, cfg *config.TLS, gate *signer.Gate) (*
 		if err != nil {
 			return nil, fmt.Errorf("%s.tls.keyInToken: %w", name, err)
 		}
-		c.files = []string{p.cfg.Keyring, filepath.Join(filepath.Dir(p.cfg.Keyring), key.Certificate)}
-		c.load = func() (*tls.Certificate, error) { return tokenCertificate(p.cfg.Keyring, key.Name, gate) }
+		c.load = func() (*tls.Certificate, []string, error) { return tokenCertificate(p.cfg.Keyring, key.Name, gate) }
 	} else {
-		c.files = []string{cfg.CertificateFile, cfg.KeyFile}
-		c.load = func() (*tls.Certificate, error) {
+		c.load = func() (*tls.Certificate, []string, error) {
 			pair, err := tls.LoadX509KeyPair(cfg.CertificateFile, cfg.KeyFile)
-			return &pair, err
+			return &pair, []string{cfg.CertificateFile, cfg.KeyFile}, err
 		}
 	}
 	if err := c.reload(); err != nil {
@@ -60,30 +61,34 @@ func newCertificate(p *plan, name string, cfg *config.TLS, gate *signer.Gate) (*
 }
 
 // tokenCertificate is the keyring's certificate for a key in the token.
-func tokenCertificate(keyring, name string, gate *signer.Gate) (*tls.Certificate, error) {
+func tokenCertificate(keyring, name string, gate *signer.Gate) (cert *tls.Certificate, files []string, err error) {
+	files = []string{keyring}
 	ring, err := hsm.LoadKeyring(keyring)
 	if err != nil {
-		return nil, err
+		return nil, files, err
 	}
-	key, ok := ring.Find(name)
+	key, _ := ring.Find(name)
 	chain := key.Chain()
-	if !ok || len(chain) == 0 {
-		return nil, fmt.Errorf("the keyring names no certificate for key %s", name)
+	if len(chain) == 0 {
+		return nil, files, fmt.Errorf("the keyring names no certificate for key %s", name)
 	}
-	cert := &tls.Certificate{PrivateKey: gate.TLSKey(name, chain[0].PublicKey), Leaf: chain[0]}
+	files = append(files, filepath.Join(filepath.Dir(keyring), key.Certificate))
+	cert = &tls.Certificate{PrivateKey: gate.TLSKey(name, chain[0].PublicKey), Leaf: chain[0]}
 	for _, c := range chain {
 		cert.Certificate = append(cert.Certificate, c.Raw)
 	}
-	return cert, nil
+	return cert, files, nil
 }
 
 // reload reads the files again. What is wrong with them leaves the old certificate in use.
 func (c *certificate) reload() error {
-	c.seen = c.stat()
-	cert, err := c.load()
+	cert, files, err := c.load()
 	if err != nil {
+		c.seen = c.stat() // the same fault is told once
 		return err
 	}
+	c.files = files
+	c.seen = c.stat()
 	c.current.Store(cert)
 	return nil
 }
@@ -149,23 +154,23 @@ func (c *certificate) tlsConfig(cfg *config.TLS) *tls.Config {
 }
 
 // checkCertificates reads the listeners' certificates as far as that can be done without
-// the token.
+// the token, and without the keyring if that could not be read.
 func checkCertificates(cfg *config.Config, ring *hsm.Keyring) error {
 	var wrong []error
-	for name, l := range cfg.Listeners() {
+	for _, l := range cfg.Listeners() {
 		switch {
-		case l.TLS == nil:
+		case l.TLS == nil, l.TLS.KeyInToken && ring == nil:
 		case l.TLS.KeyInToken:
 			key, err := ring.Active(hsm.APITLS)
 			if err == nil && len(key.Chain()) == 0 {
 				err = fmt.Errorf("the keyring names no certificate for key %s", key.Name)
 			}
 			if err != nil {
-				wrong = append(wrong, fmt.Errorf("%s.tls.keyInToken: %w", name, err))
+				wrong = append(wrong, fmt.Errorf("%s.tls.keyInToken: %w", l.Name, err))
 			}
 		default:
 			if _, err := tls.LoadX509KeyPair(l.TLS.CertificateFile, l.TLS.KeyFile); err != nil {
-				wrong = append(wrong, fmt.Errorf("%s.tls: %w", name, err))
+				wrong = append(wrong, fmt.Errorf("%s.tls: %w", l.Name, err))
 			}
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // checkBinding holds a token against the connection it came over: the certificate
 // that cnf names (RFC 8705, 3), and the one that the client must have.
 func (c *client) checkBinding(cnf jsontext.Value, chain []*x509.Certificate, now time.Time, t *trace) error {
-	if cnf != nil || c.BoundTokens {
+	if c.isBound(cnf) {
 		if err := t.step("binding", checkConfirmation(cnf, chain), "cnf is %s; the connection has %d certificates", presence(cnf), len(chain)); err != nil {
 			return err
 		}
@@ -27,6 +27,9 @@ func (c *client) checkBinding(cnf jsontext.Value, chain []*x509.Certificate, now
 	}
 	return t.step("certificate", must(reason == "", reason), "the client's tokens must come with %s", c.certificate)
 }
+
+// isBound reports whether a token is bound to a certificate, or has to be.
+func (c *client) isBound(cnf jsontext.Value) bool { return cnf != nil || c.BoundTokens }
 
 // checkConfirmation holds the cnf claim (RFC 7800, 3.1) against the certificate of the
 // connection. It must be x5t#S256 (RFC 8705, 3.1) and nothing else: a member that is

@@ -20,6 +20,10 @@ type Caller struct {
 	IssuedAt time.Time // iat; zero without a token
 	Expires  time.Time // exp; zero without a token
 
+	// Certified says that the connection's certificate is one that the client's rule, or the
+	// token's cnf, asks for. Without, any certificate there is proves nothing.
+	Certified bool
+
 	grants  []grant        // the client's own slice, never written to
 	dead    time.Time      // when no Verifier takes the token any more: exp and the leeway
 	payload jsontext.Value // never written to

@@ -232,7 +232,7 @@ func (v *Verifier) byCertificate(chain []*x509.Certificate, t *trace) (Caller, e
 		return Caller{}, err
 	}
 	c := found[0]
-	who := Caller{Tenant: c.Tenant, Issuer: c.Issuer, Subject: c.certificate.subjectOf(p), grants: c.grants}
+	who := Caller{Tenant: c.Tenant, Issuer: c.Issuer, Subject: c.certificate.subjectOf(p), Certified: true, grants: c.grants}
 	return who, t.step("client", nil, "%q, which needs %s; sub is %q", c.Issuer, c.certificate, who.Subject)
 }
 

@@ -99,6 +99,7 @@ func (v *Verifier) authenticate(ctx context.Context, p Proof, t *trace) (Caller,
 	if err := c.checkBinding(verified.Confirmation, p.Certificates, v.now(), t); err != nil {
 		return Caller{}, err
 	}
+	who.Certified = c.certificate != nil || c.isBound(verified.Confirmation)
 	return who, nil
 }
 

@@ -121,6 +121,8 @@ type Lifecycle struct {
 	Environment   string `json:"environment"`
 	ConfigSHA256  string `json:"configSha256,omitempty"`  // hex
 	KeyringSHA256 string `json:"keyringSha256,omitempty"` // hex
+	// PendingRestart says of a reload that some changes of the file wait for a restart.
+	PendingRestart bool `json:"pendingRestart,omitempty"`
 }
 
 // Note commits a start, a reload or a stop.

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"time"
@@ -23,6 +24,9 @@ func (c *Config) Check() error {
 	w.need("store.sqlite", c.Store.SQLite)
 	for i, cl := range c.Clients {
 		cl.check(&w, index("clients", i))
+		if (cl.Certificate != nil || cl.BoundTokens) && !c.looksAtCertificates() {
+			w.say(index("clients", i)+".certificate", "or boundTokens has no effect: no listener's tls.clientCertificates looks at certificates, so that the client could not call")
+		}
 	}
 	if c.HasRole(RoleIssuer) {
 		c.checkPushProvisioning(&w)
@@ -31,9 +35,7 @@ func (c *Config) Check() error {
 	if c.HasRole(RolePasses) {
 		c.checkPasses(&w)
 	}
-	if c.Outbound.Timeout < 100*time.Millisecond {
-		w.say("outbound.timeout", "must be at least 100ms")
-	}
+	c.Outbound.check(&w)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		w.say("log.level", "must be debug, info, warn or error")
 	}
@@ -67,39 +69,39 @@ func (c *Config) checkRoles(w *wrongs) {
 }
 
 func (c *Config) checkListeners(w *wrongs) {
-	for name, l := range c.Listeners() {
-		l.check(w, name)
+	for _, l := range c.Listeners() {
+		l.check(w)
 	}
 	if loopback, err := onLoopback(c.Admin.Listen); err != nil || !loopback {
 		w.say("admin.listen", "must be host:port of a loopback address")
 	}
 }
 
-func (a *API) check(w *wrongs, at string) {
-	if loopback, err := onLoopback(a.Listen); err != nil {
-		w.say(at+".listen", "must be host:port")
-	} else if !loopback && a.TLS == nil {
-		w.say(at+".tls", "is required where "+at+".listen is not a loopback address")
+func (l Listener) check(w *wrongs) {
+	if loopback, err := onLoopback(l.Listen); err != nil {
+		w.say(l.Name+".listen", "must be host:port")
+	} else if !loopback && l.TLS == nil {
+		w.say(l.Name+".tls", "is required where "+l.Name+".listen is not a loopback address")
 	}
-	if a.RequestTimeout < time.Second {
-		w.say(at+".requestTimeout", "must be at least 1s")
+	if l.RequestTimeout < time.Second {
+		w.say(l.Name+".requestTimeout", "must be at least 1s")
 	}
-	if a.TLS != nil {
-		a.TLS.check(w, at+".tls")
+	if l.TLS != nil {
+		l.TLS.check(w, l.Name+".tls", l.Roles)
 	}
 }
 
 // checkLeases holds the time for which something single-use stays claimed against the time
 // that a request may take with it.
 func (c *Config) checkLeases(w *wrongs) {
-	for name, l := range c.Listeners() {
+	for _, l := range c.Listeners() {
 		if c.PushProvisioning.NonceLease <= l.RequestTimeout {
-			w.say("pushProvisioning.nonceLease", "must be longer than "+name+".requestTimeout")
+			w.say("pushProvisioning.nonceLease", "must be longer than "+l.Name+".requestTimeout")
 		}
 	}
 }
 
-func (t TLS) check(w *wrongs, at string) {
+func (t TLS) check(w *wrongs, at string, roles []string) {
 	switch {
 	case !t.KeyInToken:
 		w.need(at+".certificateFile", t.CertificateFile)
@@ -110,14 +112,26 @@ func (t TLS) check(w *wrongs, at string) {
 	if t.MinVersion != "1.2" && t.MinVersion != "1.3" {
 		w.say(at+".minVersion", "must be 1.2 or 1.3")
 	}
-	for role, mode := range t.ClientCertificates {
-		if !slices.Contains(Roles(), role) {
-			w.say(at+".clientCertificates", "must be by role: issuer, merchant, passes")
+	for _, role := range slices.Sorted(maps.Keys(t.ClientCertificates)) {
+		if !slices.Contains(roles, role) {
+			w.say(at+".clientCertificates."+role, "is no role that this listener serves")
 		}
-		if !slices.Contains([]string{"off", "request", "require"}, mode) {
+		if !slices.Contains([]string{"off", "request", "require"}, t.ClientCertificates[role]) {
 			w.say(at+".clientCertificates."+role, "must be off, request or require")
 		}
 	}
+}
+
+// looksAtCertificates reports whether any listener looks at callers' certificates.
+func (c *Config) looksAtCertificates() bool {
+	for _, l := range c.Listeners() {
+		for _, role := range l.Roles {
+			if l.TLS != nil && l.TLS.ClientCertificates[role] != "" && l.TLS.ClientCertificates[role] != "off" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (c *Config) checkHSM(w *wrongs) {
@@ -127,9 +141,12 @@ func (c *Config) checkHSM(w *wrongs) {
 	if c.HSM.Policy != "failover" && c.HSM.Policy != "spread" {
 		w.say("hsm.policy", "must be failover or spread")
 	}
-	for key, d := range map[string]time.Duration{"callTimeout": c.HSM.CallTimeout, "drainTimeout": c.HSM.DrainTimeout, "keepAlive": c.HSM.KeepAlive} {
-		if d < 100*time.Millisecond {
-			w.say("hsm."+key, "must be at least 100ms")
+	for _, d := range []struct {
+		key   string
+		value time.Duration
+	}{{"callTimeout", c.HSM.CallTimeout}, {"drainTimeout", c.HSM.DrainTimeout}, {"keepAlive", c.HSM.KeepAlive}} {
+		if d.value < 100*time.Millisecond {
+			w.say("hsm."+d.key, "must be at least 100ms")
 		}
 	}
 	names := map[string]bool{}

@@ -103,20 +103,28 @@ type RateLimit struct {
 // characters. What is not listed is not signed: without businessNames and categoryCodes,
 // tokens cannot have mbn and mcc.
 type MerchantTokens struct {
-	Subjects      []string `yaml:"subjects"`
-	Audiences     []string `yaml:"audiences"`
+	// Subjects and Audiences are patterns for sub and aud.
+	Subjects  []string `yaml:"subjects"`
+	Audiences []string `yaml:"audiences"`
+	// BusinessNames and CategoryCodes are patterns for mbn and mcc.
 	BusinessNames []string `yaml:"businessNames"`
 	CategoryCodes []string `yaml:"categoryCodes"`
 	// DailyQuota is how many tokens a day (UTC). Default 10000; -1 for no limit.
 	DailyQuota int `yaml:"dailyQuota"`
 }
 
+// What is usual of tokens.
+const (
+	defaultLifetime = 15 * time.Minute
+	defaultLeeway   = 10 * time.Second
+)
+
 // unlimited is how a limit is written that there is not.
 const unlimited = -1
 
 func (cl *Client) defaults() {
-	setDefault(&cl.MaxLifetime, 15*time.Minute)
-	setDefault(&cl.Leeway, 10*time.Second)
+	setDefault(&cl.MaxLifetime, defaultLifetime)
+	setDefault(&cl.Leeway, defaultLeeway)
 	cl.RateLimit.defaults()
 	if cl.MerchantTokens != nil {
 		setDefault(&cl.MerchantTokens.DailyQuota, 10000)
@@ -147,6 +155,8 @@ func (cl Client) check(w *wrongs, at string) {
 		w.say(at+".keys", "must name at least one key, or jwksURL or certificate say how the client proves itself")
 	case tokens:
 		w.need(at+".audience", cl.Audience)
+	case cl.Audience != "" || len(cl.Require) > 0 || cl.BoundTokens || cl.MaxLifetime != defaultLifetime || cl.Leeway != defaultLeeway:
+		w.say(at+".keys", "or jwksURL is missing: audience, require, boundTokens, maxLifetime and leeway are of tokens")
 	}
 	for i, k := range cl.Keys {
 		w.need(at+index(".keys", i)+".publicKeyFile", k.PublicKeyFile)
@@ -190,13 +200,11 @@ func checkGrants(w *wrongs, at string, grants []Grant) {
 }
 
 func (r RateLimit) check(w *wrongs, at string) {
-	if r.Unlimited() {
-		return
-	}
-	if !(r.PerSecond > 0) {
+	switch {
+	case r.Unlimited():
+	case !(r.PerSecond > 0):
 		w.say(at+".perSecond", "must be above 0, or -1 for no limit")
-	}
-	if r.Burst < 1 {
+	case r.Burst < 1:
 		w.say(at+".burst", "must be at least 1")
 	}
 }

@@ -60,7 +60,7 @@ type Config struct {
 	Merchant Merchant `yaml:"merchant"`
 	// Passes is Wallet passes.
 	Passes Passes `yaml:"passes"`
-	// Outbound is what this service fetches from others.
+	// Outbound is what this service fetches from others. Reloaded.
 	Outbound Outbound `yaml:"outbound"`
 	// Log says what is logged, and how.
 	Log Log `yaml:"log"`

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,7 @@ func TestDefaultsFillWhatIsLeftOut(t *testing.T) {
 	dir := filepath.Dir(path)
 	want := &config.Config{
 		Environment: "test",
+		Roles:       []string{"issuer"},
 		API:         config.API{Listen: "127.0.0.1:8080", RequestTimeout: 15 * time.Second},
 		Admin:       config.Admin{Listen: "127.0.0.1:9090"},
 		HSM: config.HSM{
@@ -112,8 +114,11 @@ func TestDefaultsFillWhatIsLeftOut(t *testing.T) {
 		Clients: []config.Client{{
 			Issuer: "https://issuer.example", Tenant: "bank-a", Audience: "mint.example",
 			Keys:        []config.ClientKey{{ID: "2026-07", PublicKeyFile: filepath.Join(dir, "issuer.pem")}},
+			RateLimit:   config.RateLimit{PerSecond: 100, Burst: 200},
 			MaxLifetime: 15 * time.Minute, Leeway: 10 * time.Second,
 		}},
+		Merchant: config.Merchant{MaxLifetime: 15 * time.Minute},
+		Outbound: config.Outbound{Timeout: 5 * time.Second},
 		PushProvisioning: config.PushProvisioning{
 			TestRootFile: filepath.Join(dir, "root.pem"), NonceLease: time.Minute, NonceLength: 4, NonceSignatureLength: 81,
 			TAV: config.TAV{Version: "3", Validity: 30 * time.Minute},
@@ -132,10 +137,18 @@ func TestDefaultsFillWhatIsLeftOut(t *testing.T) {
 	}
 }
 
+// usual is the rate limit of a client of which nothing is said.
+var usual = config.RateLimit{PerSecond: 100, Burst: 200}
+
 func TestEveryFieldCanBeSetInTheFile(t *testing.T) {
 	c := load(t, `
 environment: test
-api: {listen: "0.0.0.0:443", requestTimeout: 20s, tls: {certificateFile: /c.pem, keyFile: /k.pem}}
+roles: [merchant, issuer]
+api:
+  listen: "0.0.0.0:443"
+  requestTimeout: 20s
+  tls: {certificateFile: /c.pem, keyFile: /k.pem, minVersion: "1.2", clientCertificates: {issuer: require}}
+merchantAPI: {listen: "0.0.0.0:444", requestTimeout: 21s, tls: {keyInToken: true, clientCertificates: {merchant: request}}}
 admin: {listen: "[::1]:9"}
 hsm:
   policy: spread
@@ -144,32 +157,96 @@ hsm:
   keepAlive: 5s
   environment: {SOFTHSM2_CONF: /etc/softhsm2.conf}
   members:
-    - {name: a, module: /m.so, tokenLabel: l, tokenSerial: "0123", pinFile: /pin, rsaConcurrency: 7, ecConcurrency: 1024}
+    - {name: a, module: /m.so, tokenLabel: l, tokenSerial: "0123", pinFile: /pin, signaturesOnly: true, rsaConcurrency: 7, ecConcurrency: 1024}
 keyring: /k.yaml
 store: {sqlite: /db}
 dataDir: /data
 clients:
   - {issuer: i, tenant: t, audience: a, rights: [signCards], maxLifetime: 5m, leeway: 1s, keys: [{kid: k, publicKeyFile: /p.pem}]}
+  - issuer: j
+    tenant: t
+    audience: a
+    jwksURL: https://keys.example/jwks.json
+    certificate: {caFile: /ca.pem, dns: desk.example, subject: desk}
+    boundTokens: true
+    require: [kid, typ, jti]
+    rights:
+      - {right: signMerchantTokens, subjects: [s*], users: [u, "*v"], keys: [k], singleUse: true}
+      - createAppleProximityToken
+    rateLimit: {perSecond: 0.5, burst: 3}
+    merchantTokens: {subjects: ["*"], audiences: [kernel.example], businessNames: [Shop*], categoryCodes: ["54*"], dailyQuota: -1}
+    acquirer: acq
+  - {issuer: pinned, tenant: t, certificate: {spkiSHA256: [00ff]}}
+  - {issuer: uri, tenant: t, certificate: {caFile: /ca.pem, uri: "spiffe://x"}}
+  - {issuer: mail, tenant: t, certificate: {caFile: /ca.pem, email: x@y}}
 pushProvisioning: {testRootFile: /r.pem, nonceLease: 2m, nonceLength: 8, nonceSignatureLength: 96, tav: {version: 4, keyAlias: MC-1, validity: 720h}}
+merchant:
+  maxLifetime: 1h
+  audience: mint.example
+  audFingerprints: [sha256/AAAA]
+  issuers:
+    - {tenant: t, issuer: merchants, acquirer: acq, rights: [{right: createAppleProximityToken, users: [u]}], rateLimit: {perSecond: -1}}
+  acquirers:
+    - {name: acq, terminalProfiles: [{appleTerminalProfileId: "1"}, {appleTerminalProfileId: "2"}]}
+  proximity: {issuer: psp, claims: {iss: $issuer, jti: $jwtId}}
+outbound: {timeout: 1s, allowPrivate: [10.0.0.0/8], caFile: /roots.pem}
 log: {level: debug, format: text}
 `)
 	want := &config.Config{
 		Environment: "test",
-		API:         config.API{Listen: "0.0.0.0:443", RequestTimeout: 20 * time.Second, TLS: &config.TLS{CertificateFile: "/c.pem", KeyFile: "/k.pem"}},
-		Admin:       config.Admin{Listen: "[::1]:9"},
+		Roles:       []string{"merchant", "issuer"},
+		API: config.API{Listen: "0.0.0.0:443", RequestTimeout: 20 * time.Second, TLS: &config.TLS{
+			CertificateFile: "/c.pem", KeyFile: "/k.pem", MinVersion: "1.2", ClientCertificates: map[string]string{"issuer": "require"},
+		}},
+		MerchantAPI: &config.API{Listen: "0.0.0.0:444", RequestTimeout: 21 * time.Second, TLS: &config.TLS{
+			KeyInToken: true, MinVersion: "1.3", ClientCertificates: map[string]string{"merchant": "request"},
+		}},
+		Admin: config.Admin{Listen: "[::1]:9"},
 		HSM: config.HSM{
 			Policy:      "spread",
 			CallTimeout: 3 * time.Second, DrainTimeout: 4 * time.Second, KeepAlive: 5 * time.Second,
 			Environment: map[string]string{"SOFTHSM2_CONF": "/etc/softhsm2.conf"},
-			Members:     []config.Member{{Name: "a", Module: "/m.so", TokenLabel: "l", TokenSerial: "0123", PINFile: "/pin", RSAConcurrency: 7, ECConcurrency: 1024}},
+			Members:     []config.Member{{Name: "a", Module: "/m.so", TokenLabel: "l", TokenSerial: "0123", PINFile: "/pin", SignaturesOnly: true, RSAConcurrency: 7, ECConcurrency: 1024}},
 		},
 		Keyring: "/k.yaml",
 		Store:   config.Store{SQLite: "/db"},
 		DataDir: "/data",
 		Clients: []config.Client{{
-			Issuer: "i", Tenant: "t", Audience: "a", Rights: []string{"signCards"}, MaxLifetime: 5 * time.Minute, Leeway: time.Second,
-			Keys: []config.ClientKey{{ID: "k", PublicKeyFile: "/p.pem"}},
+			Issuer: "i", Tenant: "t", Audience: "a", Rights: []config.Grant{{Right: "signCards"}}, MaxLifetime: 5 * time.Minute, Leeway: time.Second,
+			Keys: []config.ClientKey{{ID: "k", PublicKeyFile: "/p.pem"}}, RateLimit: usual,
+		}, {
+			Issuer: "j", Tenant: "t", Audience: "a", JWKSURL: "https://keys.example/jwks.json",
+			Certificate: &config.ClientCertificate{CAFile: "/ca.pem", DNS: "desk.example", Subject: "desk"},
+			BoundTokens: true, Require: []string{"kid", "typ", "jti"},
+			Rights: []config.Grant{
+				{Right: "signMerchantTokens", Subjects: []string{"s*"}, Users: []string{"u", "*v"}, Keys: []string{"k"}, SingleUse: true},
+				{Right: "createAppleProximityToken"},
+			},
+			RateLimit: config.RateLimit{PerSecond: 0.5, Burst: 3},
+			MerchantTokens: &config.MerchantTokens{
+				Subjects: []string{"*"}, Audiences: []string{"kernel.example"}, BusinessNames: []string{"Shop*"}, CategoryCodes: []string{"54*"}, DailyQuota: -1,
+			},
+			Acquirer: "acq", MaxLifetime: 15 * time.Minute, Leeway: 10 * time.Second,
+		}, {
+			Issuer: "pinned", Tenant: "t", Certificate: &config.ClientCertificate{SPKISHA256: []string{"00ff"}},
+			RateLimit: usual, MaxLifetime: 15 * time.Minute, Leeway: 10 * time.Second,
+		}, {
+			Issuer: "uri", Tenant: "t", Certificate: &config.ClientCertificate{CAFile: "/ca.pem", URI: "spiffe://x"},
+			RateLimit: usual, MaxLifetime: 15 * time.Minute, Leeway: 10 * time.Second,
+		}, {
+			Issuer: "mail", Tenant: "t", Certificate: &config.ClientCertificate{CAFile: "/ca.pem", Email: "x@y"},
+			RateLimit: usual, MaxLifetime: 15 * time.Minute, Leeway: 10 * time.Second,
 		}},
+		Merchant: config.Merchant{
+			MaxLifetime: time.Hour, Audience: "mint.example", AudFingerprints: []string{"sha256/AAAA"},
+			Issuers: []config.MerchantIssuer{{
+				Tenant: "t", Issuer: "merchants", Acquirer: "acq", RateLimit: config.RateLimit{PerSecond: -1},
+				Rights: &[]config.Grant{{Right: "createAppleProximityToken", Users: []string{"u"}}},
+			}},
+			Acquirers: []config.Acquirer{{Name: "acq", TerminalProfiles: []config.TerminalProfile{{AppleTerminalProfileID: "1"}, {AppleTerminalProfileID: "2"}}}},
+			Proximity: config.Proximity{Issuer: "psp", Claims: map[string]string{"iss": "$issuer", "jti": "$jwtId"}},
+		},
+		Outbound: config.Outbound{Timeout: time.Second, AllowPrivate: []string{"10.0.0.0/8"}, CAFile: "/roots.pem"},
 		PushProvisioning: config.PushProvisioning{
 			TestRootFile: "/r.pem", NonceLease: 2 * time.Minute, NonceLength: 8, NonceSignatureLength: 96,
 			TAV: config.TAV{Version: "4", KeyAlias: "MC-1", Validity: 720 * time.Hour},
@@ -194,34 +271,34 @@ func TestEachFaultIsNamedByItsKey(t *testing.T) {
 		"environment must be development, test or production; it has no default": {
 			with(t, "environment: test\n", ""), with(t, "environment: test", "environment: prod"), with(t, "environment: test", "environment: Test"),
 		},
-		"api.listen must be host:port":                                              {least + "api: {listen: \"8080\"}\n", least + "api: {listen: \"::1:8080\"}\n", least + "api: {listen: localhost}\n"},
-		"api.tls is required where api.listen is not a loopback address":            {least + "api: {listen: \"0.0.0.0:8080\"}\n", least + "api: {listen: \":8080\"}\n", least + "api: {listen: \"[::]:8080\"}\n", least + "api: {listen: \"mint.example:443\"}\n", least + "api: {listen: \"192.0.2.1:443\"}\n", least + "api: {listen: \"localhost.example:443\"}\n"},
-		"api.tls.certificateFile is missing":                                        {strings.Replace(tls, "certificateFile: c.pem, ", "", 1) + least},
-		"api.tls.keyFile is missing":                                                {strings.Replace(tls, ", keyFile: k.pem", "", 1) + least, least + "api: {tls: {certificateFile: c.pem}}\n"},
-		"api.requestTimeout must be at least 1s":                                    {least + "api: {requestTimeout: 999ms}\n", least + "api: {requestTimeout: -1s}\n"},
-		"admin.listen must be host:port of a loopback address":                      {least + "admin: {listen: \"0.0.0.0:9090\"}\n", least + "admin: {listen: \":9090\"}\n", least + "admin: {listen: \"9090\"}\n", least + "admin: {listen: \"[::]:9090\"}\n"},
-		"hsm.members[0].name is missing":                                            {with(t, "name: hsm-a\n      module", "module")},
-		"hsm.members[0].module is missing":                                          {with(t, "      module: /lib/pkcs11.so\n", "")},
-		"hsm.members[0].pinFile is missing":                                         {with(t, "      pinFile: /run/pin\n", "")},
-		"hsm.members[0].tokenLabel or tokenSerial is required":                      {with(t, "      tokenLabel: cards\n", "")},
-		"hsm.members[0].rsaConcurrency must be 1 to 1024, or left out":              {member("rsaConcurrency: -1"), member("rsaConcurrency: 1025")},
-		"hsm.members[0].ecConcurrency must be 1 to 1024, or left out":               {member("ecConcurrency: -1"), member("ecConcurrency: 1025")},
-		"keyring is missing":                                                        {with(t, "keyring: keyring.yaml\n", "")},
-		"store.sqlite is missing":                                                   {with(t, "  sqlite: mintmark.db\n", "  {}\n")},
-		"clients[0].issuer is missing":                                              {with(t, "- issuer: https://issuer.example\n    tenant", "- tenant")},
-		"clients[0].tenant is missing":                                              {with(t, "    tenant: bank-a\n", "")},
-		"clients[0].audience is missing":                                            {with(t, "    audience: mint.example\n", "")},
-		"clients[0].keys must name at least one key":                                {with(t, "    keys:\n      - kid: \"2026-07\"\n        publicKeyFile: issuer.pem\n", "")},
-		"clients[0].keys[0].publicKeyFile is missing":                               {with(t, "        publicKeyFile: issuer.pem\n", "")},
-		"pushProvisioning.testRootFile is required outside production":              {with(t, "  testRootFile: root.pem\n", "  {}\n"), with(t, "pushProvisioning:\n  testRootFile: root.pem\n", "")},
-		"pushProvisioning.nonceLease must be longer than api.requestTimeout":        {push("nonceLease: 15s"), push("nonceLease: -1m"), least + "api: {requestTimeout: 60s}\n"},
-		"pushProvisioning.nonceLength must be 1 to 64":                              {push("nonceLength: -1"), push("nonceLength: 65")},
-		"pushProvisioning.nonceSignatureLength must be 1 to 512":                    {push("nonceSignatureLength: -1"), push("nonceSignatureLength: 513")},
-		"pushProvisioning.tav.version must be 3 or 4":                               {push("tav: {version: \"5\"}"), push("tav: {version: 2}")},
-		"pushProvisioning.tav.keyAlias is required for version 4, and for no other": {push("tav: {version: \"4\"}"), push("tav: {version: \"3\", keyAlias: A}"), push("tav: {keyAlias: A}")},
-		"pushProvisioning.tav.validity must be positive and at most 720h":           {push("tav: {validity: -1s}"), push("tav: {validity: 721h}")},
-		"log.level must be debug, info, warn or error":                              {least + "log: {level: INFO}\n", least + "log: {level: trace}\n"},
-		"log.format must be json or text":                                           {least + "log: {format: xml}\n"},
+		"api.listen must be host:port":                                   {least + "api: {listen: \"8080\"}\n", least + "api: {listen: \"::1:8080\"}\n", least + "api: {listen: localhost}\n"},
+		"api.tls is required where api.listen is not a loopback address": {least + "api: {listen: \"0.0.0.0:8080\"}\n", least + "api: {listen: \":8080\"}\n", least + "api: {listen: \"[::]:8080\"}\n", least + "api: {listen: \"mint.example:443\"}\n", least + "api: {listen: \"192.0.2.1:443\"}\n", least + "api: {listen: \"localhost.example:443\"}\n"},
+		"api.tls.certificateFile is missing":                             {strings.Replace(tls, "certificateFile: c.pem, ", "", 1) + least},
+		"api.tls.keyFile is missing":                                     {strings.Replace(tls, ", keyFile: k.pem", "", 1) + least, least + "api: {tls: {certificateFile: c.pem}}\n"},
+		"api.requestTimeout must be at least 1s":                         {least + "api: {requestTimeout: 999ms}\n", least + "api: {requestTimeout: -1s}\n"},
+		"admin.listen must be host:port of a loopback address":           {least + "admin: {listen: \"0.0.0.0:9090\"}\n", least + "admin: {listen: \":9090\"}\n", least + "admin: {listen: \"9090\"}\n", least + "admin: {listen: \"[::]:9090\"}\n"},
+		"hsm.members[0].name is missing":                                 {with(t, "name: hsm-a\n      module", "module")},
+		"hsm.members[0].module is missing":                               {with(t, "      module: /lib/pkcs11.so\n", "")},
+		"hsm.members[0].pinFile is missing":                              {with(t, "      pinFile: /run/pin\n", "")},
+		"hsm.members[0].tokenLabel or tokenSerial is required":           {with(t, "      tokenLabel: cards\n", "")},
+		"hsm.members[0].rsaConcurrency must be 1 to 1024, or left out":   {member("rsaConcurrency: -1"), member("rsaConcurrency: 1025")},
+		"hsm.members[0].ecConcurrency must be 1 to 1024, or left out":    {member("ecConcurrency: -1"), member("ecConcurrency: 1025")},
+		"keyring is missing":                                             {with(t, "keyring: keyring.yaml\n", "")},
+		"store.sqlite is missing":                                        {with(t, "  sqlite: mintmark.db\n", "  {}\n")},
+		"clients[0].issuer is missing":                                   {with(t, "- issuer: https://issuer.example\n    tenant", "- tenant")},
+		"clients[0].tenant is missing":                                   {with(t, "    tenant: bank-a\n", "")},
+		"clients[0].audience is missing":                                 {with(t, "    audience: mint.example\n", "")},
+		"clients[0].keys must name at least one key, or jwksURL or certificate say how the client proves itself": {with(t, "    keys:\n      - kid: \"2026-07\"\n        publicKeyFile: issuer.pem\n", "")},
+		"clients[0].keys[0].publicKeyFile is missing":                                                            {with(t, "        publicKeyFile: issuer.pem\n", "")},
+		"pushProvisioning.testRootFile is required outside production":                                           {with(t, "  testRootFile: root.pem\n", "  {}\n"), with(t, "pushProvisioning:\n  testRootFile: root.pem\n", "")},
+		"pushProvisioning.nonceLease must be longer than api.requestTimeout":                                     {push("nonceLease: 15s"), push("nonceLease: -1m"), least + "api: {requestTimeout: 60s}\n"},
+		"pushProvisioning.nonceLength must be 1 to 64":                                                           {push("nonceLength: -1"), push("nonceLength: 65")},
+		"pushProvisioning.nonceSignatureLength must be 1 to 512":                                                 {push("nonceSignatureLength: -1"), push("nonceSignatureLength: 513")},
+		"pushProvisioning.tav.version must be 3 or 4":                                                            {push("tav: {version: \"5\"}"), push("tav: {version: 2}")},
+		"pushProvisioning.tav.keyAlias is required for version 4, and for no other":                              {push("tav: {version: \"4\"}"), push("tav: {version: \"3\", keyAlias: A}"), push("tav: {keyAlias: A}")},
+		"pushProvisioning.tav.validity must be positive and at most 720h":                                        {push("tav: {validity: -1s}"), push("tav: {validity: 721h}")},
+		"log.level must be debug, info, warn or error":                                                           {least + "log: {level: INFO}\n", least + "log: {level: trace}\n"},
+		"log.format must be json or text":                                                                        {least + "log: {format: xml}\n"},
 	} {
 		for i, text := range texts {
 			t.Run(fmt.Sprintf("%s %d", want, i), func(t *testing.T) {
@@ -259,8 +336,8 @@ log: {level: loud, format: xml}
 		"MINTMARK_API_REQUEST_TIMEOUT", "MINTMARK_PUSH_PROVISIONING_NONCE_LENGTH",
 		"environment ", "api.tls ", "api.requestTimeout ", "admin.listen ",
 		"hsm.members[0].name ", "hsm.members[0].module ", "hsm.members[0].pinFile ", "hsm.members[0].tokenLabel ", "hsm.members[0].rsaConcurrency ",
-		"keyring ", "store.sqlite ", "clients[0].issuer ", "clients[0].tenant ", "clients[0].audience ", "clients[0].keys ",
-		"clients[1].tenant ", "clients[1].audience ", "clients[1].keys ",
+		"keyring ", "store.sqlite ", "clients[0].issuer ", "clients[0].tenant ", "clients[0].keys ",
+		"clients[1].tenant ", "clients[1].keys ",
 		"pushProvisioning.testRootFile ", "pushProvisioning.nonceLength ", "pushProvisioning.tav.version ", "log.level ", "log.format ",
 	} {
 		found := 0
@@ -273,7 +350,7 @@ log: {level: loud, format: xml}
 			t.Errorf("%s is named %d times in:\n%s", key, found, strings.Join(got, "\n"))
 		}
 	}
-	if len(got) != 25 {
+	if len(got) != 23 {
 		t.Errorf("%d lines:\n%s", len(got), strings.Join(got, "\n"))
 	}
 }
@@ -432,7 +509,7 @@ func TestTLSCanBeSetByTheEnvironment(t *testing.T) {
 		t.Errorf("TLS %+v", c.API.TLS)
 	}
 	c = load(t, least+"api: {tls: {certificateFile: /a.pem, keyFile: /b.pem}}\n", "MINTMARK_API_TLS_KEY_FILE=/k.pem")
-	if diff := cmp.Diff(&config.TLS{CertificateFile: "/a.pem", KeyFile: "/k.pem"}, c.API.TLS); diff != "" {
+	if diff := cmp.Diff(&config.TLS{CertificateFile: "/a.pem", KeyFile: "/k.pem", MinVersion: "1.3"}, c.API.TLS); diff != "" {
 		t.Error(diff)
 	}
 	if c := load(t, least, "MINTMARK_LOG_LEVEL=warn"); c.API.TLS != nil {
@@ -477,7 +554,9 @@ func TestUnknownVariablesAreListedAndChangeNothing(t *testing.T) {
 
 func TestRelativePathsAreTakenFromTheFolderOfTheFile(t *testing.T) {
 	text := strings.NewReplacer("/lib/pkcs11.so", "lib/p.so", "/run/pin", "../pin").Replace(least+client) +
-		"api: {tls: {certificateFile: tls/c.pem, keyFile: /abs/k.pem}}\n"
+		"  - {issuer: desk, tenant: t, certificate: {caFile: ca.pem, dns: d}}\n" +
+		"api: {tls: {certificateFile: tls/c.pem, keyFile: /abs/k.pem, clientCertificates: {issuer: request}}}\n" +
+		"roles: [issuer, merchant]\nmerchantAPI: {tls: {certificateFile: m.pem, keyFile: ../m.key}}\nmerchant: {audFingerprints: [f]}\noutbound: {caFile: roots.pem}\n"
 	path := file(t, text)
 	t.Chdir(filepath.Dir(filepath.Dir(path)))
 	relative := filepath.Join(filepath.Base(filepath.Dir(path)), "mintmark.yaml")
@@ -490,10 +569,12 @@ func TestRelativePathsAreTakenFromTheFolderOfTheFile(t *testing.T) {
 		got := []string{
 			c.Keyring, c.Store.SQLite, c.PushProvisioning.TestRootFile, c.API.TLS.CertificateFile, c.API.TLS.KeyFile,
 			c.HSM.Members[0].Module, c.HSM.Members[0].PINFile, c.Clients[0].Keys[0].PublicKeyFile,
+			c.Clients[1].Certificate.CAFile, c.MerchantAPI.TLS.CertificateFile, c.MerchantAPI.TLS.KeyFile, c.Outbound.CAFile,
 		}
 		want := []string{
 			in("keyring.yaml"), in("var/db"), in("root.pem"), in("tls/c.pem"), "/abs/k.pem",
 			in("lib/p.so"), in("../pin"), in("issuer.pem"),
+			in("ca.pem"), in("m.pem"), in("../m.key"), in("roots.pem"),
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
@@ -522,7 +603,7 @@ func TestEveryFieldIsDocumented(t *testing.T) {
 				value = v.FieldByIndex(f.Index)
 			}
 			// A number that is not zero with nothing said is a default, and is told.
-			scalar := inner.Kind() == reflect.Int || inner.Kind() == reflect.Int64
+			scalar := slices.Contains([]reflect.Kind{reflect.Int, reflect.Int64, reflect.Float64}, inner.Kind())
 			if scalar && value.IsValid() && !value.IsZero() && !strings.Contains(doc, "Default") {
 				t.Errorf("%s%s has a default that its comment does not give: %q", at, key, doc)
 			}
@@ -552,11 +633,22 @@ func fields(typ reflect.Type) func(func(reflect.StructField) bool) {
 // that follow it without a blank line or a comment of their own, if it names them.
 func fieldDocs(t *testing.T) map[string]string {
 	t.Helper()
-	parsed, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
+	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	docs := map[string]string{}
+	for _, name := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addFieldDocs(parsed, docs)
+	}
+	return docs
+}
+
+func addFieldDocs(parsed *ast.File, docs map[string]string) {
 	ast.Inspect(parsed, func(n ast.Node) bool {
 		typ, ok := n.(*ast.TypeSpec)
 		if !ok {
@@ -579,5 +671,4 @@ func fieldDocs(t *testing.T) map[string]string {
 		}
 		return true
 	})
-	return docs
 }

@@ -70,7 +70,7 @@ func load(path string, environ []string) (*Config, error) {
 // resolve takes relative paths from the folder of the file.
 func (c *Config) resolve(dir string) {
 	paths := []*string{&c.Keyring, &c.Store.SQLite, &c.DataDir, &c.PushProvisioning.TestRootFile, &c.Outbound.CAFile, &c.Passes.Push.CAFile}
-	for _, l := range c.Listeners() {
+	for _, l := range c.apis() {
 		if l.TLS != nil {
 			paths = append(paths, &l.TLS.CertificateFile, &l.TLS.KeyFile)
 		}
@@ -102,14 +102,7 @@ const envPrefix = "MINTMARK_"
 // names no field is kept for a warning, not refused: orchestrators set such variables
 // by themselves (Kubernetes: MINTMARK_SERVICE_HOST).
 func (c *Config) overlay(environ []string) error {
-	if c.API.TLS == nil { // the one section that may be absent
-		c.API.TLS = new(TLS)
-		defer func() {
-			if reflect.DeepEqual(*c.API.TLS, TLS{}) {
-				c.API.TLS = nil
-			}
-		}()
-	}
+	defer c.openSections()()
 	fields := map[string]reflect.Value{}
 	collect(reflect.ValueOf(c).Elem(), "MINTMARK", fields)
 	var wrong []error
@@ -129,6 +122,31 @@ func (c *Config) overlay(environ []string) error {
 	}
 	slices.Sort(c.ignored)
 	return errors.Join(wrong...)
+}
+
+// openSections makes the sections that may be absent, so that the environment alone can
+// give them. What it gives takes those away again in which nothing was set.
+func (c *Config) openSections() (tidy func()) {
+	tls := openSection(&c.API.TLS)
+	own := openSection(&c.MerchantAPI)
+	ownTLS := openSection(&c.MerchantAPI.TLS)
+	return func() {
+		tls()
+		ownTLS()
+		own()
+	}
+}
+
+func openSection[T any](at **T) (tidy func()) {
+	if *at != nil {
+		return func() {}
+	}
+	*at = new(T)
+	return func() {
+		if reflect.ValueOf(*at).Elem().IsZero() {
+			*at = nil
+		}
+	}
 }
 
 // collect gives the scalar fields of a struct by their variable's name.
@@ -178,14 +196,16 @@ func set(f reflect.Value, value string) error {
 	return nil
 }
 
-// snake turns camelCase into UPPER_SNAKE.
+// snake turns camelCase into UPPER_SNAKE; a run of capitals is one word.
 func snake(s string) string {
 	var b strings.Builder
-	for i, r := range s {
-		if unicode.IsUpper(r) && i > 0 {
+	before := 'A'
+	for _, r := range s {
+		if unicode.IsUpper(r) && !unicode.IsUpper(before) {
 			b.WriteByte('_')
 		}
 		b.WriteRune(unicode.ToUpper(r))
+		before = r
 	}
 	return b.String()
 }

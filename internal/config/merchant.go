@@ -66,23 +66,15 @@ type Proximity struct {
 	Claims map[string]string `yaml:"claims"`
 }
 
-// Outbound bounds what this service fetches from others: https only, no redirects.
-type Outbound struct {
-	// Timeout bounds one exchange. Default 5s.
-	Timeout time.Duration `yaml:"timeout"`
-	// AllowPrivate lists private networks (CIDR) that may be connected to. Addresses that
-	// are not public are refused otherwise.
-	AllowPrivate []string `yaml:"allowPrivate"`
-	// CAFile holds the CA certificates (PEM) to trust in place of the system's.
-	CAFile string `yaml:"caFile"`
-}
+// proximityRight is the one right that merchant JWTs signed here can have.
+const proximityRight = "createAppleProximityToken"
 
 func (m *Merchant) defaults() {
 	setDefault(&m.MaxLifetime, 15*time.Minute)
 	for i := range m.Issuers {
 		m.Issuers[i].RateLimit.defaults()
 		if m.Issuers[i].Rights == nil {
-			m.Issuers[i].Rights = &[]Grant{{Right: "createAppleProximityToken"}}
+			m.Issuers[i].Rights = &[]Grant{{Right: proximityRight}}
 		}
 	}
 }
@@ -92,21 +84,38 @@ func (c *Config) checkMerchant(w *wrongs) {
 	if c.HasRole(RoleMerchant) && c.Environment != Development && len(m.AudFingerprints) == 0 {
 		w.say("merchant.audFingerprints", "is required outside development")
 	}
+	if m.MaxLifetime < time.Second || m.MaxLifetime > 24*time.Hour {
+		w.say("merchant.maxLifetime", "must be 1s to 24h")
+	}
 	if len(m.Issuers) > 0 {
 		w.need("merchant.audience", m.Audience)
 	}
-	acquirers := map[string]bool{}
+	if usesIssuer(m.Proximity.Claims) && len(m.Acquirers) > 0 {
+		w.need("merchant.proximity.issuer", m.Proximity.Issuer)
+	}
+	m.checkAcquirers(w)
+	m.checkIssuers(w)
+	for i, cl := range c.Clients {
+		m.checkClient(w, index("clients", i), cl)
+	}
+}
+
+func (m Merchant) checkAcquirers(w *wrongs) {
+	seen := map[string]bool{}
 	for i, a := range m.Acquirers {
 		at := index("merchant.acquirers", i)
 		w.need(at+".name", a.Name)
-		if acquirers[a.Name] {
+		if seen[a.Name] {
 			w.say(at+".name", "is that of another acquirer")
 		}
-		acquirers[a.Name] = true
+		seen[a.Name] = true
 		for j, p := range a.TerminalProfiles {
 			w.need(at+index(".terminalProfiles", j)+".appleTerminalProfileId", p.AppleTerminalProfileID)
 		}
 	}
+}
+
+func (m Merchant) checkIssuers(w *wrongs) {
 	tenants := map[string]bool{}
 	for i, is := range m.Issuers {
 		at := index("merchant.issuers", i)
@@ -116,27 +125,41 @@ func (c *Config) checkMerchant(w *wrongs) {
 			w.say(at+".tenant", "is that of another issuer")
 		}
 		tenants[is.Tenant] = true
-		if is.Acquirer != "" && !acquirers[is.Acquirer] {
-			w.say(at+".acquirer", "is none of merchant.acquirers")
+		m.checkAcquirer(w, at, is.Acquirer)
+		for j, g := range *is.Rights {
+			if g.Right != proximityRight {
+				w.say(at+index(".rights", j), "can only be "+proximityRight+": whoever has merchant JWTs signed chooses their sub")
+			}
 		}
-		checkGrants(w, at+".rights", *is.Rights)
 		is.RateLimit.check(w, at+".rateLimit")
 	}
-	for i, cl := range c.Clients {
-		at := index("clients", i)
-		if cl.Acquirer != "" && !acquirers[cl.Acquirer] {
-			w.say(at+".acquirer", "is none of merchant.acquirers")
-		}
-		signs := slices.ContainsFunc(cl.Rights, func(g Grant) bool { return g.Right == "signMerchantTokens" })
-		if signs && cl.MerchantTokens == nil {
-			w.say(at+".merchantTokens", "is required with the right signMerchantTokens: it bounds what a stolen client can have signed")
-		}
-		if signs && !tenants[cl.Tenant] {
-			w.say(at+".tenant", "has no iss in merchant.issuers, which the right signMerchantTokens needs")
-		}
+}
+
+func (m Merchant) checkAcquirer(w *wrongs, at, name string) {
+	known := slices.ContainsFunc(m.Acquirers, func(a Acquirer) bool { return a.Name == name })
+	if name != "" && !known {
+		w.say(at+".acquirer", "is none of merchant.acquirers")
 	}
-	if usesIssuer(m.Proximity.Claims) && len(m.Acquirers) > 0 {
-		w.need("merchant.proximity.issuer", m.Proximity.Issuer)
+}
+
+// checkClient holds what a client may have signed against its rights.
+func (m Merchant) checkClient(w *wrongs, at string, cl Client) {
+	m.checkAcquirer(w, at, cl.Acquirer)
+	has := func(right string) bool {
+		return slices.ContainsFunc(cl.Rights, func(g Grant) bool { return g.Right == right })
+	}
+	signs := has("signMerchantTokens")
+	if signs && cl.MerchantTokens == nil {
+		w.say(at+".merchantTokens", "is required with the right signMerchantTokens: it bounds what a stolen client can have signed")
+	}
+	if !signs && cl.MerchantTokens != nil {
+		w.say(at+".merchantTokens", "has no effect without the right signMerchantTokens")
+	}
+	if cl.Acquirer != "" && !has(proximityRight) {
+		w.say(at+".acquirer", "has no effect without the right "+proximityRight)
+	}
+	if signs && !slices.ContainsFunc(m.Issuers, func(is MerchantIssuer) bool { return is.Tenant == cl.Tenant }) {
+		w.say(at+".tenant", "has no iss in merchant.issuers, which the right signMerchantTokens needs")
 	}
 }
 

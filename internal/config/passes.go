@@ -117,9 +117,9 @@ func (c *Config) checkPasses(w *wrongs) {
 			w.say("passes."+name, "must be 1 to 65536")
 		}
 	}
-	for name, l := range c.Listeners() {
-		if slices.Contains(c.RolesOn(name), RolePasses) && p.PersonalizationLease <= l.RequestTimeout {
-			w.say("passes.personalizationLease", "must be longer than "+name+".requestTimeout")
+	for _, l := range c.Listeners() {
+		if slices.Contains(l.Roles, RolePasses) && p.PersonalizationLease <= l.RequestTimeout {
+			w.say("passes.personalizationLease", "must be longer than "+l.Name+".requestTimeout")
 		}
 	}
 	p.Push.check(w, c.Environment)

@@ -15,39 +15,33 @@ func Roles() []string { return []string{RoleIssuer, RoleMerchant, RolePasses} }
 // HasRole reports whether this process serves a role.
 func (c *Config) HasRole(role string) bool { return slices.Contains(c.Roles, role) }
 
-// Listeners gives the listeners for callers by the operator's name.
-func (c *Config) Listeners() map[string]*API {
-	all := map[string]*API{"api": &c.API}
-	if c.MerchantAPI != nil {
-		all["merchantAPI"] = c.MerchantAPI
-	}
-	if c.PassesAPI != nil {
-		all["passesAPI"] = c.PassesAPI
-	}
-	return all
+// A Listener is an address for callers under the operator's name, with the roles that it
+// serves.
+type Listener struct {
+	Name string
+	*API
+	Roles []string
 }
 
-// RolesOn gives the roles that a listener serves, by its name.
-func (c *Config) RolesOn(listener string) []string {
-	var roles []string
+// Listeners gives the listeners that serve a role, the shared one first.
+func (c *Config) Listeners() []Listener {
+	all := []Listener{{Name: "api", API: &c.API}, {Name: "merchantAPI", API: c.MerchantAPI}, {Name: "passesAPI", API: c.PassesAPI}}
 	for _, r := range c.Roles {
-		if c.listenerOf(r) == listener {
-			roles = append(roles, r)
+		i := 0
+		switch {
+		case r == RoleMerchant && c.MerchantAPI != nil:
+			i = 1
+		case r == RolePasses && c.PassesAPI != nil:
+			i = 2
 		}
+		all[i].Roles = append(all[i].Roles, r)
 	}
-	return roles
+	return slices.DeleteFunc(all, func(l Listener) bool { return len(l.Roles) == 0 })
 }
 
-// listenerOf names the listener that serves a role.
-func (c *Config) listenerOf(role string) string {
-	switch {
-	case role == RoleMerchant && c.MerchantAPI != nil:
-		return "merchantAPI"
-	case role == RolePasses && c.PassesAPI != nil:
-		return "passesAPI"
-	default:
-		return "api"
-	}
+// apis are the listeners' sections that are there, served or not.
+func (c *Config) apis() []*API {
+	return slices.DeleteFunc([]*API{&c.API, c.MerchantAPI, c.PassesAPI}, func(a *API) bool { return a == nil })
 }
 
 // SetRoles overrides the roles, and checks anew.

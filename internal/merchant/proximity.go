@@ -63,8 +63,8 @@ func (s *Settings) merchantOf(c Claims) (string, *ClaimError) {
 	case c.TerminalID == "":
 		return "", &ClaimError{"x-tid", "is missing (terminal profile id)"}
 	}
-	acquirer := s.Acquirers[c.Issuer]
-	if !slices.Contains(s.Terminals[acquirer], c.TerminalID) {
+	acquirer, ok := s.Acquirers[c.Issuer]
+	if !ok || !slices.Contains(s.Terminals[acquirer], c.TerminalID) {
 		return "", &ClaimError{"x-tid", "is no terminal profile id (appleTerminalProfileId) of the issuer's acquirer"}
 	}
 	return acquirer, nil

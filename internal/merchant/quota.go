@@ -16,34 +16,29 @@ type QuotaUse struct {
 // IsChange marks QuotaUse as a record.Change.
 func (QuotaUse) IsChange() {}
 
-// exhausted remembers which clients have used up their day, so that the token is not asked
-// for what could not be released.
+// exhausted remembers how many tokens of their day clients have had for sure, so that the
+// token is not asked for what could not be released.
 type exhausted struct {
-	mu  sync.Mutex // guards day and who
+	mu  sync.Mutex // guards day and had
 	day string
-	who map[string]bool
+	had map[string]int // by client; a count only grows within its day
 }
 
-func (e *exhausted) has(day, client string) bool {
+// has reports whether the day has had its number for sure.
+func (e *exhausted) has(u QuotaUse) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.day == day && e.who[client]
+	return e.day == u.Day && e.had[u.Client] >= u.Limit
 }
 
-func (e *exhausted) add(day, client string) {
+// add notes a use that was refused, since the day has had its number.
+func (e *exhausted) add(u QuotaUse) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.day != day {
-		e.day, e.who = day, map[string]bool{}
+	if e.day != u.Day {
+		e.day, e.had = u.Day, map[string]int{}
 	}
-	e.who[client] = true
-}
-
-// forget lets everybody try again, as after a change of the limits.
-func (e *exhausted) forget() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.day, e.who = "", nil
+	e.had[u.Client] = max(e.had[u.Client], u.Limit)
 }
 
 // nextDay is the time from now to the next day, UTC.

@@ -10,6 +10,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/mintmark/mintmark/internal/record"
+	"github.com/mintmark/mintmark/internal/secret"
 	"github.com/mintmark/mintmark/signer"
 )
 
@@ -54,7 +55,6 @@ func (s *Service) Use(settings Settings) error {
 		return fmt.Errorf("merchant: %w", err)
 	}
 	s.settings.Store(&settings)
-	s.exhausted.forget()
 	return nil
 }
 
@@ -68,7 +68,7 @@ type Caller struct {
 }
 
 func (c Caller) intent(op record.Operation, refs map[string]string) record.Intent {
-	return record.Intent{Operation: op, Tenant: c.Tenant, Issuer: c.Issuer, Subject: c.Subject, RequestID: c.RequestID, Refs: refs}
+	return record.Intent{Operation: op, Tenant: c.Tenant, Issuer: c.Issuer, Subject: secret.Reference(c.Subject), RequestID: c.RequestID, Refs: refs}
 }
 
 // begin gives the ticket: at once, if nothing is used up.
@@ -96,7 +96,7 @@ func (c Caller) ends(used bool) []record.Change {
 // the signature, the result with further changes. A crash before the result leaves no
 // token outside, and a claim that ends with its lease.
 func (s *Service) sign(ctx context.Context, who Caller, in record.Intent,
-	make func(context.Context, *record.Ticket) (signer.SignedJWT, error), changes ...record.Change,
+	work func(context.Context, *record.Ticket) (signer.SignedJWT, error), changes ...record.Change,
 ) (token, kid string, err error) {
 	if err := s.cfg.Gate.Ready(in.Operation); err != nil {
 		return "", "", err
@@ -107,7 +107,7 @@ func (s *Service) sign(ctx context.Context, who Caller, in record.Intent,
 	}
 	working, cancel := record.Working(ctx)
 	defer cancel()
-	signed, err := make(working, ticket)
+	signed, err := work(working, ticket)
 	if err != nil {
 		return "", "", errors.Join(err, s.fail(ctx, ticket, "failed", who))
 	}

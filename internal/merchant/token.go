@@ -1,11 +1,13 @@
 package merchant
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -61,13 +63,13 @@ func (s *Service) SignToken(ctx context.Context, who Caller, req TokenRequest) (
 	if err != nil {
 		return Token{}, err
 	}
-	intent := who.intent(record.SignMerchantToken, map[string]string{"aud": req.Audience, "merchantSub": reference(req.Subject)})
+	intent := who.intent(record.SignMerchantToken, map[string]string{"aud": secret.Reference(req.Audience), "merchantSub": secret.Reference(req.Subject)})
 	allowance := settings.Allowances[who.Issuer]
 	if err := allowance.allows(req); err != nil {
 		return Token{}, s.refuse(ctx, intent, "not-allowed-"+err.Member, err)
 	}
 	use, limited := allowance.use(who.Issuer, now)
-	if limited && s.exhausted.has(use.Day, use.Client) {
+	if limited && s.exhausted.has(use) {
 		return Token{}, s.refuse(ctx, intent, "quota", &QuotaError{nextDay(now)})
 	}
 	var changes []record.Change
@@ -78,19 +80,13 @@ func (s *Service) SignToken(ctx context.Context, who Caller, req TokenRequest) (
 		return s.cfg.Gate.SignMerchantJWT(ctx, t, claims)
 	}, changes...)
 	if errors.Is(err, ErrQuota) {
-		s.exhausted.add(use.Day, use.Client)
+		s.exhausted.add(use)
 		return Token{}, errors.Join(&QuotaError{nextDay(now)}, err)
 	}
-	return Token{Token: token, ExpiresAt: now.Add(lifetime), KeyID: kid}, err
-}
-
-// reference is a subject as it may stand in the record: one that looks like a card number,
-// which it has no reason to be, does not.
-func reference(subject string) string {
-	if secret.LooksLikePAN(subject) {
-		return "withheld"
+	if err != nil {
+		return Token{}, err
 	}
-	return subject
+	return Token{Token: token, ExpiresAt: now.Add(lifetime), KeyID: kid}, nil
 }
 
 // check gives the lifetime, or what is wrong with the request.
@@ -127,24 +123,41 @@ func (r TokenRequest) check(longest time.Duration) (time.Duration, error) {
 	return time.Duration(*r.LifetimeSeconds) * time.Second, nil
 }
 
-// The claims that cannot be handed through: registered ones (RFC 7519, 4.1), the proof of
-// possession (RFC 7800), what others read rights from, and those that have a member of
-// their own, whose patterns they would pass by.
+// The claims that cannot be handed through, in any spelling, since some decoders compare
+// names without their case: registered ones (RFC 7519, 4.1), the proof of possession (RFC
+// 7800), what others read rights from, and those that have a member of their own, whose
+// patterns they would pass by. The API description has the same list.
 var ownClaims = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti",
 	"cnf",
-	"right", "rights", "role", "roles", "scope", "scp", "permission", "permissions", "group", "groups",
+	"right", "rights", "role", "roles", "scope", "scp", "permission", "permissions", "privileges", "group", "groups",
 	"entitlements", "authorities", "authorization_details", "act", "may_act", "azp", "client_id", "tenant",
-	"createAppleProximityToken",
+	"createAppleProximityToken", "signMerchantTokens", "signCards",
 	"usr", "aud_fingerprints", "spCfg", "mbn", "mcc", "x-tid", "tpid",
+}
+
+// ownClaim gives the claim of these that a name is, if it is one.
+func ownClaim(name string) (string, bool) {
+	for _, own := range ownClaims {
+		if strings.EqualFold(own, name) {
+			return own, true
+		}
+	}
+	return "", false
 }
 
 // claims gives the claims of the token.
 func (r TokenRequest) claims(issuer string, now time.Time, lifetime time.Duration) (jwt.MapClaims, error) {
+	if issuer == "" {
+		return nil, errors.New("sign merchant JWT: the tenant has no iss configured")
+	}
 	all := jwt.MapClaims{}
 	for name, value := range r.Claims {
-		if slices.Contains(ownClaims, name) || !isText(name) {
-			return nil, &FieldError{"claims", "holds a claim that cannot be set there; the API description lists them"}
+		if own, ok := ownClaim(name); ok {
+			return nil, &FieldError{"claims", "holds " + own + ", which cannot be set there; the API description lists what cannot"}
+		}
+		if !isText(name) || depth(value) > maxDepth {
+			return nil, &FieldError{"claims", fmt.Sprintf("holds a claim whose name is not 1 to %d printing characters, or whose value is nested more than %d deep", maxText, maxDepth)}
 		}
 		if value.Kind() != 'n' {
 			all[name] = json.RawMessage(value)
@@ -166,10 +179,30 @@ func (r TokenRequest) claims(issuer string, now time.Time, lifetime time.Duratio
 	set("x-tid", r.TerminalID)
 	set("tpid", r.ProviderID)
 	all["iat"], all["exp"] = now.Unix(), now.Add(lifetime).Unix()
-	if b, err := json.Marshal(all); err != nil || len(b) > maxClaims {
+	b, err := json.Marshal(all)
+	if err != nil || len(b) > maxClaims {
 		return nil, &FieldError{"claims", fmt.Sprintf("with the other members must not exceed %d bytes of JSON", maxClaims)}
 	}
+	// What is signed here is taken here.
+	var wrong *ClaimError
+	if _, err := ParseClaims(b); errors.As(err, &wrong) {
+		return nil, &FieldError{"claims", "holds " + wrong.Claim + ", which " + wrong.Problem}
+	}
 	return all, nil
+}
+
+// maxDepth bounds how deep a claim's value is nested: verifiers bound it too.
+const maxDepth = 16
+
+// depth is how deep a JSON value is nested: 0 for one that is no array and no object.
+func depth(v jsontext.Value) (deepest int) {
+	d := jsontext.NewDecoder(bytes.NewReader(v))
+	for {
+		if _, err := d.ReadToken(); err != nil {
+			return deepest
+		}
+		deepest = max(deepest, d.StackDepth())
+	}
 }
 
 // allows reports the first member that the allowance does not allow.

@@ -108,7 +108,7 @@ func (c Caller) end(used bool, own ...record.Change) []record.Change {
 }
 
 func (c Caller) intent(op record.Operation, refs map[string]string) record.Intent {
-	return record.Intent{Operation: op, Tenant: c.Tenant, Issuer: c.Issuer, Subject: c.Subject, RequestID: c.RequestID, Refs: refs}
+	return record.Intent{Operation: op, Tenant: c.Tenant, Issuer: c.Issuer, Subject: secret.Reference(c.Subject), RequestID: c.RequestID, Refs: refs}
 }
 
 // StoreCard seals a card into the vault as the caller's, under externalCardID, in place

@@ -80,3 +80,12 @@ func redactAttr(a slog.Attr) slog.Attr {
 	}
 	return a
 }
+
+// Reference is an identifier that came from outside as it may stand in a record: one that
+// looks like a card number, which it has no reason to be, is withheld.
+func Reference(value string) string {
+	if LooksLikePAN(value) {
+		return "withheld"
+	}
+	return value
+}

@@ -8,7 +8,8 @@ import (
 	"github.com/mintmark/mintmark/internal/access"
 )
 
-// claimToken takes a token that is new, was freed, or whose lease ran out.
+// claimToken takes a token that is new, was freed, or whose lease ran out. The row stays
+// for as long as the longest-lived token that claimed it: two may have one jti.
 func claimToken(ctx context.Context, tx *sql.Tx, u *access.TokenUse) error {
 	if err := forgetTokens(ctx, tx, u); err != nil {
 		return err
@@ -16,7 +17,8 @@ func claimToken(ctx context.Context, tx *sql.Tx, u *access.TokenUse) error {
 	err := tx.QueryRowContext(ctx, `INSERT INTO used_tokens (claim, iss, state, fence, lease_until, expires_at)
 		VALUES (?1, ?2, 'claimed', 1, ?3, ?4)
 		ON CONFLICT (claim) DO UPDATE
-		SET state = 'claimed', fence = used_tokens.fence + 1, lease_until = excluded.lease_until
+		SET state = 'claimed', fence = used_tokens.fence + 1, lease_until = excluded.lease_until,
+		    expires_at = CASE WHEN excluded.expires_at > used_tokens.expires_at THEN excluded.expires_at ELSE used_tokens.expires_at END
 		WHERE used_tokens.state = 'free' OR (used_tokens.state = 'claimed' AND used_tokens.lease_until <= ?5)
 		RETURNING fence`,
 		u.ID[:], u.Issuer, millis(u.Until), millis(u.Expires), millis(u.Now)).Scan(&u.Fence)

@@ -217,6 +217,10 @@ func TestOneChangeThatFailsUndoesAll(t *testing.T) {
 			[]record.Change{card, claimByValue{newClaim("new", noon, time.Minute)}},
 			func(err error) bool { return err != nil },
 		},
+		"a token and its day, and then a used nonce": {
+			[]record.Change{newUse("token", noon, time.Minute), use("a", "2026-11-22", 1), newClaim("used", noon, time.Minute)},
+			func(err error) bool { return errors.Is(err, provisioning.ErrNonceUsed) },
+		},
 		"a card without a look-up value": {
 			[]record.Change{newClaim("new", noon, time.Minute), provisioning.CardRow{ID: "x"}},
 			func(err error) bool {
@@ -262,13 +266,27 @@ func TestEntryThatFailsUndoesItsChanges(t *testing.T) {
 // contents is everything in the domains' tables.
 func contents(t testing.TB, db *sql.DB) []string {
 	t.Helper()
-	var all []string
-	for _, table := range []string{
+	return append(firstContents(t, db), rowsOfAll(t, db,
+		"SELECT 'token ' || hex(claim) || iss || state || fence || lease_until || expires_at FROM used_tokens ORDER BY 1",
+		"SELECT 'quota ' || iss || day || used FROM merchant_quotas ORDER BY 1",
+	)...)
+}
+
+// firstContents is everything in the tables that there were from the beginning.
+func firstContents(t testing.TB, db *sql.DB) []string {
+	t.Helper()
+	return rowsOfAll(t, db,
 		"SELECT 'entry ' || seq || kind || body FROM audit_entries ORDER BY 1",
 		"SELECT 'nonce ' || tenant || hex(claim) || state || fence || lease_until FROM apple_nonces ORDER BY 1",
 		"SELECT 'card ' || tenant || id || hex(lookup) || owner_iss || owner_sub || vault_key || hex(iv) || hex(sealed) || created_at FROM cards ORDER BY 1",
-	} {
-		all = append(all, rowsOf(t, db, table)...)
+	)
+}
+
+func rowsOfAll(t testing.TB, db *sql.DB, queries ...string) []string {
+	t.Helper()
+	var all []string
+	for _, q := range queries {
+		all = append(all, rowsOf(t, db, q)...)
 	}
 	return all
 }

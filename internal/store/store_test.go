@@ -253,6 +253,12 @@ var everything = map[string]func(context.Context, *store.Store) error{
 	"claim": func(ctx context.Context, s *store.Store) error {
 		return s.Append(ctx, entry(`{}`), []record.Change{newClaim("n", noon, time.Minute)})
 	},
+	"claim a token": func(ctx context.Context, s *store.Store) error {
+		return s.Append(ctx, entry(`{}`), []record.Change{newUse("t", noon, time.Minute)})
+	},
+	"count a token": func(ctx context.Context, s *store.Store) error {
+		return s.Append(ctx, entry(`{}`), []record.Change{use("a", "2026-11-22", 1)})
+	},
 	"read": func(ctx context.Context, s *store.Store) error {
 		_, err := s.Read(ctx, 0, 10)
 		return err
