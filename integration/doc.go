@@ -2,7 +2,9 @@
 // detector, in processes of its own, against a real SoftHSM token, with the simulated
 // Apple on the other side. Independent programs (node, openssl) check what comes out;
 // package faultmodule stands between mintmark and the token where a test counts calls
-// or makes them fail.
+// or makes them fail. What the development server does not show, such as two tenants, TLS
+// or a reload, is tested with mintmark serve on a site: a folder that a test makes as an
+// operator would.
 //
 // Two measurements stand outside the tests, each behind a build tag and a target of the
 // Makefile: faults has each fault under load and prints the table that docs keep, soak

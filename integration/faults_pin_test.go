@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -16,29 +14,10 @@ import (
 	"github.com/mintmark/mintmark/softhsm"
 )
 
-// process is mintmark with any arguments, in a process of its own.
-func process(t *testing.T, args ...string) *server {
-	t.Helper()
-	s := &server{t: t, stderr: &lockedBuffer{}, stdout: &lockedBuffer{}, exited: make(chan struct{})}
-	s.cmd = exec.Command(mintmark, args...)
-	s.cmd.Stdout, s.cmd.Stderr = s.stdout, s.stderr
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		s.err = s.cmd.Wait()
-		close(s.exited)
-	}()
-	t.Cleanup(s.stop)
-	return s
-}
-
-var listening = regexp.MustCompile(`msg=listening api=(\S+) admin=(\S+)`)
-
 // serveConfig runs mintmark serve on a development directory's configuration.
 func serveConfig(t *testing.T, like *server) *server {
 	t.Helper()
-	s := process(t, "serve", "--config", filepath.Join(like.dir, "mintmark.yaml"))
+	s := process(t, nil, "serve", "--config", filepath.Join(like.dir, "mintmark.yaml"))
 	s.dir, s.info = like.dir, like.info
 	eventually(t, 20*time.Second, func() error {
 		at := listening.FindStringSubmatch(s.stderr.String())
@@ -82,7 +61,7 @@ func TestWrongPINIsTriedOnceByAllProcesses(t *testing.T) {
 		for command, args := range map[string][]string{
 			"doctor": {"doctor"}, "keys": {"keys", "list"},
 		} {
-			p := process(t, append(args, "--config", filepath.Join(dev.dir, "mintmark.yaml"))...)
+			p := process(t, nil, append(args, "--config", filepath.Join(dev.dir, "mintmark.yaml"))...)
 			<-p.exited
 			t.Logf("start %d: %s ends with %d: %s", restart, command, p.cmd.ProcessState.ExitCode(), lastLines(p.stderr.String(), 2))
 			if p.err == nil {

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/rand"
 	"database/sql"
@@ -54,17 +53,21 @@ type devInfo struct {
 	PID                        int
 	HSM                        struct{ Module, TokenLabel, PinFile, Softhsm2Conf string }
 	Clients                    struct {
-		Issuer struct{ Iss, Kid, Aud, Sub, KeyFile, Token string }
+		Issuer   struct{ Iss, Kid, Aud, Sub, KeyFile, Token string }
+		Merchant struct {
+			Iss, Kid, Aud, Sub, KeyFile, Token string
+			Claims                             claims
+		}
 	}
 	Apple struct{ RootCert, SubCert, LeafCert, LeafKey string }
 	Cards []struct{ ExternalCardID, Network, Last4 string }
 }
 
-// server is a development server in a process of its own.
+// server is mintmark in a process of its own, mostly as a server.
 type server struct {
 	t    *testing.T
 	cmd  *exec.Cmd
-	info devInfo
+	info devInfo // of mintmark serve no more than the two URLs
 	dir  string
 
 	stderr *lockedBuffer
@@ -95,57 +98,71 @@ func lastLines(text string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "")
 }
 
-// startWithin is the development mode's own promise.
-const startWithin = 20 * time.Second
-
-// start runs mintmark dev in dir with further arguments and environment, and waits
-// until it is ready. It is stopped when the test ends.
-func start(t *testing.T, dir string, args, env []string) *server {
+// process starts mintmark with these arguments, and env added to the environment. It is
+// stopped when the test ends.
+func process(t *testing.T, env []string, args ...string) *server {
 	t.Helper()
-	s := &server{t: t, dir: dir, stderr: &lockedBuffer{}, stdout: &lockedBuffer{}, exited: make(chan struct{})}
-	s.cmd = exec.Command(mintmark, append([]string{"dev", "--data", dir, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, args...)...)
+	s := &server{t: t, stderr: &lockedBuffer{}, stdout: &lockedBuffer{}, exited: make(chan struct{})}
+	s.cmd = exec.Command(mintmark, args...)
 	s.cmd.Env = append(os.Environ(), env...)
-	s.cmd.Stderr = s.stderr
-	out, err := s.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.cmd.Stdout, s.cmd.Stderr = s.stdout, s.stderr
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ready := make(chan struct{})
-	read := make(chan struct{})
 	go func() {
-		defer close(read)
-		lines := bufio.NewScanner(out)
-		for lines.Scan() {
-			fmt.Fprintln(s.stdout, lines.Text())
-			if strings.HasPrefix(lines.Text(), "The whole journey") {
-				close(ready)
-			}
-		}
-	}()
-	go func() {
-		<-read // Wait closes the pipe; everything must have been read
 		s.err = s.cmd.Wait()
 		close(s.exited)
 	}()
 	t.Cleanup(func() {
 		s.stop()
 		if t.Failed() {
-			t.Logf("the end of the server's log:\n%s", lastLines(s.stderr.String(), 30))
+			t.Logf("what the server's log complains of, and its end:\n%s%s", lastLines(s.complaints(), 30), lastLines(s.stderr.String(), 30))
 		}
 		if strings.Contains(s.stderr.String(), "DATA RACE") {
 			t.Errorf("the race detector found something:\n%s", s.stderr)
 		}
 	})
-	select {
-	case <-ready:
-	case <-s.exited:
-		t.Fatalf("mintmark dev ended: %v\n%s", s.err, s.stderr)
-	case <-time.After(startWithin):
-		t.Fatalf("mintmark dev is not ready after %v\n%s", startWithin, s.stderr)
+	return s
+}
+
+// complaints are the lines of the log above the level of information.
+func (s *server) complaints() string {
+	var b strings.Builder
+	for line := range strings.Lines(s.stderr.String()) {
+		if strings.Contains(line, "level=ERROR") || strings.Contains(line, "level=WARN") {
+			b.WriteString(line)
+		}
 	}
+	return b.String()
+}
+
+// startWithin is the development mode's own promise.
+const startWithin = 20 * time.Second
+
+// await waits until the server is ready, and fails the test if it ends before.
+func (s *server) await(ready func() bool) {
+	s.t.Helper()
+	limit := time.After(startWithin)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ready() {
+		select {
+		case <-s.exited:
+			s.t.Fatalf("mintmark ended: %v\n%s", s.err, s.stderr)
+		case <-limit:
+			s.t.Fatalf("mintmark is not ready after %v\n%s", startWithin, s.stderr)
+		case <-tick.C:
+		}
+	}
+}
+
+// start runs mintmark dev in dir with further arguments and environment, and waits
+// until it is ready. It is stopped when the test ends.
+func start(t *testing.T, dir string, args, env []string) *server {
+	t.Helper()
+	s := process(t, env, append([]string{"dev", "--data", dir, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, args...)...)
+	s.dir = dir
+	s.await(func() bool { return strings.Contains(s.stdout.String(), "The whole journey") })
 	b, err := os.ReadFile(filepath.Join(dir, "dev.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -167,10 +184,10 @@ func (s *server) stop() {
 	select {
 	case <-s.exited:
 		if s.err != nil {
-			s.t.Errorf("mintmark dev stopped with %v\n%s", s.err, s.stderr)
+			s.t.Errorf("mintmark stopped with %v\n%s", s.err, s.stderr)
 		}
 	case <-time.After(40 * time.Second):
-		s.t.Error("mintmark dev does not stop")
+		s.t.Error("mintmark does not stop")
 		s.kill()
 	}
 }
@@ -185,11 +202,14 @@ func (s *server) kill() {
 type request map[string]any
 
 // newRequest is a valid request with a fresh nonce for the first demo card.
-func (s *server) newRequest() request {
+func (s *server) newRequest() request { return s.requestFor(s.info.Cards[0].ExternalCardID) }
+
+// requestFor is a valid request with a fresh nonce for a card.
+func (s *server) requestFor(card string) request {
 	b := make([]byte, 84)
 	_, _ = rand.Read(b)
 	return request{
-		"externalCardId": s.info.Cards[0].ExternalCardID,
+		"externalCardId": card,
 		"certificates":   []string{s.certificate(s.info.Apple.LeafCert), s.certificate(s.info.Apple.SubCert)},
 		"nonce":          hex.EncodeToString(b[:4]),
 		"nonceSignature": "40" + hex.EncodeToString(b[4:]),
@@ -278,6 +298,11 @@ func do(req *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	return read(resp)
+}
+
+// read takes an answer in.
+func read(resp *http.Response) (answer, error) {
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	return answer{resp.StatusCode, resp.Header, body}, err

@@ -43,6 +43,15 @@ func jwkMembers(t testing.TB, pub crypto.PublicKey) map[string]string {
 	}
 }
 
+// withoutCards leaves out the keys for cards, of which no JWT and no certificate needs any.
+func withoutCards(t testing.TB, options ...hsmtest.Option) *hsmtest.Token {
+	t.Helper()
+	for _, p := range []hsm.Purpose{hsm.TAVSigning, hsm.CardVault, hsm.CardIndex} {
+		options = append(options, hsmtest.Without(p))
+	}
+	return hsmtest.New(t, options...)
+}
+
 func TestKeySetHoldsWhatOthersNeedAndNothingElse(t *testing.T) {
 	token := hsmtest.New(t)
 	set, err := signer.New(token.Token).JWKS(today)
@@ -103,7 +112,7 @@ func TestPublishedKeysFollowTheirState(t *testing.T) {
 	key := func(name string, p hsm.Purpose, s hsm.State) hsmtest.Option {
 		return hsmtest.With(hsm.NewKey{Name: name, Purpose: p, State: s})
 	}
-	token := hsmtest.New(t,
+	token := withoutCards(t,
 		key("jwt-next", hsm.MerchantJWT, hsm.Next), key("jwt-undated", hsm.MerchantJWT, hsm.Retired), key("jwt-dated", hsm.MerchantJWT, hsm.Retired),
 		key("pt-dated", hsm.ProximityToken, hsm.Retired))
 	token.Reopen(t, func(ring *hsm.Keyring) {
@@ -150,7 +159,7 @@ func TestPublishedKeysFollowTheirState(t *testing.T) {
 func TestKeyThatTheTokenLacksIsLeftOut(t *testing.T) {
 	missing := func(p hsm.Purpose) func(*testing.T) *hsmtest.Token {
 		return func(t *testing.T) *hsmtest.Token {
-			token := hsmtest.New(t)
+			token := withoutCards(t)
 			token.Reopen(t, func(ring *hsm.Keyring) {
 				for i, k := range ring.Keys {
 					if k.Purpose == p {
@@ -167,7 +176,7 @@ func TestKeyThatTheTokenLacksIsLeftOut(t *testing.T) {
 			for _, p := range purposes {
 				options = append(options, hsmtest.Without(p))
 			}
-			return hsmtest.New(t, options...)
+			return withoutCards(t, options...)
 		}
 	}
 	for name, tc := range map[string]struct {
@@ -203,7 +212,7 @@ func TestKeyThatTheTokenLacksIsLeftOut(t *testing.T) {
 // A set in which keys are missing that are only not known yet would have verifiers refuse
 // what is good.
 func TestKeysThatAreNotKnownYetArePublishedLater(t *testing.T) {
-	token := hsmtest.New(t)
+	token := withoutCards(t)
 	gate := signer.New(unknown{token.Token, string(hsm.ProximityToken)})
 	for name, ask := range map[string]func() (bool, error){
 		"keys":        func() (bool, error) { keys, err := gate.Published(today); return keys == nil, err },
@@ -238,7 +247,7 @@ func (away) RetryAfter() time.Duration { return 3 * time.Second }
 
 // A kid says which key, and a retired key's certificate is there for as long as the key.
 func TestCertificateOfEachPublishedKey(t *testing.T) {
-	token := hsmtest.New(t,
+	token := withoutCards(t,
 		hsmtest.With(hsm.NewKey{Name: "bare", Purpose: hsm.MerchantJWT, State: hsm.Next}))
 	certify(t, token, hsm.MerchantJWT, hsm.ProximityToken, hsm.APITLS)
 	gate := signer.New(token.Token)

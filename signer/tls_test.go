@@ -43,7 +43,7 @@ func handshake(t *testing.T, cert tls.Certificate, client *tls.Config) (state tl
 }
 
 func TestHandshakeIsSignedInTheToken(t *testing.T) {
-	token := hsmtest.New(t)
+	token := withoutCards(t)
 	gate := signer.New(token.Token)
 	leaf := mustSelfSign(t, gate, selfSigned(hsm.APITLS))
 	key := gate.TLSKey(string(hsm.APITLS), leaf.PublicKey)
@@ -96,7 +96,7 @@ func TestOnlyTLSKeysSignHandshakes(t *testing.T) {
 
 // The listener is there while the token is not; handshakes fail, and say nothing to the peer.
 func TestHandshakeFailsWhileTheTokenIsAway(t *testing.T) {
-	token := hsmtest.New(t)
+	token := withoutCards(t)
 	gate := signer.New(token.Token)
 	leaf := mustSelfSign(t, gate, selfSigned(hsm.APITLS))
 	if err := token.Close(context.Background()); err != nil {

@@ -41,10 +41,7 @@ func loadPlan(path string) (*plan, error) {
 // loadPlanFor is loadPlan with other roles than the file's, unless nil, and in place of a
 // plan that is in use, unless nil.
 func loadPlanFor(path string, roles []string, before *clients) (*plan, error) {
-	cfg, err := config.Load(path, os.Environ())
-	if err == nil && roles != nil {
-		err = cfg.SetRoles(roles)
-	}
+	cfg, err := config.LoadFor(path, os.Environ(), roles)
 	if err != nil {
 		return nil, exit(exitConfiguration, err)
 	}

@@ -25,15 +25,18 @@ const maxFile = 1 << 20
 // Load reads the file at path, lays the environment (as of os.Environ) over it, fills
 // in defaults and checks the result. The error of a bad configuration names everything
 // that is wrong at once.
-func Load(path string, environ []string) (*Config, error) {
-	c, err := load(path, environ)
+func Load(path string, environ []string) (*Config, error) { return LoadFor(path, environ, nil) }
+
+// LoadFor is Load with other roles than the file's, unless nil.
+func LoadFor(path string, environ, roles []string) (*Config, error) {
+	c, err := load(path, environ, roles)
 	if err != nil {
 		return nil, fmt.Errorf("configuration %s: %w", path, err)
 	}
 	return c, nil
 }
 
-func load(path string, environ []string) (*Config, error) {
+func load(path string, environ, roles []string) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -56,6 +59,9 @@ func load(path string, environ []string) (*Config, error) {
 		return nil, errors.New("more than one YAML document")
 	}
 	wrong := c.overlay(environ)
+	if roles != nil {
+		c.Roles = roles
+	}
 	sum := sha256.Sum256(b)
 	c.digest = hex.EncodeToString(sum[:])
 	c.defaults()

@@ -44,12 +44,6 @@ func (c *Config) apis() []*API {
 	return slices.DeleteFunc([]*API{&c.API, c.MerchantAPI, c.PassesAPI}, func(a *API) bool { return a == nil })
 }
 
-// SetRoles overrides the roles, and checks anew.
-func (c *Config) SetRoles(roles []string) error {
-	c.Roles = roles
-	return c.Check()
-}
-
 // WithoutDigest is a copy that does not know which file it was read from, so that two can
 // be compared by what they say.
 func (c Config) WithoutDigest() Config {

@@ -1,0 +1,214 @@
+package integration
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
+)
+
+// claims are those of a JWT. As a change to others, a nil value takes a claim away.
+type claims = map[string]any
+
+// party is a client of the service as its own software sees it: its names, its private
+// key, and what its tokens say. Tokens are made by golang-jwt.
+type party struct {
+	t                  *testing.T
+	iss, kid, aud, sub string
+	claims             claims // beside the registered ones
+	key                crypto.Signer
+}
+
+// newParty is a party with a P-256 key.
+func newParty(t *testing.T, iss, aud string) *party {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &party{t: t, iss: iss, kid: iss + "-1", aud: aud, sub: iss + "-user", key: key}
+}
+
+// merchant is the development server's merchant client, made of what dev.json says.
+func (s *server) merchant() *party {
+	m := s.info.Clients.Merchant
+	return &party{t: s.t, iss: m.Iss, kid: m.Kid, aud: m.Aud, sub: m.Sub, claims: m.Claims, key: s.privateKey(m.KeyFile)}
+}
+
+// issuer is the development server's issuer client.
+func (s *server) issuer() *party {
+	i := s.info.Clients.Issuer
+	return &party{t: s.t, iss: i.Iss, kid: i.Kid, aud: i.Aud, sub: i.Sub, key: s.privateKey(i.KeyFile)}
+}
+
+func (s *server) privateKey(path string) crypto.Signer {
+	s.t.Helper()
+	key, err := x509.ParsePKCS8PrivateKey(s.pem(path))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return key.(crypto.Signer)
+}
+
+// unsigned is a token of the party for the next minutes, with its claims changed.
+func (p *party) unsigned(change claims) *jwt.Token {
+	now := time.Now()
+	all := jwt.MapClaims{
+		"iss": p.iss, "sub": p.sub, "aud": p.aud, "jti": uuid.NewString(),
+		"iat": now.Unix(), "exp": now.Add(10 * time.Minute).Unix(),
+	}
+	maps.Copy(all, p.claims)
+	maps.Copy(all, change)
+	maps.DeleteFunc(all, func(_ string, v any) bool { return v == nil })
+	var method jwt.SigningMethod = jwt.SigningMethodES256
+	if _, ok := p.key.(*rsa.PrivateKey); ok {
+		method = jwt.SigningMethodRS256
+	}
+	unsigned := jwt.NewWithClaims(method, all)
+	unsigned.Header["kid"] = p.kid
+	return unsigned
+}
+
+// token is a signed token of the party, with its claims changed.
+func (p *party) token(change claims) string {
+	p.t.Helper()
+	return p.signed(p.unsigned(change))
+}
+
+func (p *party) signed(unsigned *jwt.Token) string {
+	p.t.Helper()
+	token, err := unsigned.SignedString(p.key)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return token
+}
+
+// publicPEM is the party's public key as it hands it over.
+func (p *party) publicPEM() string {
+	p.t.Helper()
+	return publicPEM(p.t, p.key.Public())
+}
+
+func publicPEM(t *testing.T, key crypto.PublicKey) string {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+}
+
+// call is one request: to post a body, or a GET without one.
+type call struct {
+	method, url string
+	token       string // none if empty
+	body        any    // JSON; none if nil
+	header      http.Header
+}
+
+// by sends the request.
+func (c call) by(with *http.Client) (answer, error) {
+	var body io.Reader
+	if c.body != nil {
+		b, err := json.Marshal(c.body)
+		if err != nil {
+			return answer{}, err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequest(c.method, c.url, body)
+	if err != nil {
+		return answer{}, err
+	}
+	maps.Copy(req.Header, c.header)
+	if c.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	resp, err := with.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	return read(resp)
+}
+
+// patiently sends the request again, as a client should, while the answer says when to come
+// again: the disk of a busy machine may take longer than the service waits for it.
+func (c call) patiently(with *http.Client) (a answer, err error) {
+	for range 5 {
+		a, err = c.by(with)
+		wait, after := strconv.Atoi(a.header.Get("Retry-After"))
+		if err != nil || after != nil {
+			break
+		}
+		<-time.After(time.Duration(wait) * time.Second)
+	}
+	return a, err
+}
+
+// send posts a body with a token to a path of the server. Errors fail the test.
+func (s *server) send(path, token string, body any) answer {
+	s.t.Helper()
+	a, err := call{method: http.MethodPost, url: s.info.BaseURL + path, token: token, body: body}.by(client)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return a
+}
+
+// into decodes the body of an answer that must be 200.
+func (a answer) into(t *testing.T, out any) {
+	t.Helper()
+	if a.status != http.StatusOK {
+		t.Fatalf("answered %d: %s", a.status, a.body)
+	}
+	if err := json.Unmarshal(a.body, out); err != nil {
+		t.Fatalf("%v: %s", err, a.body)
+	}
+}
+
+// refusal is what an answer says of why.
+func (a answer) refusal() (reason string, code int) {
+	var p struct {
+		Reason string
+		Code   int
+	}
+	_ = json.Unmarshal(a.body, &p)
+	return p.Reason, p.Code
+}
+
+// want reports an answer of another status.
+func (a answer) want(status int) error {
+	if a.status != status {
+		return fmt.Errorf("answered %d instead of %d: %s", a.status, status, a.body)
+	}
+	return nil
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

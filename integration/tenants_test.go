@@ -1,0 +1,469 @@
+package integration
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/goccy/go-yaml"
+
+	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/provisioning"
+	"github.com/mintmark/mintmark/internal/provisioning/appletest"
+	"github.com/mintmark/mintmark/internal/secret"
+	"github.com/mintmark/mintmark/internal/store"
+	"github.com/mintmark/mintmark/signer"
+)
+
+// tenant is one of two issuers behind one service. They do what they can to look alike:
+// the same audience, the same sub, a card of the same name.
+type tenant struct {
+	name     string // a or b
+	backend  *party // of its issuer
+	merchant *party // an app's backend with keys of its own
+	pan      string // of its cards
+}
+
+func (n tenant) mint() string     { return "mint-" + n.name }
+func (n tenant) acquirer() string { return "acquirer-" + n.name }
+func (n tenant) terminal() string { return "terminal-" + n.name }
+func (n tenant) card() string     { return "card-of-" + n.name }
+func (n tenant) category() string { return map[string]string{"a": "5411", "b": "5812"}[n.name] }
+
+// both is what the two call one of their cards.
+const both = "card"
+
+// sharedAudience is what tokens of both have as aud.
+const sharedAudience = "mint.example"
+
+// tenancy is the service with its two tenants.
+type tenancy struct {
+	*server
+	jwks  jose.JSONWebKeySet
+	apple *appletest.Issued
+}
+
+// A tenant's token never reads, signs or verifies anything of another tenant, at any
+// endpoint of the API description. An endpoint that is new there needs a line here.
+func TestTenantsAreApart(t *testing.T) {
+	w, a, b := newTenancy(t)
+	endpoints := described(t)
+	for _, endpoint := range slices.Sorted(maps.Keys(endpoints)) {
+		holds, ok := apart[endpoint]
+		if !ok {
+			t.Errorf("nothing here holds the tenants apart at %s", endpoint)
+			continue
+		}
+		for _, pair := range [][2]tenant{{a, b}, {b, a}} {
+			t.Run(fmt.Sprintf("%s of %s against %s", endpoint, pair[0].name, pair[1].name), func(t *testing.T) {
+				holds(t, w, pair[0], pair[1])
+			})
+		}
+	}
+	for endpoint := range apart {
+		if !endpoints[endpoint] {
+			t.Errorf("%s is in no API description", endpoint)
+		}
+	}
+	// What one tenant caused is on record as its own, and each has something there.
+	for _, pair := range [][2]tenant{{a, b}, {b, a}} {
+		for _, iss := range []string{pair[0].backend.iss, pair[0].merchant.iss, pair[0].mint()} {
+			query := `SELECT COUNT(*) FROM audit_entries WHERE tenant = ? AND instr(body, ?) > 0`
+			if n := w.count(query, pair[1].name, `"iss":"`+iss+`"`); n != 0 {
+				t.Errorf("%d entries of tenant %s are of %s", n, pair[1].name, iss)
+			}
+			if n := w.count(query, pair[0].name, `"iss":"`+iss+`"`); n == 0 {
+				t.Errorf("no entries of tenant %s are of %s", pair[0].name, iss)
+			}
+		}
+	}
+}
+
+// described are the operations of the API description, as METHOD /path.
+func described(t *testing.T) map[string]bool {
+	t.Helper()
+	var api struct {
+		Paths map[string]map[string]any
+	}
+	if err := yaml.Unmarshal([]byte(readFile(t, filepath.Join("..", "httpapi", "openapi.yaml"))), &api); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]bool{}
+	for path, item := range api.Paths {
+		for method := range item {
+			if method == "parameters" || method == "summary" || method == "description" || method == "servers" {
+				continue
+			}
+			all[strings.ToUpper(method)+" "+path] = true
+		}
+	}
+	return all
+}
+
+// apart are the promises, by endpoint: what tenant own cannot do to tenant other. Each also
+// does what own may do, or nothing would be shown.
+var apart = map[string]func(t *testing.T, w *tenancy, own, other tenant){
+	"POST /issuer/push-provisioning/signed-cards": cardsApart,
+	"POST /v1/merchant-tokens":                    mintsApart,
+	"POST /tokens/checkjwt":                       func(t *testing.T, w *tenancy, own, other tenant) { checksApart(t, w, "/tokens/checkjwt", own, other) },
+	"POST /{sdkVersion}/tokens/checkjwt": func(t *testing.T, w *tenancy, own, other tenant) {
+		checksApart(t, w, "/1.0/tokens/checkjwt", own, other)
+	},
+	"POST /apple/proximity-token":        proximityApart,
+	"GET /.well-known/jwks.json":         jwksApart,
+	"GET /v1/keys/{kid}/certificate.pem": certificatesApart,
+}
+
+func cardsApart(t *testing.T, w *tenancy, own, other tenant) {
+	const path = "/issuer/push-provisioning/signed-cards"
+	w.refuses(t, path, 401, w.newRequest(), impostors(own.backend, other.backend))
+	w.refuses(t, path, 401, w.newRequest(), impostors(own.backend, other.merchant))
+	w.refuses(t, path, 403, w.newRequest(), map[string]string{
+		"merchant's token":            own.merchant.token(nil),
+		"merchant JWT of its own":     w.minted(t, own, nil),
+		"merchant JWT of the other's": w.minted(t, other, nil),
+	})
+	token := own.backend.token(nil)
+	for _, card := range []string{own.card(), both} {
+		if got := w.openedPAN(t, w.send(path, token, w.newRequest().with(request{"externalCardId": card}))); got != own.pan {
+			t.Errorf("%s is not its own card", card)
+		}
+	}
+	theirs := w.send(path, token, w.newRequest().with(request{"externalCardId": other.card()}))
+	nobodys := w.send(path, token, w.newRequest().with(request{"externalCardId": "card-of-nobody"}))
+	if theirs.status != 404 || withoutRequestID(t, theirs) != withoutRequestID(t, nobodys) {
+		t.Errorf("the other's card answers %d %s, nobody's %d %s", theirs.status, theirs.body, nobodys.status, nobodys.body)
+	}
+	// A nonce that one has used is unused for the other.
+	nonce := w.newRequest().with(request{"externalCardId": both})
+	for _, who := range []tenant{other, own} {
+		if a := w.send(path, who.backend.token(nil), nonce); a.status != 200 {
+			t.Errorf("the nonce answers %s with %d: %s", who.name, a.status, a.body)
+		}
+	}
+}
+
+func mintsApart(t *testing.T, w *tenancy, own, other tenant) {
+	const path = "/v1/merchant-tokens"
+	order := own.order(nil)
+	w.refuses(t, path, 401, order, impostors(own.backend, other.backend))
+	w.refuses(t, path, 403, order, map[string]string{
+		"merchant's token":        own.merchant.token(nil),
+		"merchant JWT of its own": w.minted(t, own, nil),
+	})
+	token := own.backend.token(claims{"tenant": other.name})
+	var out struct{ Token string }
+	w.send(path, token, order).into(t, &out)
+	if iss := w.verified(t, out.Token)["iss"]; iss != own.mint() {
+		t.Errorf("signed as %v", iss)
+	}
+	for name, tt := range map[string]struct {
+		change request
+		status int
+		reason string
+	}{
+		"iss beside the others":    {request{"iss": other.mint()}, 400, ""},
+		"iss among claims":         {request{"claims": claims{"iss": other.mint()}}, 400, ""},
+		"tenant beside the others": {request{"tenant": other.name}, 400, ""},
+		"tenant among claims":      {request{"claims": claims{"tenant": other.name}}, 400, ""},
+		"the other's sub":          {request{"sub": other.name + "-shop"}, 403, "sub"},
+		"the other's aud":          {request{"aud": "kernel-" + other.name}, 403, "aud"},
+		"the other's mbn":          {request{"mbn": "Shop " + other.name}, 403, "mbn"},
+		"the other's mcc":          {request{"mcc": other.category()}, 403, "mcc"},
+	} {
+		a := w.send(path, token, order.with(tt.change))
+		if reason, _ := a.refusal(); a.status != tt.status || reason != tt.reason {
+			t.Errorf("%s: answered %d: %s", name, a.status, a.body)
+		}
+	}
+}
+
+func checksApart(t *testing.T, w *tenancy, path string, own, other tenant) {
+	w.refuses(t, path, 401, nil, impostors(own.merchant, other.merchant))
+	w.refuses(t, path, 401, nil, impostors(own.merchant, other.backend))
+	minted := w.minted(t, own, nil)
+	w.refuses(t, path, 401, nil, map[string]string{
+		"merchant JWT as the other's":           reworded(t, minted, own.mint(), other.mint()),
+		"merchant JWT as the other's merchants": reworded(t, minted, own.mint(), other.merchant.iss),
+	})
+	for iss, token := range map[string]string{own.merchant.iss: own.merchant.token(claims{"tenant": other.name}), own.mint(): minted} {
+		var got claims
+		w.send(path, token, nil).into(t, &got)
+		if got["iss"] != iss || got["x-tid"] != own.terminal() {
+			t.Errorf("a token of %s is told to be %v", iss, got)
+		}
+	}
+}
+
+func proximityApart(t *testing.T, w *tenancy, own, other tenant) {
+	const path = "/apple/proximity-token"
+	w.refuses(t, path, 401, nil, impostors(own.merchant, other.merchant))
+	w.refuses(t, path, 401, nil, map[string]string{
+		"merchant JWT as the other's": reworded(t, w.minted(t, own, nil), own.mint(), other.mint()),
+	})
+	for name, token := range map[string]string{
+		"merchant's token": own.merchant.token(claims{"x-tid": other.terminal()}),
+		"merchant JWT":     w.minted(t, own, request{"x-tid": other.terminal()}),
+		"with acquirer":    own.merchant.token(claims{"x-tid": other.terminal(), "acquirer": other.acquirer()}),
+	} {
+		if a := w.send(path, token, nil); a.status != 500 || !strings.Contains(string(a.body), "x-tid is no terminal profile id") {
+			t.Errorf("%s for the other's terminal: answered %d: %s", name, a.status, a.body)
+		}
+	}
+	for name, token := range map[string]string{"merchant's token": own.merchant.token(nil), "merchant JWT": w.minted(t, own, nil)} {
+		var out proximityAnswer
+		w.send(path, token, nil).into(t, &out)
+		if got := w.verified(t, out.Token); got["terminalProfileId"] != own.terminal() || got["acquirer"] != own.acquirer() || got["merchant"] != "shared-user" {
+			t.Errorf("%s gives %v", name, got)
+		}
+	}
+}
+
+func jwksApart(t *testing.T, w *tenancy, own, other tenant) {
+	url := w.info.BaseURL + "/.well-known/jwks.json"
+	nobody := w.get(url)
+	for _, who := range []tenant{own, other} {
+		a, err := call{method: http.MethodGet, url: url, token: who.backend.token(nil)}.by(client)
+		if err != nil || a.status != 200 || string(a.body) != string(nobody.body) {
+			t.Errorf("%s gets %d %s (%v), nobody %s", who.name, a.status, a.body, err, nobody.body)
+		}
+	}
+	var set jose.JSONWebKeySet
+	nobody.into(t, &set)
+	if len(set.Keys) != 2 {
+		t.Errorf("%d keys are published", len(set.Keys))
+	}
+	for _, p := range []*party{own.backend, own.merchant} {
+		if keys := set.Key(p.thumbprint()); len(keys) != 0 {
+			t.Errorf("the key of %s is published", p.iss)
+		}
+	}
+}
+
+func certificatesApart(t *testing.T, w *tenancy, own, other tenant) {
+	for kid, status := range map[string]int{
+		w.jwks.Keys[0].KeyID:     200, // no tenant's: merchant JWTs of both are signed with it
+		own.backend.thumbprint(): 404, other.backend.thumbprint(): 404, other.backend.kid: 404,
+	} {
+		a, err := call{method: http.MethodGet, url: w.info.BaseURL + "/v1/keys/" + kid + "/certificate.pem", token: own.backend.token(nil)}.by(client)
+		if err != nil || a.status != status || strings.Contains(string(a.body), "BEGIN CERTIFICATE") != (status == 200) {
+			t.Errorf("%s: answered %d (%v): %s", kid, a.status, err, a.body)
+		}
+	}
+}
+
+// impostors are tokens by which thief claims to be victim: with its own key, under each kid
+// that it could give, or with a good token of its own whose iss was written over.
+func impostors(victim, thief *party) map[string]string {
+	posing := *thief
+	posing.iss, posing.sub, posing.claims = victim.iss, victim.sub, victim.claims
+	all := map[string]string{"iss of the other, own kid": posing.token(nil)}
+	posing.kid = victim.kid
+	all["iss and kid of the other"] = posing.token(nil)
+	unsigned := posing.unsigned(nil)
+	delete(unsigned.Header, "kid")
+	all["iss of the other, no kid"] = posing.signed(unsigned)
+	unsigned = posing.unsigned(nil)
+	unsigned.Header["jwk"] = jose.JSONWebKey{Key: thief.key.Public(), KeyID: victim.kid}
+	all["iss and kid of the other, key brought along"] = posing.signed(unsigned)
+	all["iss written over"] = reworded(thief.t, thief.token(nil), thief.iss, victim.iss)
+	return all
+}
+
+// refuses sends a request under each token, which must all get this status.
+func (w *tenancy) refuses(t *testing.T, path string, status int, body any, tokens map[string]string) {
+	t.Helper()
+	for name, token := range tokens {
+		if a := w.send(path, token, body); a.status != status {
+			t.Errorf("%s: answered %d instead of %d: %s", name, a.status, status, a.body)
+		}
+	}
+}
+
+// reworded is a token with a text in its claims replaced and its signature as it was.
+func reworded(t *testing.T, token, from, to string) string {
+	t.Helper()
+	parts := strings.Split(token, ".")
+	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || !strings.Contains(string(raw), from) {
+		t.Fatalf("%v: %s holds no %s", err, raw, from)
+	}
+	parts[1] = base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(string(raw), from, to, 1)))
+	return strings.Join(parts, ".")
+}
+
+// order is a merchant JWT that the tenant may have signed, and that this server takes.
+func (n tenant) order(change request) request {
+	return request{
+		"sub": "shared-user", "usr": "cashier", "aud": sharedAudience,
+		"mbn": "Shop " + n.name, "mcc": n.category(), "x-tid": n.terminal(),
+	}.with(change)
+}
+
+// minted is a merchant JWT that the service signed for a tenant.
+func (w *tenancy) minted(t *testing.T, for_ tenant, change request) string {
+	t.Helper()
+	var out struct{ Token string }
+	w.send("/v1/merchant-tokens", for_.backend.token(nil), for_.order(change)).into(t, &out)
+	return out.Token
+}
+
+// verified gives the claims of a token that the service signed.
+func (w *tenancy) verified(t *testing.T, token string) claims {
+	t.Helper()
+	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256, jose.ES256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload, err := parsed.Verify(w.jwks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return decoded(t, payload)
+}
+
+func withoutRequestID(t *testing.T, a answer) string {
+	t.Helper()
+	var members map[string]any
+	if err := json.Unmarshal(a.body, &members); err != nil {
+		t.Fatal(err)
+	}
+	delete(members, "requestId")
+	return fmt.Sprint(members)
+}
+
+// newTenancy makes the service: clients, acquirers and cards of both.
+func newTenancy(t *testing.T) (w *tenancy, a, b tenant) {
+	t.Helper()
+	s := newSite(t, hsm.TAVSigning, hsm.CardVault, hsm.CardIndex, hsm.MerchantJWT, hsm.ProximityToken)
+	s.must("keys", "certify", "--name", "merchant-jwt", "--common-name", "mint", "--out", "mint.crt", "--write")
+	a = tenant{name: "a", pan: "5204245250001488"}
+	b = tenant{name: "b", pan: "5555555555554444"}
+	for _, n := range []*tenant{&a, &b} {
+		n.backend, n.merchant = newParty(t, "backend-"+n.name, sharedAudience), newParty(t, "merchant-"+n.name, sharedAudience)
+		for _, p := range []*party{n.backend, n.merchant} {
+			p.sub = "shared-user"
+			s.write(p.iss+".pem", p.publicPEM())
+		}
+		n.merchant.claims = claims{"usr": "cashier", "mbn": "Shop " + n.name, "mcc": n.category(), "x-tid": n.terminal()}
+	}
+	s.configure(`
+roles: [issuer, merchant]
+api: {listen: "127.0.0.1:0"}
+clients:` + a.clients() + b.clients() + `
+merchant:
+  audience: ` + sharedAudience + `
+  audFingerprints: [` + fingerprint + `]
+  issuers:
+    - {tenant: a, issuer: mint-a, acquirer: acquirer-a}
+    - {tenant: b, issuer: mint-b, acquirer: acquirer-b}
+  acquirers:
+    - {name: acquirer-a, terminalProfiles: [{appleTerminalProfileId: terminal-a}]}
+    - {name: acquirer-b, terminalProfiles: [{appleTerminalProfileId: terminal-b}]}
+  proximity:
+    claims: {iat: $issuedAt, exp: $expiresAt, jti: $jwtId, acquirer: $acquirer, merchant: $claim.sub, terminalProfileId: $terminalProfileId}
+`)
+	s.storeCards(a, b)
+	w = &tenancy{server: s.serve()}
+	w.jwks = w.server.jwks()
+	apple := filepath.Join(s.dir, "apple")
+	w.info.Apple.LeafCert, w.info.Apple.SubCert = filepath.Join(apple, "apple-leaf.pem"), filepath.Join(apple, "apple-sub.pem")
+	w.apple = s.apple
+	return w, a, b
+}
+
+// clients are the tenant's in the configuration.
+func (n tenant) clients() string {
+	return strings.NewReplacer("$T", n.name, "$AUD", sharedAudience, "$MCC", n.category()).Replace(`
+  - issuer: backend-$T
+    tenant: $T
+    audience: $AUD
+    keys: [{kid: backend-$T-1, publicKeyFile: backend-$T.pem}]
+    rights: [signCards, signMerchantTokens]
+    merchantTokens: {subjects: [shared-user, $T-*], audiences: [$AUD, kernel-$T], businessNames: [Shop $T], categoryCodes: ["$MCC"]}
+  - issuer: merchant-$T
+    tenant: $T
+    audience: $AUD
+    keys: [{kid: merchant-$T-1, publicKeyFile: merchant-$T.pem}]
+    rights: [createAppleProximityToken]
+    acquirer: acquirer-$T`)
+}
+
+// storeCards puts two cards of each tenant into the vault, as an import would: the keys are
+// in the token, and the service is not running.
+func (s *site) storeCards(tenants ...tenant) {
+	s.t.Helper()
+	s.t.Setenv("SOFTHSM2_CONF", s.token.ConfigFile)
+	ctx := context.Background()
+	ring, err := hsm.LoadKeyring(filepath.Join(s.dir, "keyring.yaml"))
+	s.check(err)
+	token, err := hsm.Open(ctx, hsm.Config{
+		Name: "hsm-a", Module: s.token.Module, TokenLabel: s.token.Label, PINFile: s.token.PINFile,
+		Keyring: ring, Log: slog.New(slog.DiscardHandler),
+	})
+	s.check(err)
+	db, err := store.Open(ctx, filepath.Join(s.dir, "mintmark.db"), "test")
+	s.check(err)
+	anchor, err := provisioning.TestAnchor(s.apple.RootPEM())
+	s.check(err)
+	vault, err := provisioning.New(provisioning.Config{
+		Chain: provisioning.NewChainPolicy(anchor, time.Now), Recorder: audit.New(db, time.Now), Gate: signer.New(token), Cards: db,
+		Now: time.Now, Lease: time.Minute, TAV: provisioning.TAVConfig{Version: signer.TAVv3, Validity: time.Minute},
+	})
+	s.check(err)
+	for _, n := range tenants {
+		who := provisioning.Caller{Owner: provisioning.Owner{Tenant: n.name, Issuer: n.backend.iss, Subject: n.backend.sub}}
+		for _, name := range []string{n.card(), both} {
+			pan, err := secret.ParsePAN([]byte(n.pan))
+			s.check(err)
+			_, err = vault.StoreCard(ctx, who, name, provisioning.Card{
+				PAN: pan, Expiration: secret.NewText("12/49"), Name: secret.NewText("Holder"), Product: provisioning.ProductMastercard,
+			})
+			s.check(err)
+		}
+	}
+	s.check(db.Close())
+	s.check(token.Close(ctx))
+}
+
+func (s *site) check(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// newRequest is a valid request with a fresh nonce.
+func (w *tenancy) newRequest() request { return w.requestFor(both) }
+
+// openedPAN is what Apple finds in a sealed card.
+func (w *tenancy) openedPAN(t *testing.T, a answer) string {
+	t.Helper()
+	var out struct{ EphemeralPublicKey, EncryptedData []byte }
+	a.into(t, &out)
+	clear, err := w.apple.Open(out.EphemeralPublicKey, out.EncryptedData)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return decoded(t, clear)["primaryAccountNumber"].(string)
+}
+
+// thumbprint is the RFC 7638 one of the party's key.
+func (p *party) thumbprint() string {
+	sum, err := signer.KeyID(p.key.Public())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return sum
+}
