@@ -8,7 +8,7 @@ DATA    ?= .mintmark
 export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint generate calls faults soak passload passpeers fuzz clean
+.PHONY: help run demo build test lint generate calls faults soak kills bench-log passload passpeers fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -24,7 +24,7 @@ build: ## build bin/mintmark
 	@$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/mintmark
 
 test: softhsm ## run every test, from scratch
-	@tools/ensure.sh gcc node openssl curl nss
+	@tools/ensure.sh gcc node openssl curl nss postgresql
 	$(GO) test -race -count=1 ./...
 
 calls: softhsm ## print the PKCS#11 calls of one sealed card, as in docs/pkcs11.md
@@ -39,6 +39,12 @@ faults: softhsm ## run the fault table against real processes; prints it for doc
 soak: softhsm ## 200 000 seals and as many signatures; SOAK_N for another number (long)
 	@tools/ensure.sh gcc
 	$(GO) test -count=1 -v -timeout 2h -tags soak -run TestSoak ./integration
+
+kills: softhsm postgresql ## kill -9 fifty times under load and verify the log each time (minutes); KILLS for another number
+	KILLS=$${KILLS:-50} $(GO) test -race -count=1 -v -timeout 60m -run TestKilledAtRandomPoints ./integration
+
+bench-log: softhsm postgresql ## what the audit log costs on SQLite and PostgreSQL, as in docs/audit.md (minutes)
+	$(GO) test -count=1 -v -timeout 30m -tags benchlog -run TestCostOfTheLog ./integration
 
 passload: softhsm ## passes: 1 000 000 registrations, a fan-out to 100 000 through kill -9, bundles a second (minutes)
 	@tools/ensure.sh gcc
@@ -60,6 +66,9 @@ generate: ## make httpapi/openapi.gen.go from openapi.yaml
 clean: ## remove what was built, and the development data
 	rm -rf bin $(DATA)
 
-.PHONY: softhsm
+.PHONY: softhsm postgresql
 softhsm:
 	@tools/ensure.sh softhsm
+
+postgresql:
+	@tools/ensure.sh postgresql

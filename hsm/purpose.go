@@ -19,6 +19,8 @@ const (
 	ProximityToken Purpose = "proximity-token" // Apple proximity tokens, ES256
 	Pass           Purpose = "pass"            // Wallet passes of one pass type: CMS, and the TLS client of Apple's push service
 	APITLS         Purpose = "api-tls"         // the API listeners' TLS certificate, ECDSA
+
+	AuditCheckpoint Purpose = "audit-checkpoint" // checkpoints of the audit log, ECDSA
 )
 
 // Algorithm is a key's type and size, as written in the keyring.
@@ -62,6 +64,8 @@ var purposes = map[Purpose][]Algorithm{
 	ProximityToken: {P256},
 	Pass:           {RSA2048, P256},
 	APITLS:         {P256},
+
+	AuditCheckpoint: {P256},
 }
 
 // Several reports whether a purpose may have several active keys at once, of which each

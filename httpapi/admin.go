@@ -30,7 +30,9 @@ const checkWithin = 2 * time.Second
 //	              that is not: which HSM member, in which state, since when
 //	GET /healthz  the same status with every check by name
 //	GET /metrics  Prometheus
-func NewAdmin(m *Metrics, checks []Check) http.Handler {
+//
+// and what further routes add.
+func NewAdmin(m *Metrics, checks []Check, routes ...func(gin.IRouter)) http.Handler {
 	engine := newEngine()
 	engine.Use(secureHeaders)
 	engine.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "live\n") })
@@ -51,6 +53,9 @@ func NewAdmin(m *Metrics, checks []Check) http.Handler {
 		writeJSON(c, status, "application/json", body)
 	})
 	engine.GET("/metrics", gin.WrapH(m.handler()))
+	for _, add := range routes {
+		add(engine)
+	}
 	return engine
 }
 

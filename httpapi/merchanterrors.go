@@ -45,7 +45,7 @@ const (
 
 // checkDetails are what the numbers mean.
 var checkDetails = map[int]string{
-	codeUnauthorized: "No token was sent, or not as a bearer token.",
+	codeUnauthorized: "No bearer token was sent, or one that needs a TLS client certificate came without.",
 	codeInvalid:      "The token does not hold; the reason says what does not.",
 	codeExpired:      "The token has expired.",
 	codeAlgorithm:    "The token is not signed with the algorithm of its key.",

@@ -930,6 +930,9 @@ type ServerInterface interface {
 	// CheckMerchantToken Check a merchant JWT
 	// (POST /tokens/checkjwt)
 	CheckMerchantToken(c *gin.Context)
+	// GetCheckpoint The audit log's last checkpoint
+	// (GET /v1/audit/checkpoint)
+	GetCheckpoint(c *gin.Context)
 	// GetKeyCertificate A key's certificate
 	// (GET /v1/keys/{kid}/certificate.pem)
 	GetKeyCertificate(c *gin.Context, kid string)
@@ -1735,6 +1738,19 @@ func (siw *ServerInterfaceWrapper) CheckMerchantToken(c *gin.Context) {
 	siw.Handler.CheckMerchantToken(c)
 }
 
+// GetCheckpoint operation middleware
+func (siw *ServerInterfaceWrapper) GetCheckpoint(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetCheckpoint(c)
+}
+
 // GetKeyCertificate operation middleware
 func (siw *ServerInterfaceWrapper) GetKeyCertificate(c *gin.Context) {
 
@@ -1845,4 +1861,5 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/api/:tenantId/passes/apple/:version/log", wrapper.LogPassDevice)
 	router.GET(options.BaseURL+"/.well-known/jwks.json", wrapper.GetJWKS)
 	router.GET(options.BaseURL+"/v1/keys/:kid/certificate.pem", wrapper.GetKeyCertificate)
+	router.GET(options.BaseURL+"/v1/audit/checkpoint", wrapper.GetCheckpoint)
 }

@@ -24,6 +24,7 @@ type Config struct {
 	Passes       Passes      // for PassesGroup
 	Keys         PublicKeys  // for KeysGroup
 	Refusals     Refusals
+	Checkpoints  Checkpoints // nil for none
 	Metrics      *Metrics
 	Log          *slog.Logger
 	// Now is the clock.

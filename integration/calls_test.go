@@ -40,7 +40,7 @@ func countCalls(t *testing.T, spy *faultmodule.Module, do func()) calls {
 // The calls of one sealed card are few, constant and documented.
 func TestCallsOfOneSealedCard(t *testing.T) {
 	spy := faultmodule.New(t, module(t))
-	s := start(t, t.TempDir(), []string{"--module", spy.Path}, nil)
+	s := start(t, t.TempDir(), []string{"--module", spy.Path}, unsigned)
 	if a := s.mustPost(s.newRequest()); a.status != 200 {
 		t.Fatalf("answered %d: %s", a.status, a.body)
 	}

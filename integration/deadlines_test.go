@@ -65,7 +65,7 @@ func TestFullLaneAnswersAtTheCallersDeadline(t *testing.T) {
 // moment to come again; its nonce is free then.
 func TestRequestIsAnsweredByItsDeadline(t *testing.T) {
 	fault := faultmodule.New(t, module(t))
-	s := start(t, t.TempDir(), []string{"--module", fault.Path}, []string{"MINTMARK_API_REQUEST_TIMEOUT=3s"})
+	s := start(t, t.TempDir(), []string{"--module", fault.Path}, append([]string{"MINTMARK_API_REQUEST_TIMEOUT=3s"}, unsigned...))
 	if a := s.mustPost(s.newRequest()); a.status != http.StatusOK {
 		t.Fatalf("answered %d: %s", a.status, a.body)
 	}

@@ -79,7 +79,7 @@ func newField(t *testing.T, keys int) *field {
 // serve starts the server on the field's directory.
 func (f *field) serve(t *testing.T) *server {
 	t.Helper()
-	s := start(t, f.dir, []string{"--module", f.module.Path}, nil)
+	s := start(t, f.dir, []string{"--module", f.module.Path}, unsigned)
 	f.server.Store(s)
 	return s
 }

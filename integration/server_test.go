@@ -98,6 +98,10 @@ func lastLines(text string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "")
 }
 
+// unsigned is the environment of a server that signs no checkpoints after its start: the
+// calls to the token are then those of the test alone.
+var unsigned = []string{"MINTMARK_AUDIT_EVERY=1h", "MINTMARK_AUDIT_MAX_UNSIGNED_AGE=3h"}
+
 // process starts mintmark with these arguments, and env added to the environment. It is
 // stopped when the test ends.
 func process(t *testing.T, env []string, args ...string) *server {

@@ -118,7 +118,7 @@ func TestEveryFormOfTheRequestIsSealed(t *testing.T) {
 // work; every ephemeral object is destroyed.
 func TestOneNonceHasOneWinner(t *testing.T) {
 	spy := faultmodule.New(t, module(t))
-	s := start(t, t.TempDir(), []string{"--module", spy.Path}, nil)
+	s := start(t, t.TempDir(), []string{"--module", spy.Path}, unsigned)
 	before := spy.Totals()                                // making the development keys leaves four objects, which stay
 	if a := s.mustPost(s.newRequest()); a.status != 200 { // what is done once is done
 		t.Fatalf("answered %d: %s", a.status, a.body)
@@ -190,7 +190,7 @@ func TestKilledBetweenClaimAndResult(t *testing.T) {
 	fault := faultmodule.New(t, module(t))
 	dir := t.TempDir()
 	args := []string{"--module", fault.Path}
-	env := []string{"MINTMARK_API_REQUEST_TIMEOUT=2s", "MINTMARK_PUSH_PROVISIONING_NONCE_LEASE=10s"}
+	env := append([]string{"MINTMARK_API_REQUEST_TIMEOUT=2s", "MINTMARK_PUSH_PROVISIONING_NONCE_LEASE=10s"}, unsigned...)
 	s := start(t, dir, args, env)
 	req := s.newRequest()
 

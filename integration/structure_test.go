@@ -37,7 +37,8 @@ var mayImport = map[string][]string{
 	"internal/provisioning/appletest": {},
 	"internal/passes":                 {"passkit", "passkit/cms", "passkit/apns", "passkit/webservice", "signer", "internal/record", "internal/secret"},
 	"internal/store":                  {"internal/provisioning", "internal/merchant", "internal/passes", "passkit/webservice", "internal/audit", "internal/access", "internal/record"},
-	"httpapi":                         {"internal/provisioning", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/record", "internal/secret"},
+	"internal/store/pgtest":           {},
+	"httpapi":                         {"internal/audit", "internal/provisioning", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/record", "internal/secret"},
 }
 
 // free are the packages that may import anything of ours: commands, test support and

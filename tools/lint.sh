@@ -12,7 +12,7 @@ if [ -n "$unformatted" ]; then
 fi
 
 go vet ./...
-go vet -tags faults,soak,passload,passpeers ./integration
+go vet -tags faults,soak,benchlog,passload,passpeers ./integration
 
 # Generated code is current if making it again changes nothing.
 before=$(cat httpapi/openapi.gen.go | cksum)
@@ -22,4 +22,4 @@ if [ "$before" != "$(cat httpapi/openapi.gen.go | cksum)" ]; then
 	exit 1
 fi
 
-go tool -modfile=tools/go.mod staticcheck -tags faults,soak,passload,passpeers ./...
+go tool -modfile=tools/go.mod staticcheck -tags faults,soak,benchlog,passload,passpeers ./...

@@ -17,6 +17,9 @@ func configCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := p.checkCheckpointKey(); err != nil {
+				return err
+			}
 			out := c.OutOrStdout()
 			fmt.Fprintf(out, "%s is in order: %s, %d clients, roles %s, Apple's root: %s\n\n", path, p.cfg.Environment, len(p.cfg.Clients), strings.Join(p.cfg.Roles, " and "), p.trusts())
 			w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -107,16 +108,22 @@ func (m *merchantJourney) verify(ctx context.Context) error {
 		return err
 	}
 	m.keys = map[string]crypto.PublicKey{}
-	number := func(text string) *big.Int {
+	raw := func(text string) []byte {
 		b, _ := base64.RawURLEncoding.DecodeString(text)
-		return new(big.Int).SetBytes(b)
+		return b
 	}
 	for _, k := range set.Keys {
 		switch k.Kty {
 		case "RSA":
-			m.keys[k.Kid] = &rsa.PublicKey{N: number(k.N), E: int(number(k.E).Int64())}
+			exponent := new(big.Int).SetBytes(raw(k.E))
+			m.keys[k.Kid] = &rsa.PublicKey{N: new(big.Int).SetBytes(raw(k.N)), E: int(exponent.Int64())}
 		case "EC":
-			m.keys[k.Kid] = &ecdsa.PublicKey{Curve: elliptic.P256(), X: number(k.X), Y: number(k.Y)}
+			point := slices.Concat([]byte{4}, raw(k.X), raw(k.Y))
+			key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+			if err != nil {
+				return err
+			}
+			m.keys[k.Kid] = key
 		}
 	}
 	var claims struct {

@@ -59,6 +59,7 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 		Passes:         s.passes,
 		Keys:           s.gate,
 		Refusals:       s.audit,
+		Checkpoints:    s.checkpoints,
 		Metrics:        s.metrics,
 		Log:            s.plan.log,
 		Now:            time.Now,
@@ -70,7 +71,7 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 
 // listen runs all servers until the context ends or one of them fails.
 func (s *service) listen(ctx context.Context, ready func(addresses) error) error {
-	servers := []*http.Server{httpapi.Server(httpapi.NewAdmin(s.metrics, s.checks()), s.plan.cfg.Admin.Listen, s.plan.log)}
+	servers := []*http.Server{httpapi.Server(httpapi.NewAdmin(s.metrics, s.checks(), httpapi.AuditRoutes(s.store, s.checkpoints)), s.plan.cfg.Admin.Listen, s.plan.log)}
 	for _, l := range s.listeners {
 		l.srv = httpapi.Server(s.handler(l, ctx), l.Listen, s.plan.log)
 		if l.cert != nil {

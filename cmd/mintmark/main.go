@@ -5,6 +5,7 @@
 //	mintmark demo                        the client's journey against a running dev
 //	mintmark doctor --config FILE        what the token is, can do, and lacks
 //	mintmark keys generate|list|certify  keys on the token
+//	mintmark audit verify|export|prove|search|tail  the audit log
 //	mintmark clients check TOKEN|CERT    how a caller is decided, offline
 //	mintmark pass new|validate|build|sign|verify|inspect
 //	                                     Wallet passes, from folders to signed files
@@ -80,7 +81,7 @@ func newCommand() *cobra.Command {
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), configCommand(), clientsCommand(), passCommand(), versionCommand())
+	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), auditCommand(), configCommand(), clientsCommand(), passCommand(), versionCommand())
 	asUsageErrors(root)
 	return root
 }

@@ -65,7 +65,7 @@ func (s *service) newPusher(cfg config.PassPush) (*passes.Pusher, error) {
 	}
 	pc := passes.PushConfig{
 		Service: s.passes, Outbox: s.store, Host: cfg.Host, PushType: cfg.PushType, Dial: out.Dial,
-		Endpoints: map[webservice.ClientKind]passes.Endpoint{}, Post: poster{out}, Log: s.plan.log,
+		Endpoints: map[webservice.ClientKind]passes.Endpoint{}, Post: pushPoster{out}, Log: s.plan.log,
 	}
 	switch cfg.MaxTLSVersion {
 	case "1.2":
@@ -100,10 +100,10 @@ func (s *service) newPusher(cfg config.PassPush) (*passes.Pusher, error) {
 	return passes.NewPusher(pc)
 }
 
-// poster makes the outbound client one that passes can use.
-type poster struct{ *outbound.Client }
+// pushPoster makes the outbound client one that passes can use.
+type pushPoster struct{ *outbound.Client }
 
-func (p poster) Post(ctx context.Context, address string, body []byte, header http.Header) (int, error) {
+func (p pushPoster) Post(ctx context.Context, address string, body []byte, header http.Header) (int, error) {
 	a, err := p.Client.Post(ctx, address, "application/json", body, header)
 	return a.Status, err
 }

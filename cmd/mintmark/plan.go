@@ -77,7 +77,7 @@ func newPlan(cfg *config.Config, before *clients) (*plan, error) {
 // bound are the purposes that the process's roles use keys for. Keys of other purposes
 // cannot be used in it.
 func (p *plan) bound() []hsm.Purpose {
-	var all []hsm.Purpose
+	all := []hsm.Purpose{hsm.AuditCheckpoint}
 	if p.cfg.HasRole(config.RoleIssuer) {
 		all = append(all, hsm.TAVSigning, hsm.CardVault, hsm.CardIndex)
 	}

@@ -20,6 +20,9 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := p.checkCheckpointKey(); err != nil {
+				return err
+			}
 			ctx := c.Context()
 			return serve(ctx, p, func(*service) error { return nil }, func(addresses) error { return supervise(ctx) })
 		},

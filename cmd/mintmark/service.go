@@ -28,6 +28,7 @@ type service struct {
 	hsm          *hsm.HSM
 	store        *store.Store
 	audit        *audit.Log
+	checkpoints  *audit.Checkpointer
 	gate         *signer.Gate
 	callers      *callers
 	provisioning *provisioning.Service // with the role issuer
@@ -87,8 +88,8 @@ func open(ctx context.Context, p *plan, wedged func(member string)) (*service, e
 	s := &service{plan: p, metrics: httpapi.NewMetrics(version), hup: make(chan os.Signal, 1)}
 	signal.Notify(s.hup, syscall.SIGHUP)
 	var err error
-	if s.store, err = store.Open(ctx, p.cfg.Store.SQLite, p.cfg.Environment); err != nil {
-		return nil, exit(exitStorage, err)
+	if s.store, err = openStore(ctx, p.cfg); err != nil {
+		return nil, err
 	}
 	members, err := memberConfigs(p, p.keyring.Only(p.bound()...), s.metrics)
 	if err != nil {
@@ -107,6 +108,9 @@ func open(ctx context.Context, p *plan, wedged func(member string)) (*service, e
 	s.audit = audit.New(s.store, time.Now)
 	s.gate = signer.New(s.hsm)
 	s.callers = newCallers(p, s.gate)
+	if err := s.openCheckpoints(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
 	if err := s.openRoles(); err != nil {
 		return nil, errors.Join(exit(exitConfiguration, err), s.close())
 	}
@@ -161,6 +165,7 @@ func (s *service) checks() []httpapi.Check {
 	all := []httpapi.Check{
 		{Name: "hsm", Required: true, Probe: func(context.Context) error { return s.hsm.Ready() }},
 		{Name: "database", Required: true, Probe: s.store.Ping},
+		{Name: "audit log", Required: true, Probe: func(context.Context) error { return s.checkpoints.Well() }},
 	}
 	for _, m := range s.hsm.Members() {
 		all = append(all, httpapi.Check{Name: "hsm member " + m.Name(), Probe: func(context.Context) error { return m.Ready() }})
@@ -179,12 +184,18 @@ func (s *service) checks() []httpapi.Check {
 // ready is called once all listeners accept.
 func (s *service) serve(ctx context.Context, ready func(addresses) error) error {
 	life := s.plan.lifecycle("start")
+	signing, stopSigning := context.WithCancel(context.WithoutCancel(ctx))
+	var signer sync.WaitGroup
+	signer.Go(func() { s.checkpoints.Run(signing) })
+	defer signer.Wait()
+	defer stopSigning() // after all that is put on record: the last checkpoint covers it
 	if err := s.audit.Note(ctx, life); err != nil {
 		return exit(exitStorage, err)
 	}
 	background, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { s.summarise(background) })
+	running.Go(func() { s.expire(background) })
 	s.watch(background, &running)
 	if s.pusher != nil {
 		running.Go(func() { s.pusher.Run(background) })

@@ -11,9 +11,11 @@
 // and nothing else: identifiers and digests, no card data, no token, no PIN, and no
 // digest that could be searched back to a PAN.
 //
-// The log promises order and durability: an entry has the next sequence number at the
-// moment it is committed, in the same transaction as the rows that belong to it. It
-// does not yet show tampering by whoever can write the database.
+// The entries are the leaves of a Merkle tree (RFC 6962). An entry gets the next number,
+// and adds its hashes to the tree, in the transaction that commits it and the rows that
+// belong to it (Writer). The audit-checkpoint key signs size and root about once a second
+// (Checkpointer), anchors keep what it signed elsewhere (Anchor), and Verify holds a log
+// against both. docs/audit.md says what that shows, and what it does not.
 package audit
 
 import (
@@ -27,55 +29,26 @@ import (
 	"github.com/mintmark/mintmark/internal/record"
 )
 
-// Kind says what an entry records.
-type Kind string
-
-// The kinds.
-const (
-	KindIntent    Kind = "intent"    // an operation is about to be done
-	KindResult    Kind = "result"    // an operation ended
-	KindOperation Kind = "operation" // an operation that consumes nothing, intent and result at once
-	KindRefusal   Kind = "refusal"   // a request was refused before anything was begun
-	KindLifecycle Kind = "lifecycle" // the service started, stopped or took up a new configuration
-)
-
-// An Entry is one line of the log.
-type Entry struct {
-	Seq    uint64    // given by the store, from 0, without gaps
-	At     time.Time // to the millisecond, UTC
-	Kind   Kind
-	Ticket string // the operation's ticket: the same for intent and result; empty for refusals and lifecycle
-	Tenant string // empty for lifecycle entries
-	Body   []byte // JSON
-}
-
-// Store keeps entries.
-type Store interface {
-	// Append commits e under the next sequence number, and all changes, in one durable
-	// transaction. It applies the changes in order; the first that cannot be made
-	// undoes everything and its own error comes back. It does not retry. Whatever else
-	// fails comes back with a method RetryAfter.
-	Append(ctx context.Context, e Entry, changes []record.Change) error
-	// Read gives entries from sequence number from on, at most limit, in order.
-	Read(ctx context.Context, from uint64, limit int) ([]Entry, error)
-}
-
 // Log writes the log. It is safe for concurrent use.
 type Log struct {
-	store    Store
+	writer   *Writer
+	guard    guard
 	now      func() time.Time
 	refusals tally
 }
 
 // New gives the log over a store. now is the clock.
 func New(store Store, now func() time.Time) *Log {
-	return &Log{store: store, now: now, refusals: tally{counts: map[tallyKey]*tallied{}}}
+	return &Log{writer: NewWriter(store, now), now: now, refusals: tally{counts: map[tallyKey]*tallied{}}}
 }
 
 var _ record.Recorder = (*Log)(nil)
 
 // Begin commits an intent with its claims and gives the ticket.
 func (l *Log) Begin(ctx context.Context, in record.Intent, changes ...record.Change) (*record.Ticket, error) {
+	if err := l.guard.begin(l.writer.State(), l.now()); err != nil {
+		return nil, fmt.Errorf("record intent: %w", err)
+	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, fmt.Errorf("record intent: %w", err)
@@ -88,6 +61,9 @@ func (l *Log) Begin(ctx context.Context, in record.Intent, changes ...record.Cha
 
 // Open gives the ticket of an operation that consumes nothing.
 func (l *Log) Open(in record.Intent) (*record.Ticket, error) {
+	if err := l.guard.begin(l.writer.State(), l.now()); err != nil {
+		return nil, fmt.Errorf("open operation: %w", err)
+	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, fmt.Errorf("open operation: %w", err)
@@ -104,6 +80,12 @@ type operation struct {
 // Conclude commits a result, with the intent if that was deferred, and gives the receipt
 // that releases its outputs.
 func (l *Log) Conclude(ctx context.Context, t *record.Ticket, res record.Result, changes ...record.Change) (*record.Receipt, error) {
+	if res.Outcome == record.OutcomeDone {
+		// What may not leave is not put on record as having left.
+		if err := l.guard.release(l.writer.State(), l.now()); err != nil {
+			return nil, fmt.Errorf("record result: %w", err)
+		}
+	}
 	kind, body := KindResult, any(res)
 	if t.Deferred() {
 		kind, body = KindOperation, operation{t.Intent(), res}
@@ -139,5 +121,6 @@ func (l *Log) append(ctx context.Context, kind Kind, ticket, tenant string, body
 		return err
 	}
 	e := Entry{At: l.now().UTC().Truncate(time.Millisecond), Kind: kind, Ticket: ticket, Tenant: tenant, Body: b}
-	return l.store.Append(ctx, e, changes)
+	_, err = l.writer.Append(ctx, e, changes)
+	return err
 }

@@ -100,11 +100,11 @@ type switchable struct {
 	err error
 }
 
-func (s *switchable) Append(ctx context.Context, e audit.Entry, changes []record.Change) error {
+func (s *switchable) Commit(ctx context.Context, batch []*audit.Append, number func([]*audit.Append) []audit.Row) error {
 	if s.err != nil {
 		return s.err
 	}
-	return s.Store.Append(ctx, e, changes)
+	return s.Store.Commit(ctx, batch, number)
 }
 
 // What could not be recorded is told with the next summary that can.

@@ -21,7 +21,12 @@ func (c *Config) Check() error {
 	c.checkLeases(&w)
 	c.checkHSM(&w)
 	w.need("keyring", c.Keyring)
-	w.need("store.sqlite", c.Store.SQLite)
+	if (c.Store.SQLite == "") == (c.Store.Postgres.DSNFile == "") {
+		w.say("store", "must name one of sqlite and postgres.dsnFile")
+	}
+	if c.Store.Postgres.DSNFile != "" {
+		w.need("dataDir", c.DataDir)
+	}
 	for i, cl := range c.Clients {
 		cl.check(&w, index("clients", i))
 		if (cl.Certificate != nil || cl.BoundTokens) && !c.looksAtCertificates() {
@@ -36,6 +41,7 @@ func (c *Config) Check() error {
 		c.checkPasses(&w)
 	}
 	c.Outbound.check(&w)
+	c.checkAudit(&w)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		w.say("log.level", "must be debug, info, warn or error")
 	}

@@ -49,7 +49,8 @@ type Config struct {
 	// Store says where the database is.
 	Store Store `yaml:"store"`
 	// DataDir is a folder for what must survive a restart beside the database: PIN files
-	// that a token refused. Default: the folder of store.sqlite.
+	// that a token refused. Default: the folder of store.sqlite; required with
+	// store.postgres.
 	DataDir string `yaml:"dataDir"`
 	// Clients are those who may call. Nobody else may, but for the tokens that
 	// merchant.issuers has signed. Reloaded.
@@ -64,6 +65,8 @@ type Config struct {
 	Outbound Outbound `yaml:"outbound"`
 	// Log says what is logged, and how.
 	Log Log `yaml:"log"`
+	// Audit is the audit log's checkpoints, anchors and limits.
+	Audit Audit `yaml:"audit"`
 
 	digest  string
 	ignored []string
@@ -149,10 +152,19 @@ type Member struct {
 	ECConcurrency int `yaml:"ecConcurrency"`
 }
 
-// Store says where the database is.
+// Store says where the database is: exactly one of the two.
 type Store struct {
-	// SQLite is the path of the database file. Required.
+	// SQLite is the path of the database file.
 	SQLite string `yaml:"sqlite"`
+	// Postgres is a PostgreSQL database.
+	Postgres Postgres `yaml:"postgres"`
+}
+
+// Postgres is a PostgreSQL database, 14 or later, of which this service is the owner.
+type Postgres struct {
+	// DSNFile holds the connection string (key=value pairs or a URL) and nothing else;
+	// mode 0400 or 0600, for it may hold a password.
+	DSNFile string `yaml:"dsnFile"`
 }
 
 // PushProvisioning is the sealing of cards for Apple Wallet.

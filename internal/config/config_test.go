@@ -126,7 +126,8 @@ func TestDefaultsFillWhatIsLeftOut(t *testing.T) {
 			TestRootFile: filepath.Join(dir, "root.pem"), NonceLease: time.Minute, NonceLength: 4, NonceSignatureLength: 81,
 			TAV: config.TAV{Version: "3", Validity: 30 * time.Minute},
 		},
-		Log: config.Log{Level: "info", Format: "json"},
+		Audit: config.Audit{Log: "mintmark", Every: time.Second, MaxUnsigned: 10_000, MaxUnsignedAge: time.Minute, MinFree: 64},
+		Log:   config.Log{Level: "info", Format: "json"},
 	}
 	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(config.Config{})); diff != "" {
 		t.Errorf("configuration (-want +got):\n%s", diff)
@@ -194,6 +195,9 @@ merchant:
   proximity: {issuer: psp, claims: {iss: $issuer, jti: $jwtId}}
 outbound: {timeout: 1s, allowPrivate: [10.0.0.0/8], caFile: /roots.pem}
 log: {level: debug, format: text}
+audit:
+  {log: bank.example/log, every: 2s, maxUnsigned: 3, maxUnsignedAge: 4s, minFree: 5, retention: 9000h,
+   anchors: [{file: /anchor}, {syslog: "tls://log.example:6514", caFile: /ca.pem}, {webhook: "https://witness.example/log"}]}
 `)
 	want := &config.Config{
 		Environment: "test",
@@ -258,6 +262,10 @@ log: {level: debug, format: text}
 			TAV: config.TAV{Version: "4", KeyAlias: "MC-1", Validity: 720 * time.Hour},
 		},
 		Log: config.Log{Level: "debug", Format: "text"},
+		Audit: config.Audit{
+			Log: "bank.example/log", Every: 2 * time.Second, MaxUnsigned: 3, MaxUnsignedAge: 4 * time.Second, MinFree: 5, Retention: 9000 * time.Hour,
+			Anchors: []config.Anchor{{File: "/anchor"}, {Syslog: "tls://log.example:6514", CAFile: "/ca.pem"}, {Webhook: "https://witness.example/log"}},
+		},
 	}
 	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(config.Config{})); diff != "" {
 		t.Errorf("configuration (-want +got):\n%s", diff)
@@ -290,7 +298,8 @@ func TestEachFaultIsNamedByItsKey(t *testing.T) {
 		"hsm.members[0].rsaConcurrency must be 1 to 1024, or left out":   {member("rsaConcurrency: -1"), member("rsaConcurrency: 1025")},
 		"hsm.members[0].ecConcurrency must be 1 to 1024, or left out":    {member("ecConcurrency: -1"), member("ecConcurrency: 1025")},
 		"keyring is missing":                                             {with(t, "keyring: keyring.yaml\n", "")},
-		"store.sqlite is missing":                                        {with(t, "  sqlite: mintmark.db\n", "  {}\n")},
+		"store must name one of sqlite and postgres.dsnFile":             {with(t, "  sqlite: mintmark.db\n", "  {}\n"), with(t, "  sqlite: mintmark.db\n", "  sqlite: mintmark.db\n  postgres: {dsnFile: dsn}\ndataDir: d\n")},
+		"dataDir is missing":                                             {with(t, "  sqlite: mintmark.db\n", "  postgres: {dsnFile: dsn}\n")},
 		"clients[0].issuer is missing":                                   {with(t, "- issuer: https://issuer.example\n    tenant", "- tenant")},
 		"clients[0].tenant is missing":                                   {with(t, "    tenant: bank-a\n", "")},
 		"clients[0].audience is missing":                                 {with(t, "    audience: mint.example\n", "")},
@@ -304,7 +313,20 @@ func TestEachFaultIsNamedByItsKey(t *testing.T) {
 		"pushProvisioning.tav.keyAlias is required for version 4, and for no other":                              {push("tav: {version: \"4\"}"), push("tav: {version: \"3\", keyAlias: A}"), push("tav: {keyAlias: A}")},
 		"pushProvisioning.tav.validity must be positive and at most 720h":                                        {push("tav: {validity: -1s}"), push("tav: {validity: 721h}")},
 		"log.level must be debug, info, warn or error":                                                           {least + "log: {level: INFO}\n", least + "log: {level: trace}\n"},
-		"log.format must be json or text":                                                                        {least + "log: {format: xml}\n"},
+		"audit.log must be of printable ASCII without blanks and plus signs":                                     {least + "audit: {log: \"a b\"}\n", least + "audit: {log: a+b}\n"},
+		"audit.every must be at least 100ms":                                                                     {least + "audit: {every: 99ms}\n", least + "audit: {every: -1s}\n"},
+		"audit.maxUnsigned must be at least 1":                                                                   {least + "audit: {maxUnsigned: -1}\n"},
+		"audit.maxUnsignedAge must be at least twice audit.every":                                                {least + "audit: {maxUnsignedAge: 1s}\n"},
+		"audit.minFree must be at least 1":                                                                       {least + "audit: {minFree: -1}\n"},
+		"audit.retention must be 0, or at least 8760h in production":                                             {least + "audit: {retention: -1h}\n"},
+		"audit.anchors[0] must name one of file, syslog and webhook":                                             {least + "audit: {anchors: [{}]}\n", least + "audit: {anchors: [{file: a, webhook: \"https://a\"}]}\n"},
+		"audit.anchors[1].syslog must be unix:///path, tcp://host:port or tls://host:port": {
+			least + "audit: {anchors: [{file: a}, {syslog: \"udp://a:514\"}]}\n", least + "audit: {anchors: [{file: a}, {syslog: \"tcp://a\"}]}\n",
+			least + "audit: {anchors: [{file: a}, {syslog: \"/dev/log\"}]}\n",
+		},
+		"audit.anchors[0].webhook must be an https URL":        {least + "audit: {anchors: [{webhook: \"http://a\"}]}\n"},
+		"audit.anchors[0].caFile is for syslog over tls alone": {least + "audit: {anchors: [{file: a, caFile: c}]}\n", least + "audit: {anchors: [{syslog: \"tcp://a:1\", caFile: c}]}\n"},
+		"log.format must be json or text":                      {least + "log: {format: xml}\n"},
 	} {
 		for i, text := range texts {
 			t.Run(fmt.Sprintf("%s %d", want, i), func(t *testing.T) {
@@ -342,7 +364,7 @@ log: {level: loud, format: xml}
 		"MINTMARK_API_REQUEST_TIMEOUT", "MINTMARK_PUSH_PROVISIONING_NONCE_LENGTH",
 		"environment ", "api.tls ", "api.requestTimeout ", "admin.listen ",
 		"hsm.members[0].name ", "hsm.members[0].module ", "hsm.members[0].pinFile ", "hsm.members[0].tokenLabel ", "hsm.members[0].rsaConcurrency ",
-		"keyring ", "store.sqlite ", "clients[0].issuer ", "clients[0].tenant ", "clients[0].keys ",
+		"keyring ", "store ", "clients[0].issuer ", "clients[0].tenant ", "clients[0].keys ",
 		"clients[1].tenant ", "clients[1].keys ",
 		"pushProvisioning.testRootFile ", "pushProvisioning.nonceLength ", "pushProvisioning.tav.version ", "log.level ", "log.format ",
 	} {
@@ -362,7 +384,7 @@ log: {level: loud, format: xml}
 }
 
 func TestProductionRefusesWhatOnlyDevelopmentMayHave(t *testing.T) {
-	production := strings.Replace(least, "environment: test", "environment: production", 1)
+	production := strings.Replace(least, "environment: test", "environment: production", 1) + anchored
 	want := []string{"pushProvisioning.testRootFile is refused in production, which trusts Apple's root alone"}
 	if diff := cmp.Diff(want, refused(t, production)); diff != "" {
 		t.Error(diff)
@@ -371,6 +393,29 @@ func TestProductionRefusesWhatOnlyDevelopmentMayHave(t *testing.T) {
 		t.Errorf("by the environment: %s", diff)
 	}
 	load(t, strings.Replace(production, "pushProvisioning:\n  testRootFile: root.pem\n", "", 1))
+}
+
+// anchored is what production asks of the audit log.
+const anchored = "audit: {log: bank.example/mintmark, anchors: [{syslog: \"tls://log.example:6514\"}]}\n"
+
+// A checkpoint that is kept on this host goes back with it.
+func TestProductionNeedsAnAnchorOffTheHost(t *testing.T) {
+	production := strings.Replace(strings.Replace(least, "environment: test", "environment: production", 1), "pushProvisioning:\n  testRootFile: root.pem\n", "", 1)
+	const want = "audit.anchors must hold a webhook, or syslog over tcp or tls to another host: a checkpoint kept here alone goes back with the database"
+	for _, anchors := range []string{"[]", "[{file: /anchor}]", "[{syslog: \"unix:///dev/log\"}]", "[{syslog: \"tcp://127.0.0.1:601\"}]", "[{webhook: \"https://localhost/log\"}]"} {
+		if diff := cmp.Diff([]string{want}, refused(t, production+"audit: {log: a, anchors: "+anchors+"}\n")); diff != "" {
+			t.Errorf("%s: %s", anchors, diff)
+		}
+	}
+	for _, anchors := range []string{"[{file: /anchor}, {syslog: \"tcp://log.example:601\"}]", "[{webhook: \"https://witness.example/log\"}]"} {
+		load(t, production+"audit: {log: a, anchors: "+anchors+"}\n")
+	}
+	if diff := cmp.Diff([]string{"audit.retention must be 0, or at least 8760h in production"}, refused(t, production+strings.Replace(anchored, "{log", "{retention: 8759h, log", 1))); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"audit.log is missing"}, refused(t, production+strings.Replace(anchored, "log: bank.example/mintmark, ", "", 1))); diff != "" {
+		t.Error(diff)
+	}
 }
 
 func TestPlainHTTPIsForLoopbackAlone(t *testing.T) {

@@ -75,7 +75,7 @@ func load(path string, environ, roles []string) (*Config, error) {
 
 // resolve takes relative paths from the folder of the file.
 func (c *Config) resolve(dir string) {
-	paths := []*string{&c.Keyring, &c.Store.SQLite, &c.DataDir, &c.PushProvisioning.TestRootFile, &c.Outbound.CAFile, &c.Passes.Push.CAFile}
+	paths := []*string{&c.Keyring, &c.Store.SQLite, &c.Store.Postgres.DSNFile, &c.DataDir, &c.PushProvisioning.TestRootFile, &c.Outbound.CAFile, &c.Passes.Push.CAFile}
 	for _, l := range c.apis() {
 		if l.TLS != nil {
 			paths = append(paths, &l.TLS.CertificateFile, &l.TLS.KeyFile)
@@ -83,6 +83,9 @@ func (c *Config) resolve(dir string) {
 	}
 	for i := range c.HSM.Members {
 		paths = append(paths, &c.HSM.Members[i].Module, &c.HSM.Members[i].PINFile)
+	}
+	for i := range c.Audit.Anchors {
+		paths = append(paths, &c.Audit.Anchors[i].File, &c.Audit.Anchors[i].CAFile)
 	}
 	for i := range c.Clients {
 		for j := range c.Clients[i].Keys {

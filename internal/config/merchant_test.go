@@ -271,7 +271,7 @@ func TestRolesCanBeOverridden(t *testing.T) {
 			t.Errorf("%v is refused with %v", roles, err)
 		}
 	}
-	production := strings.NewReplacer("environment: test", "environment: production", "pushProvisioning:\n  testRootFile: root.pem\n", "").Replace(least) + signing
+	production := strings.NewReplacer("environment: test", "environment: production", "pushProvisioning:\n  testRootFile: root.pem\n", "").Replace(least) + signing + anchored
 	want := "merchantAPI is required in production where both roles are served, or another process: card data do not pass the listener that apps call"
 	if _, err := config.LoadFor(file(t, production), nil, nil); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("refused with %v", err)
@@ -284,7 +284,7 @@ func TestRolesCanBeOverridden(t *testing.T) {
 
 // Card data do not pass the listener that merchants' apps call.
 func TestProductionKeepsTheRolesApart(t *testing.T) {
-	production := strings.NewReplacer("environment: test", "environment: production", "pushProvisioning:\n  testRootFile: root.pem\n", "").Replace(least + signing)
+	production := strings.NewReplacer("environment: test", "environment: production", "pushProvisioning:\n  testRootFile: root.pem\n", "").Replace(least+signing) + anchored
 	want := []string{"merchantAPI is required in production where both roles are served, or another process: card data do not pass the listener that apps call"}
 	if diff := cmp.Diff(want, refused(t, production)); diff != "" {
 		t.Error(diff)

@@ -311,7 +311,7 @@ func TestStoredDataThatBreakTheRulesAreRefused(t *testing.T) {
 func (w *world) putRow(externalID, data string) {
 	w.Helper()
 	ctx := context.Background()
-	log := audit.New(w.store, w.clock.now)
+	log := w.rec
 	ticket, err := log.Begin(ctx, record.Intent{Operation: record.StoreCard, Tenant: owner.Tenant})
 	if err != nil {
 		w.Fatal(err)

@@ -65,6 +65,7 @@ type world struct {
 	clock *clock
 	hands *hands
 	svc   *provisioning.Service
+	rec   *audit.Log
 	from  uint64 // the first entry after the set-up
 }
 
@@ -108,9 +109,10 @@ func newWorld(t testing.TB, change ...func(*provisioning.Config)) *world {
 		t.Fatal(err)
 	}
 	w.hands = &hands{Gate: signer.New(w.token.Token), before: map[string]func() error{}, after: map[string]func() error{}}
+	w.rec = audit.New(w.store, w.clock.now)
 	cfg := provisioning.Config{
 		Chain:    provisioning.NewChainPolicy(anchor, func() time.Time { return start }),
-		Recorder: audit.New(w.store, w.clock.now),
+		Recorder: w.rec,
 		Gate:     w.hands,
 		Cards:    w.store,
 		Now:      w.clock.now,

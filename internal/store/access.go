@@ -10,7 +10,7 @@ import (
 
 // claimToken takes a token that is new, was freed, or whose lease ran out. The row stays
 // for as long as the longest-lived token that claimed it: two may have one jti.
-func claimToken(ctx context.Context, tx *sql.Tx, u *access.TokenUse) error {
+func claimToken(ctx context.Context, tx tx, u *access.TokenUse) error {
 	if err := forgetTokens(ctx, tx, u); err != nil {
 		return err
 	}
@@ -30,7 +30,7 @@ func claimToken(ctx context.Context, tx *sql.Tx, u *access.TokenUse) error {
 
 // forgetTokens removes rows of tokens that have expired, a few each time that one is
 // claimed: more than come in, so that they do not pile up.
-func forgetTokens(ctx context.Context, tx *sql.Tx, u *access.TokenUse) error {
+func forgetTokens(ctx context.Context, tx tx, u *access.TokenUse) error {
 	_, err := tx.ExecContext(ctx, `DELETE FROM used_tokens WHERE claim IN (
 		SELECT claim FROM used_tokens WHERE expires_at <= ?1 AND lease_until <= ?1 ORDER BY expires_at LIMIT 8)`, millis(u.Now))
 	return failed("forget expired tokens", err)
@@ -38,7 +38,7 @@ func forgetTokens(ctx context.Context, tx *sql.Tx, u *access.TokenUse) error {
 
 // endToken marks a claimed token as used or frees it, if the claim is still the one that
 // the fence names.
-func endToken(ctx context.Context, tx *sql.Tx, e access.TokenUseEnd) error {
+func endToken(ctx context.Context, tx tx, e access.TokenUseEnd) error {
 	state := "free"
 	if e.Used {
 		state = "used"

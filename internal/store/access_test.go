@@ -20,7 +20,9 @@ func newUse(name string, now time.Time, lease time.Duration) *access.TokenUse {
 }
 
 // The states a single-use token goes through, and who gets it.
-func TestTokenHasOneClaimantAtATime(t *testing.T) {
+func TestTokenHasOneClaimantAtATime(t *testing.T) { onEach(t, testTokenHasOneClaimantAtATime) }
+
+func testTokenHasOneClaimantAtATime(t *testing.T, e engine) {
 	const lease = time.Minute
 	type step struct {
 		after    time.Duration // since noon
@@ -88,7 +90,7 @@ func TestTokenHasOneClaimantAtATime(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, _ := openNew(t)
+			s, _ := e.openNew(t)
 			uses := map[string]*access.TokenUse{}
 			committed := 0
 			for i, st := range steps {
@@ -120,7 +122,11 @@ func TestTokenHasOneClaimantAtATime(t *testing.T) {
 }
 
 func TestEndOfATokenThatNobodyClaimedIsRefused(t *testing.T) {
-	s, _ := openNew(t)
+	onEach(t, testEndOfATokenThatNobodyClaimedIsRefused)
+}
+
+func testEndOfATokenThatNobodyClaimedIsRefused(t *testing.T, e engine) {
+	s, _ := e.openNew(t)
 	for _, used := range []bool{false, true} {
 		if err := appendEntry(t, s, newUse("token", noon, time.Minute).End(used)); !errors.Is(err, access.ErrReplayed) {
 			t.Errorf("used %v: %v", used, err)
@@ -129,9 +135,11 @@ func TestEndOfATokenThatNobodyClaimedIsRefused(t *testing.T) {
 	mustAppend(t, s, newUse("token", noon, time.Minute))
 }
 
-func TestOfManyUsesOfATokenOneWins(t *testing.T) {
+func TestOfManyUsesOfATokenOneWins(t *testing.T) { onEach(t, testOfManyUsesOfATokenOneWins) }
+
+func testOfManyUsesOfATokenOneWins(t *testing.T, e engine) {
 	const claimants = 200
-	s, _ := openNew(t)
+	s, _ := e.openNew(t)
 	errs, uses := make([]error, claimants), make([]*access.TokenUse, claimants)
 	var all sync.WaitGroup
 	for i := range claimants {
@@ -156,12 +164,16 @@ func TestOfManyUsesOfATokenOneWins(t *testing.T) {
 // Two tokens may have one jti. Whichever claims it, the row stays until the last of them is
 // dead: forgotten with the first, the second could be replayed.
 func TestTokenIsRememberedForAsLongAsAnyWithItsIDLives(t *testing.T) {
+	onEach(t, testTokenIsRememberedForAsLongAsAnyWithItsIDLives)
+}
+
+func testTokenIsRememberedForAsLongAsAnyWithItsIDLives(t *testing.T, e engine) {
 	for name, test := range map[string]struct{ first, second, dead time.Duration }{
 		"the second lives longer": {5 * time.Minute, 15 * time.Minute, 15 * time.Minute},
 		"the first lives longer":  {15 * time.Minute, 5 * time.Minute, 15 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, _ := openNew(t)
+			s, _ := e.openNew(t)
 			first, second := newUse("token", noon, time.Minute), newUse("token", noon, time.Minute)
 			first.Expires, second.Expires = noon.Add(test.first), noon.Add(test.second)
 			mustAppend(t, s, first)
@@ -178,9 +190,11 @@ func TestTokenIsRememberedForAsLongAsAnyWithItsIDLives(t *testing.T) {
 
 // Rows of dead tokens go, a few with each new one; those of live ones, and of claims whose
 // lease runs on, stay.
-func TestDeadTokensAreForgotten(t *testing.T) {
-	s, path := openNew(t)
-	db := beside(t, path)
+func TestDeadTokensAreForgotten(t *testing.T) { onEach(t, testDeadTokensAreForgotten) }
+
+func testDeadTokensAreForgotten(t *testing.T, e engine) {
+	s, path := e.openNew(t)
+	db := e.beside(t, path)
 	for _, name := range strings.Split("abcdefghijklmnopqrst", "") { // 20, dead after 15 minutes
 		u := newUse(name, noon, time.Minute)
 		mustAppend(t, s, u)

@@ -10,7 +10,7 @@ import (
 
 // countToken counts one token of a client's day, unless the day has had its number. Days
 // that are over are removed with the first token of a new one.
-func countToken(ctx context.Context, tx *sql.Tx, u merchant.QuotaUse) error {
+func countToken(ctx context.Context, tx tx, u merchant.QuotaUse) error {
 	var used int
 	err := tx.QueryRowContext(ctx, `INSERT INTO merchant_quotas (iss, day, used) VALUES (?1, ?2, 1)
 		ON CONFLICT (iss, day) DO UPDATE SET used = merchant_quotas.used + 1

@@ -27,7 +27,9 @@ func use(client, day string, limit int) merchant.QuotaUse {
 
 const quotaRows = "SELECT iss || ' ' || day || ' ' || used FROM merchant_quotas ORDER BY 1"
 
-func TestDayHasItsNumberOfTokens(t *testing.T) {
+func TestDayHasItsNumberOfTokens(t *testing.T) { onEach(t, testDayHasItsNumberOfTokens) }
+
+func testDayHasItsNumberOfTokens(t *testing.T, e engine) {
 	type step struct {
 		use  merchant.QuotaUse
 		over bool
@@ -74,8 +76,8 @@ func TestDayHasItsNumberOfTokens(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, path := openNew(t)
-			db := beside(t, path)
+			s, path := e.openNew(t)
+			db := e.beside(t, path)
 			for i, st := range steps {
 				err := appendEntry(t, s, st.use)
 				if errors.Is(err, merchant.ErrQuota) != st.over || (err != nil) != st.over {
@@ -90,8 +92,12 @@ func TestDayHasItsNumberOfTokens(t *testing.T) {
 }
 
 func TestOfManyTokensAtOnceTheDaysNumberIsCounted(t *testing.T) {
+	onEach(t, testOfManyTokensAtOnceTheDaysNumberIsCounted)
+}
+
+func testOfManyTokensAtOnceTheDaysNumberIsCounted(t *testing.T, e engine) {
 	const callers, limit = 100, 7
-	s, path := openNew(t)
+	s, path := e.openNew(t)
 	var counted, over atomic.Int32
 	var all sync.WaitGroup
 	for range callers {
@@ -110,7 +116,7 @@ func TestOfManyTokensAtOnceTheDaysNumberIsCounted(t *testing.T) {
 	if counted.Load() != limit || over.Load() != callers-limit || len(entries(t, s)) != limit {
 		t.Errorf("%d counted, %d over, %d entries", counted.Load(), over.Load(), len(entries(t, s)))
 	}
-	if got := rowsOf(t, beside(t, path), quotaRows); len(got) != 1 || got[0] != "a 2026-11-22 7" {
+	if got := rowsOf(t, e.beside(t, path), quotaRows); len(got) != 1 || got[0] != "a 2026-11-22 7" {
 		t.Errorf("rows are %q", got)
 	}
 }
@@ -118,8 +124,12 @@ func TestOfManyTokensAtOnceTheDaysNumberIsCounted(t *testing.T) {
 // A token is counted if its result is committed, and only then; and a result that cannot be
 // committed leaves its claim as it was.
 func TestCountAndClaimAreCommittedTogether(t *testing.T) {
-	s, path := openNew(t)
-	db := beside(t, path)
+	onEach(t, testCountAndClaimAreCommittedTogether)
+}
+
+func testCountAndClaimAreCommittedTogether(t *testing.T, e engine) {
+	s, path := e.openNew(t)
+	db := e.beside(t, path)
 	claim := newUse("token", noon, time.Minute)
 	mustAppend(t, s, claim)
 	mustAppend(t, s, use("full", "2026-11-22", 1))
@@ -154,12 +164,13 @@ func TestCountAndClaimAreCommittedTogether(t *testing.T) {
 
 // A database of the first version keeps what it holds when it is opened by this one.
 func TestMigrationKeepsWhatWasThere(t *testing.T) {
+	e := engines[0] // the first version had no other
 	path := filepath.Join(t.TempDir(), "mintmark.db")
 	makeFirstVersion(t, path)
 	contentsOf := func(db *sql.DB) []string {
-		return append(firstContents(t, db), rowsOf(t, db, "SELECT name || value FROM stamp")...)
+		return append(firstContents(t, e, db), rowsOf(t, db, "SELECT name || value FROM stamp")...)
 	}
-	db := beside(t, path)
+	db := e.beside(t, path)
 	before := contentsOf(db)
 	if len(before) != 4 {
 		t.Fatalf("the first version holds %q", before)
@@ -179,7 +190,7 @@ func TestMigrationKeepsWhatWasThere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := open(t, path)
+	s := e.openAt(t, path)
 	mustAppend(t, s, newUse("token", noon, time.Minute), use("a", "2026-11-22", 1))
 	if all := entries(t, s); len(all) != 2 || all[1].Seq != 1 {
 		t.Errorf("entries %+v", all)

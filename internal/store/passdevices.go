@@ -15,8 +15,8 @@ var (
 )
 
 // inTx runs do in a transaction.
-func (s *Store) inTx(ctx context.Context, do func(tx *sql.Tx) error) error {
-	tx, err := s.write.BeginTx(ctx, nil)
+func (s *Store) inTx(ctx context.Context, do func(tx tx) error) error {
+	tx, err := s.write.begin(ctx)
 	if err != nil {
 		return failed("begin", err)
 	}
@@ -29,7 +29,7 @@ func (s *Store) inTx(ctx context.Context, do func(tx *sql.Tx) error) error {
 
 // Register writes a registration.
 func (s *Store) Register(ctx context.Context, r passes.Registration) (created bool, err error) {
-	err = s.inTx(ctx, func(tx *sql.Tx) error {
+	err = s.inTx(ctx, func(tx tx) error {
 		var old string
 		err := tx.QueryRowContext(ctx, `SELECT push_token FROM pass_registrations WHERE device = ?1 AND pass = ?2`,
 			r.Device[:], r.Pass.Ref).Scan(&old)
@@ -50,7 +50,7 @@ func (s *Store) Register(ctx context.Context, r passes.Registration) (created bo
 }
 
 // movePush has a pending push go to the new push token, if nobody else is told by the old.
-func movePush(ctx context.Context, tx *sql.Tx, r passes.Registration, old string) error {
+func movePush(ctx context.Context, tx tx, r passes.Registration, old string) error {
 	dropped, err := dropPush(ctx, tx, r.Pass.TypeID, old)
 	if err != nil || !dropped {
 		return err
@@ -63,7 +63,7 @@ func movePush(ctx context.Context, tx *sql.Tx, r passes.Registration, old string
 }
 
 // dropPush removes a pending push that is for no registration any more.
-func dropPush(ctx context.Context, tx *sql.Tx, id passes.TypeID, pushToken string) (dropped bool, err error) {
+func dropPush(ctx context.Context, tx tx, id passes.TypeID, pushToken string) (dropped bool, err error) {
 	res, err := tx.ExecContext(ctx, `DELETE FROM pass_pushes WHERE tenant = ?1 AND type = ?2 AND push_token = ?3
 		AND NOT EXISTS (SELECT 1 FROM pass_registrations r JOIN passes p ON p.ref = r.pass
 			WHERE r.push_token = ?3 AND p.tenant = ?1 AND p.type = ?2)`, id.Tenant, id.Type, pushToken)
@@ -76,7 +76,7 @@ func dropPush(ctx context.Context, tx *sql.Tx, id passes.TypeID, pushToken strin
 
 // Unregister removes a registration.
 func (s *Store) Unregister(ctx context.Context, device passes.DeviceKey, pass passes.PassRow) error {
-	return s.inTx(ctx, func(tx *sql.Tx) error {
+	return s.inTx(ctx, func(tx tx) error {
 		var old string
 		err := tx.QueryRowContext(ctx, `DELETE FROM pass_registrations WHERE device = ?1 AND pass = ?2 RETURNING push_token`,
 			device[:], pass.Ref).Scan(&old)
@@ -127,7 +127,7 @@ func (s *Store) LeasePushes(ctx context.Context, id passes.TypeID, now, until ti
 		return nil, failed("look for pushes", err)
 	}
 	var all []passes.Push
-	err = s.inTx(ctx, func(tx *sql.Tx) error {
+	err = s.inTx(ctx, func(tx tx) error {
 		// The outer condition on due_at holds two processes apart that chose the same rows.
 		rows, err := tx.QueryContext(ctx, `UPDATE pass_pushes SET due_at = ?1, fence = fence + 1
 			WHERE tenant = ?2 AND type = ?3 AND due_at <= ?4 AND push_token IN (
@@ -155,7 +155,7 @@ func (s *Store) LeasePushes(ctx context.Context, id passes.TypeID, now, until ti
 
 // EndPushes writes what became of leased entries.
 func (s *Store) EndPushes(ctx context.Context, ends []passes.PushEnd) error {
-	return s.inTx(ctx, func(tx *sql.Tx) error {
+	return s.inTx(ctx, func(tx tx) error {
 		for _, e := range ends {
 			if err := endPush(ctx, tx, e); err != nil {
 				return err
@@ -165,7 +165,7 @@ func (s *Store) EndPushes(ctx context.Context, ends []passes.PushEnd) error {
 	})
 }
 
-func endPush(ctx context.Context, tx *sql.Tx, e passes.PushEnd) error {
+func endPush(ctx context.Context, tx tx, e passes.PushEnd) error {
 	if !e.Forget.IsZero() {
 		_, err := tx.ExecContext(ctx, `DELETE FROM pass_registrations WHERE push_token = ?1 AND renewed_at <= ?2
 			AND pass IN (SELECT ref FROM passes WHERE tenant = ?3 AND type = ?4)`,

@@ -58,7 +58,7 @@ func (s *Store) PassAsset(ctx context.Context, tenant, sha256 string) (content [
 	return content, failed("read file of passes", err)
 }
 
-func putAsset(ctx context.Context, tx *sql.Tx, a passes.AssetPut) error {
+func putAsset(ctx context.Context, tx tx, a passes.AssetPut) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO pass_assets (tenant, sha256, content, created_at) VALUES (?1, ?2, ?3, ?4)
 		ON CONFLICT (tenant, sha256) DO NOTHING`, a.Tenant, a.SHA256, a.Content, millis(a.Now))
 	return failed("write file of passes", err)
@@ -74,7 +74,7 @@ type typeState struct {
 
 // nextStamp locks the type's row, which it makes if need be, and gives out the next stamp:
 // the time in milliseconds, or one more than the last.
-func nextStamp(ctx context.Context, tx *sql.Tx, id passes.TypeID, now int64) (t typeState, err error) {
+func nextStamp(ctx context.Context, tx tx, id passes.TypeID, now int64) (t typeState, err error) {
 	_, err = tx.ExecContext(ctx, `INSERT INTO pass_types
 		(tenant, type, template, files, certificate, revision, content_stamp, content_modified, stamp, last_modified)
 		VALUES (?1, ?2, '', '{}', '', 0, 0, 0, 0, 0) ON CONFLICT (tenant, type) DO NOTHING`, id.Tenant, id.Type)
@@ -87,7 +87,7 @@ func nextStamp(ctx context.Context, tx *sql.Tx, id passes.TypeID, now int64) (t 
 	return t, failed("give out stamp", err)
 }
 
-func putType(ctx context.Context, tx *sql.Tx, c passes.TypePut) error {
+func putType(ctx context.Context, tx tx, c passes.TypePut) error {
 	r := c.Row
 	t, err := nextStamp(ctx, tx, r.TypeID, millis(c.Now))
 	if err != nil {
@@ -130,12 +130,12 @@ func encodeFiles(f passes.Files) (string, error) {
 
 // newVersion locks the type's row, and gives the stamp of a pass's next version and the
 // earliest second that it may have by the type.
-func newVersion(ctx context.Context, tx *sql.Tx, id passes.TypeID, now time.Time) (stamp, earliest int64, err error) {
+func newVersion(ctx context.Context, tx tx, id passes.TypeID, now time.Time) (stamp, earliest int64, err error) {
 	t, err := nextStamp(ctx, tx, id, millis(now))
 	return t.stamp, max(now.Unix(), t.contentModified+1), err
 }
 
-func putPass(ctx context.Context, tx *sql.Tx, c passes.PassPut) error {
+func putPass(ctx context.Context, tx tx, c passes.PassPut) error {
 	r := c.Row
 	files, err := encodeFiles(r.Files)
 	if err != nil {
@@ -180,14 +180,14 @@ func putPass(ctx context.Context, tx *sql.Tx, c passes.PassPut) error {
 }
 
 // raiseModified notes the second of a version: the type's own next revision comes after.
-func raiseModified(ctx context.Context, tx *sql.Tx, id passes.TypeID, at int64) error {
+func raiseModified(ctx context.Context, tx tx, id passes.TypeID, at int64) error {
 	_, err := tx.ExecContext(ctx, `UPDATE pass_types SET last_modified = ?1
 		WHERE last_modified < ?1 AND tenant = ?2 AND type = ?3`, at, id.Tenant, id.Type)
 	return failed("note time of pass type", err)
 }
 
 // enqueue has the devices of a pass told. An entry that is there is written anew.
-func enqueue(ctx context.Context, tx *sql.Tx, r passes.PassRow, now int64) error {
+func enqueue(ctx context.Context, tx tx, r passes.PassRow, now int64) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO pass_pushes (tenant, type, push_token, client, attempts, fence, due_at)
 		SELECT CAST(?1 AS TEXT), CAST(?2 AS TEXT), push_token, MIN(client), 0, 0, CAST(?3 AS BIGINT)
 		FROM pass_registrations WHERE pass = ?4 GROUP BY push_token
@@ -205,7 +205,7 @@ func number(b bool) int64 {
 }
 
 // claimPersonal takes a pass's personalisation if it is free, or its lease ran out.
-func claimPersonal(ctx context.Context, tx *sql.Tx, c *passes.PersonalClaim) error {
+func claimPersonal(ctx context.Context, tx tx, c *passes.PersonalClaim) error {
 	err := tx.QueryRowContext(ctx, `UPDATE passes SET personal_state = 'claimed', personal_fence = personal_fence + 1, personal_until = ?1
 		WHERE ref = ?2 AND (personal_state = 'free' OR (personal_state = 'claimed' AND personal_until <= ?3))
 		RETURNING personal_fence`, millis(c.Until), c.Pass.Ref, millis(c.Now)).Scan(&c.Fence)
@@ -217,7 +217,7 @@ func claimPersonal(ctx context.Context, tx *sql.Tx, c *passes.PersonalClaim) err
 
 // endPersonal ends a claim, if it is still the one that the fence names. A pass that was
 // personalised has a new version, which no longer asks.
-func endPersonal(ctx context.Context, tx *sql.Tx, e passes.PersonalEnd) error {
+func endPersonal(ctx context.Context, tx tx, e passes.PersonalEnd) error {
 	c, state, info := e.Claim, "free", ""
 	if e.Used {
 		state, info = "done", string(c.Info)

@@ -11,7 +11,7 @@ import (
 var _ provisioning.Cards = (*Store)(nil)
 
 // claimNonce takes a nonce that is new, was freed, or whose lease ran out.
-func claimNonce(ctx context.Context, tx *sql.Tx, c *provisioning.NonceClaim) error {
+func claimNonce(ctx context.Context, tx tx, c *provisioning.NonceClaim) error {
 	err := tx.QueryRowContext(ctx, `INSERT INTO apple_nonces (tenant, claim, state, fence, lease_until)
 		VALUES (?1, ?2, 'claimed', 1, ?3)
 		ON CONFLICT (tenant, claim) DO UPDATE
@@ -27,7 +27,7 @@ func claimNonce(ctx context.Context, tx *sql.Tx, c *provisioning.NonceClaim) err
 
 // endNonce marks a claimed nonce as used or frees it, if the claim is still the one
 // that the fence names.
-func endNonce(ctx context.Context, tx *sql.Tx, e provisioning.NonceEnd) error {
+func endNonce(ctx context.Context, tx tx, e provisioning.NonceEnd) error {
 	state := "free"
 	if e.Used {
 		state = "used"
@@ -45,8 +45,22 @@ func endNonce(ctx context.Context, tx *sql.Tx, e provisioning.NonceEnd) error {
 }
 
 // putCard writes a card's row, in place of the one that has the same look-up value.
-func putCard(ctx context.Context, tx *sql.Tx, r provisioning.CardRow) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO cards (tenant, id, lookup, owner_iss, owner_sub, vault_key, iv, sealed, created_at)
+func putCard(ctx context.Context, tx tx, r provisioning.CardRow) error {
+	// Violated constraints stand in a PostgreSQL server's log with the values: what can
+	// violate one is looked for first.
+	if len(r.Lookup) == 0 {
+		return failed("write card", errors.New("it has no look-up value"))
+	}
+	var taken int
+	err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM cards WHERE tenant = ?1 AND id = ?2 AND lookup <> ?3`,
+		r.Owner.Tenant, r.ID, r.Lookup).Scan(&taken)
+	if err == nil && taken != 0 {
+		err = errors.New("another card has its id")
+	}
+	if err != nil {
+		return failed("write card", err)
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO cards (tenant, id, lookup, owner_iss, owner_sub, vault_key, iv, sealed, created_at)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 		ON CONFLICT (tenant, lookup) DO UPDATE
 		SET id = excluded.id, owner_iss = excluded.owner_iss, owner_sub = excluded.owner_sub,

@@ -6,7 +6,9 @@ import (
 	"database/sql"
 	"errors"
 	"math"
+	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,7 +27,9 @@ func newClaim(name string, now time.Time, lease time.Duration) *provisioning.Non
 
 // The states a nonce goes through, and who gets it: each step is a claim or the end of
 // an earlier claim, with what comes of it.
-func TestNonceHasOneClaimantAtATime(t *testing.T) {
+func TestNonceHasOneClaimantAtATime(t *testing.T) { onEach(t, testNonceHasOneClaimantAtATime) }
+
+func testNonceHasOneClaimantAtATime(t *testing.T, e engine) {
 	const lease = time.Minute
 	type step struct {
 		after time.Duration // since noon
@@ -93,7 +97,7 @@ func TestNonceHasOneClaimantAtATime(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, _ := openNew(t)
+			s, _ := e.openNew(t)
 			claims := map[string]*provisioning.NonceClaim{}
 			committed := 0
 			for i, st := range steps {
@@ -126,8 +130,10 @@ func TestNonceHasOneClaimantAtATime(t *testing.T) {
 	}
 }
 
-func TestNoncesOfTwoTenantsAreTwo(t *testing.T) {
-	s, _ := openNew(t)
+func TestNoncesOfTwoTenantsAreTwo(t *testing.T) { onEach(t, testNoncesOfTwoTenantsAreTwo) }
+
+func testNoncesOfTwoTenantsAreTwo(t *testing.T, e engine) {
+	s, _ := e.openNew(t)
 	a, b := newClaim("nonce", noon, time.Minute), newClaim("nonce", noon, time.Minute)
 	b.Tenant = "other bank"
 	mustAppend(t, s, a)
@@ -144,7 +150,11 @@ func TestNoncesOfTwoTenantsAreTwo(t *testing.T) {
 }
 
 func TestEndOfANonceThatNobodyClaimedIsRefused(t *testing.T) {
-	s, _ := openNew(t)
+	onEach(t, testEndOfANonceThatNobodyClaimedIsRefused)
+}
+
+func testEndOfANonceThatNobodyClaimedIsRefused(t *testing.T, e engine) {
+	s, _ := e.openNew(t)
 	for _, used := range []bool{false, true} {
 		if err := appendEntry(t, s, provisioning.NonceEnd{Claim: *newClaim("nonce", noon, time.Minute), Used: used}); !errors.Is(err, provisioning.ErrNonceUsed) {
 			t.Errorf("used %v: %v", used, err)
@@ -153,9 +163,11 @@ func TestEndOfANonceThatNobodyClaimedIsRefused(t *testing.T) {
 	mustAppend(t, s, newClaim("nonce", noon, time.Minute))
 }
 
-func TestOfManyClaimsAtOnceOneWins(t *testing.T) {
+func TestOfManyClaimsAtOnceOneWins(t *testing.T) { onEach(t, testOfManyClaimsAtOnceOneWins) }
+
+func testOfManyClaimsAtOnceOneWins(t *testing.T, e engine) {
 	const claimants = 200
-	s, _ := openNew(t)
+	s, _ := e.openNew(t)
 	errs, claims := make([]error, claimants), make([]*provisioning.NonceClaim, claimants)
 	var all sync.WaitGroup
 	for i := range claimants {
@@ -182,16 +194,18 @@ type unknownChange struct{}
 
 func (unknownChange) IsChange() {}
 
-func TestOneChangeThatFailsUndoesAll(t *testing.T) {
-	s, path := openNew(t)
+func TestOneChangeThatFailsUndoesAll(t *testing.T) { onEach(t, testOneChangeThatFailsUndoesAll) }
+
+func testOneChangeThatFailsUndoesAll(t *testing.T, e engine) {
+	s, path := e.openNew(t)
 	used := newClaim("used", noon, time.Minute)
 	mustAppend(t, s, used)
 	mustAppend(t, s, provisioning.NonceEnd{Claim: *used, Used: true})
 	held := newClaim("held", noon, time.Minute)
 	mustAppend(t, s, held)
 	card := newCard("bank", "card", "row")
-	db := beside(t, path)
-	before := contents(t, db)
+	db := e.beside(t, path)
+	before := contents(t, e, db)
 
 	for name, tc := range map[string]struct {
 		changes []record.Change
@@ -233,7 +247,7 @@ func TestOneChangeThatFailsUndoesAll(t *testing.T) {
 			if err := appendEntry(t, s, tc.changes...); !tc.check(err) {
 				t.Errorf("error is %v", err)
 			}
-			if diff := cmp.Diff(before, contents(t, db)); diff != "" {
+			if diff := cmp.Diff(before, contents(t, e, db)); diff != "" {
 				t.Errorf("the database changed: %s", diff)
 			}
 		})
@@ -245,51 +259,55 @@ type claimByValue struct{ *provisioning.NonceClaim }
 
 // An entry that cannot be written takes its changes with it: there is no output and no
 // claim without a record.
-func TestEntryThatFailsUndoesItsChanges(t *testing.T) {
-	s, path := openNew(t)
-	db := beside(t, path)
-	execute(t, db, `CREATE TRIGGER full BEFORE INSERT ON audit_entries WHEN NEW.kind = 'result'
-		BEGIN SELECT RAISE(ABORT, 'the disk of 5204245250001488 is full'); END`)
-	before := contents(t, db)
-	e := entry(`{}`)
-	e.Kind = audit.KindResult
-	err := s.Append(context.Background(), e, []record.Change{newCard("bank", "card", "row"), newClaim("nonce", noon, time.Minute)})
+func TestEntryThatFailsUndoesItsChanges(t *testing.T) { onEach(t, testEntryThatFailsUndoesItsChanges) }
+
+func testEntryThatFailsUndoesItsChanges(t *testing.T, e engine) {
+	s, path := e.openNew(t)
+	db := e.beside(t, path)
+	e.failEntries(t, db, audit.KindResult)
+	before := contents(t, e, db)
+	result := entry(`{}`)
+	result.Kind = audit.KindResult
+	err := s.Append(context.Background(), result, []record.Change{newCard("bank", "card", "row"), newClaim("nonce", noon, time.Minute)})
 	requireUnavailable(t, err)
 	if errors.Unwrap(err) == nil {
 		t.Error("the cause is not kept for the log")
 	}
-	if diff := cmp.Diff(before, contents(t, db)); diff != "" {
+	if diff := cmp.Diff(before, contents(t, e, db)); diff != "" {
 		t.Errorf("the database changed: %s", diff)
 	}
 }
 
 // contents is everything in the domains' tables.
-func contents(t testing.TB, db *sql.DB) []string {
+func contents(t testing.TB, e engine, db *sql.DB) []string {
 	t.Helper()
-	return append(firstContents(t, db), rowsOfAll(t, db,
+	return append(firstContents(t, e, db), rowsOfAll(t, e, db,
 		"SELECT 'token ' || hex(claim) || iss || state || fence || lease_until || expires_at FROM used_tokens ORDER BY 1",
 		"SELECT 'quota ' || iss || day || used FROM merchant_quotas ORDER BY 1",
 	)...)
 }
 
 // firstContents is everything in the tables that there were from the beginning.
-func firstContents(t testing.TB, db *sql.DB) []string {
+func firstContents(t testing.TB, e engine, db *sql.DB) []string {
 	t.Helper()
-	return rowsOfAll(t, db,
+	return rowsOfAll(t, e, db,
 		"SELECT 'entry ' || seq || kind || body FROM audit_entries ORDER BY 1",
 		"SELECT 'nonce ' || tenant || hex(claim) || state || fence || lease_until FROM apple_nonces ORDER BY 1",
 		"SELECT 'card ' || tenant || id || hex(lookup) || owner_iss || owner_sub || vault_key || hex(iv) || hex(sealed) || created_at FROM cards ORDER BY 1",
 	)
 }
 
-func rowsOfAll(t testing.TB, db *sql.DB, queries ...string) []string {
+func rowsOfAll(t testing.TB, e engine, db *sql.DB, queries ...string) []string {
 	t.Helper()
 	var all []string
 	for _, q := range queries {
-		all = append(all, rowsOf(t, db, q)...)
+		all = append(all, rowsOf(t, db, hexColumn.ReplaceAllString(q, strings.ReplaceAll(e.hex, "%s", "$1")))...)
 	}
 	return all
 }
+
+// hexColumn is a column that is shown in hexadecimal, which each engine does its own way.
+var hexColumn = regexp.MustCompile(`hex\((\w+)\)`)
 
 func rowsOf(t testing.TB, db *sql.DB, query string) []string {
 	t.Helper()
@@ -320,8 +338,10 @@ func newCard(tenant, lookup, id string) provisioning.CardRow {
 	}
 }
 
-func TestCardIsFoundInItsTenantAlone(t *testing.T) {
-	s, _ := openNew(t)
+func TestCardIsFoundInItsTenantAlone(t *testing.T) { onEach(t, testCardIsFoundInItsTenantAlone) }
+
+func testCardIsFoundInItsTenantAlone(t *testing.T, e engine) {
+	s, _ := e.openNew(t)
 	mustAppend(t, s, newCard("bank", "card", "row-1"), newCard("other bank", "card", "row-1"), newCard("bank", "second", "row-2"))
 	for _, tc := range []struct {
 		tenant, lookup string
@@ -352,7 +372,11 @@ func TestCardIsFoundInItsTenantAlone(t *testing.T) {
 }
 
 func TestCardStoredAgainTakesTheOldOnesPlace(t *testing.T) {
-	s, path := openNew(t)
+	onEach(t, testCardStoredAgainTakesTheOldOnesPlace)
+}
+
+func testCardStoredAgainTakesTheOldOnesPlace(t *testing.T, e engine) {
+	s, path := e.openNew(t)
 	mustAppend(t, s, newCard("bank", "card", "row-1"), newCard("other bank", "card", "row-1"))
 	again := newCard("bank", "card", "row-2")
 	again.Owner.Subject, again.Key = "user-2", "vault-2"
@@ -362,16 +386,18 @@ func TestCardStoredAgainTakesTheOldOnesPlace(t *testing.T) {
 	if diff := cmp.Diff(again, got); err != nil || diff != "" {
 		t.Errorf("%v, %s", err, diff)
 	}
-	if rows := rowsOf(t, beside(t, path), "SELECT tenant || ' ' || id FROM cards ORDER BY 1"); !slices.Equal(rows, []string{"bank row-2", "other bank row-1"}) {
+	if rows := rowsOf(t, e.beside(t, path), "SELECT tenant || ' ' || id FROM cards ORDER BY 1"); !slices.Equal(rows, []string{"bank row-2", "other bank row-1"}) {
 		t.Errorf("rows are %q", rows)
 	}
 	// A row's id is its own: it is in the associated data of what is sealed in it.
 	requireUnavailable(t, appendEntry(t, s, newCard("bank", "another", "row-2")))
 }
 
-func TestLogIsInOrderAndWithoutGaps(t *testing.T) {
+func TestLogIsInOrderAndWithoutGaps(t *testing.T) { onEach(t, testLogIsInOrderAndWithoutGaps) }
+
+func testLogIsInOrderAndWithoutGaps(t *testing.T, e engine) {
 	const writers, each = 50, 4
-	s, _ := openNew(t)
+	s, _ := e.openNew(t)
 	used := newClaim("used", noon, time.Minute)
 	mustAppend(t, s, used)
 	var all sync.WaitGroup
@@ -400,7 +426,11 @@ func TestLogIsInOrderAndWithoutGaps(t *testing.T) {
 }
 
 func TestEntriesAreReadAsTheyWereWritten(t *testing.T) {
-	s, _ := openNew(t)
+	onEach(t, testEntriesAreReadAsTheyWereWritten)
+}
+
+func testEntriesAreReadAsTheyWereWritten(t *testing.T, e engine) {
+	s, _ := e.openNew(t)
 	want := []audit.Entry{
 		{At: noon, Kind: audit.KindIntent, Ticket: "t1", Tenant: "bank", Body: []byte(`{"operation":"x"}`)},
 		{At: noon.Add(time.Millisecond), Kind: audit.KindResult, Ticket: "t1", Tenant: "bank", Body: []byte(`{"outcome":"done"}`)},

@@ -2,9 +2,10 @@
 // domains define (audit.Store, provisioning.Cards) and writes the domains' changes in
 // the transaction of their record. The domains do not know it.
 //
-// The engine is SQLite in its write-ahead mode with synchronous=FULL: a transaction
-// that was answered survives a power cut. One connection writes, so that transactions
-// queue in the process rather than collide in the file; others read.
+// The engine is SQLite (sqlite.go) in its write-ahead mode with synchronous=FULL, or
+// PostgreSQL (postgres.go): a transaction that was answered survives a power cut. The SQL
+// is one text (dialect.go). One connection of one process writes, so that transactions
+// queue in the process rather than collide in the database; others read.
 //
 // Every failure that is not a domain's own carries a method RetryAfter and keeps the
 // driver's text for the log only: a driver's error may quote values.
@@ -17,12 +18,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"os"
-	"path/filepath"
 	"time"
 
-	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
 	"github.com/pressly/goose/v3"
 )
 
@@ -31,50 +28,21 @@ var migrations embed.FS
 
 // Store is an open database.
 type Store struct {
-	write *sql.DB // one connection
-	read  *sql.DB
+	write  pool // one connection
+	read   pool
+	path   string // of the SQLite file; empty otherwise
+	unlock func() error
 }
 
 // ErrStamp is returned for a database that belongs to another environment.
 var ErrStamp = errors.New("database belongs to another environment")
 
-// Open opens the SQLite database at path, making and migrating it as needed, and
-// stamps it with the environment at first use. A database stamped with another one is
-// refused with ErrStamp. The file is made readable by its owner alone.
-func Open(ctx context.Context, path, environment string) (*Store, error) {
-	s, err := open(ctx, path, environment)
-	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
-	}
-	return s, nil
-}
+// ErrTaken is returned for a database that another process writes to: a log has one
+// writer.
+var ErrTaken = errors.New("another process writes to this database")
 
-func open(ctx context.Context, path, environment string) (*Store, error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	// SQLite makes files under the umask; the file must exist with its mode before, from
-	// which those beside it take theirs.
-	f, err := os.OpenFile(abs, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(f.Chmod(0o600), f.Close()); err != nil {
-		return nil, err
-	}
-	dsn := (&url.URL{Scheme: "file", Path: abs}).String() +
-		"?_txlock=immediate&_journal_mode=WAL&_synchronous=FULL&_busy_timeout=1000&_foreign_keys=on"
-	write, err := sql.Open("sqlite3", dsn)
-	if err != nil {
-		return nil, err
-	}
-	write.SetMaxOpenConns(1)
-	read, err := sql.Open("sqlite3", dsn+"&mode=ro")
-	if err != nil {
-		return nil, errors.Join(err, write.Close())
-	}
-	s := &Store{write: write, read: read}
+// prepare makes a database that was opened ready for use, or closes it.
+func prepare(ctx context.Context, s *Store, environment string) (*Store, error) {
 	// A database of another environment is refused before it is changed, a new one
 	// stamped after it is made.
 	for _, step := range []func() error{
@@ -89,8 +57,24 @@ func open(ctx context.Context, path, environment string) (*Store, error) {
 	return s, nil
 }
 
+// checked makes sure that a database opened for reading is one of ours, or closes it.
+func (s *Store) checked(ctx context.Context, doing error) (*Store, error) {
+	var n int
+	err := s.read.QueryRowContext(ctx, s.read.dialect.tables, "audit_entries").Scan(&n)
+	if err == nil && n == 0 {
+		err = errors.New("it holds no audit log")
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %w", doing, err), s.Close())
+	}
+	return s, nil
+}
+
 // Close closes the database.
-func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close()) }
+func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close(), s.unlock()) }
+
+// Path is where the SQLite file is; empty for PostgreSQL.
+func (s *Store) Path() string { return s.path }
 
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error {
@@ -103,7 +87,7 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, s.write, dir)
+	p, err := goose.NewProvider(s.write.dialect.goose, s.write.DB, dir, goose.WithGoMigrations(treeMigration(s.write.dialect)))
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
@@ -117,7 +101,7 @@ func (s *Store) migrate(ctx context.Context) error {
 // no stamp is new.
 func (s *Store) checkStamp(ctx context.Context, environment string) error {
 	var tables int
-	if err := s.write.QueryRowContext(ctx, `SELECT COUNT(*) FROM sqlite_master WHERE name = 'stamp'`).Scan(&tables); err != nil || tables == 0 {
+	if err := s.write.QueryRowContext(ctx, s.write.dialect.tables, "stamp").Scan(&tables); err != nil || tables == 0 {
 		return err
 	}
 	var have string

@@ -286,7 +286,7 @@ func (d *Dir) makeClient(c ClientName) error {
 // WritePublicKeys writes the public halves of the token's keys, so that others can
 // verify what the token signs.
 func (d *Dir) WritePublicKeys(t *hsm.HSM) error {
-	for _, p := range []hsm.Purpose{hsm.TAVSigning, hsm.MerchantJWT, hsm.ProximityToken} {
+	for _, p := range []hsm.Purpose{hsm.TAVSigning, hsm.MerchantJWT, hsm.ProximityToken, hsm.AuditCheckpoint} {
 		k, err := t.Active(p)
 		if err != nil || !k.Algorithm.Public() {
 			continue // a key that is not usable is reported where it is needed

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/httpapi"
+	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/config"
+	"github.com/mintmark/mintmark/internal/store"
+)
+
+// openLog is a log to be read, with the business rows beside it where there are any.
+type openLog struct {
+	audit.Source
+	rows  audit.BusinessRows
+	close func() error
+}
+
+func (l *openLog) Close() error { return l.close() }
+
+// open opens the log that the arguments name.
+func (f *logFlags) open(ctx context.Context, args []string) (*openLog, error) {
+	switch {
+	case len(args) == 0 && f.config == "":
+		return nil, exit(exitUsage, errors.New("which log? Name a database, an export or a URL, or give --config"))
+	case len(args) == 0:
+		cfg, err := config.Load(f.config, os.Environ())
+		if err != nil {
+			return nil, exit(exitConfiguration, err)
+		}
+		return openDatabase(ctx, cfg)
+	case strings.HasPrefix(args[0], "http://"), strings.HasPrefix(args[0], "https://"):
+		return &openLog{Source: &remoteLog{strings.TrimSuffix(args[0], "/")}, close: func() error { return nil }}, nil
+	}
+	isDatabase, err := isSQLite(args[0])
+	if err != nil {
+		return nil, exit(exitUsage, err)
+	}
+	if isDatabase {
+		s, err := store.OpenReadOnly(ctx, args[0])
+		return openStoreLog(s, err)
+	}
+	file, err := audit.OpenFile(args[0])
+	if err != nil {
+		return nil, exit(exitUsage, err)
+	}
+	return &openLog{Source: file, close: file.Close}, nil
+}
+
+func openDatabase(ctx context.Context, cfg *config.Config) (*openLog, error) {
+	if cfg.Store.SQLite != "" {
+		s, err := store.OpenReadOnly(ctx, cfg.Store.SQLite)
+		return openStoreLog(s, err)
+	}
+	dsn, err := readDSN(cfg.Store.Postgres.DSNFile)
+	if err != nil {
+		return nil, exit(exitConfiguration, err)
+	}
+	s, err := store.OpenPostgresReadOnly(ctx, dsn)
+	return openStoreLog(s, err)
+}
+
+func openStoreLog(s *store.Store, err error) (*openLog, error) {
+	if err != nil {
+		return nil, exit(exitStorage, err)
+	}
+	return &openLog{Source: s, rows: s, close: s.Close}, nil
+}
+
+// isSQLite reports whether a file is a SQLite database.
+func isSQLite(path string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	head := make([]byte, 16)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return false, errors.Join(err, f.Close())
+	}
+	return bytes.HasPrefix(head[:n], []byte("SQLite format 3\x00")), f.Close()
+}
+
+// remoteLog is the log of a running server, by its admin listener.
+type remoteLog struct{ base string }
+
+// remoteClient bounds one call.
+var remoteClient = &http.Client{Timeout: 30 * time.Second}
+
+func (r *remoteLog) get(ctx context.Context, path string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := remoteClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, errors.Join(fmt.Errorf("%s answered %s; give the URL of the admin listener", r.base, resp.Status), resp.Body.Close())
+	}
+	return resp.Body, nil
+}
+
+func (r *remoteLog) Size(ctx context.Context) (uint64, error) {
+	body, err := r.get(ctx, "/v1/audit")
+	if err != nil {
+		return 0, err
+	}
+	var state httpapi.LogState
+	err = json.NewDecoder(body).Decode(&state)
+	return state.Size, errors.Join(err, body.Close())
+}
+
+func (r *remoteLog) Rows(ctx context.Context, from uint64, limit int) ([]audit.Row, error) {
+	return readLines[audit.Row](ctx, r, fmt.Sprintf("/v1/audit/entries?from=%d&limit=%d", from, limit))
+}
+
+func (r *remoteLog) Checkpoints(ctx context.Context, from uint64, limit int) ([]audit.Checkpoint, error) {
+	return readLines[audit.Checkpoint](ctx, r, fmt.Sprintf("/v1/audit/checkpoints?from=%d&limit=%d", from, limit))
+}
+
+func readLines[T any](ctx context.Context, r *remoteLog, path string) ([]T, error) {
+	body, err := r.get(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	var all []T
+	for dec := json.NewDecoder(body); ; {
+		var one T
+		err := dec.Decode(&one)
+		if errors.Is(err, io.EOF) {
+			return all, body.Close()
+		}
+		if err != nil {
+			return nil, errors.Join(err, body.Close())
+		}
+		all = append(all, one)
+	}
+}
+
+// readSPKI reads a public key, or the one in a certificate.
+func readSPKI(path string) ([]byte, error) {
+	pub, err := loadPublicKey(path)
+	if err != nil {
+		return nil, err
+	}
+	return x509.MarshalPKIXPublicKey(pub)
+}
+
+// trustKeyring takes the log's name from a configuration and, if asked, the pins of its
+// keyring's checkpoint keys: active, next and retired, since a log outlives its keys.
+func trustKeyring(path string, v *audit.Verification, pins bool) error {
+	cfg, err := config.Load(path, os.Environ())
+	if err != nil {
+		return exit(exitConfiguration, err)
+	}
+	if v.Origin == "" {
+		v.Origin = cfg.Origin()
+	}
+	if !pins {
+		return nil
+	}
+	ring, err := hsm.LoadKeyring(cfg.Keyring)
+	if err != nil {
+		return exit(exitConfiguration, err)
+	}
+	v.Pins = map[[sha256.Size]byte]bool{}
+	for _, k := range ring.Keys {
+		if k.Purpose != hsm.AuditCheckpoint {
+			continue
+		}
+		for _, pin := range k.Pins {
+			digest, _ := strings.CutPrefix(string(pin), "spki-sha256:")
+			if b, err := hex.DecodeString(digest); err == nil && len(b) == sha256.Size {
+				v.Pins[[sha256.Size]byte(b)] = true
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,190 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/transparency-dev/merkle/rfc6962"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/mintmark/mintmark/internal/audit"
+)
+
+// fakeLog is a log in memory.
+type fakeLog struct {
+	rows        []audit.Row
+	checkpoints []audit.Checkpoint
+	err         error
+}
+
+func (l *fakeLog) Size(context.Context) (uint64, error) { return uint64(len(l.rows)), l.err }
+
+func (l *fakeLog) Rows(_ context.Context, from uint64, limit int) ([]audit.Row, error) {
+	from = min(from, uint64(len(l.rows)))
+	return l.rows[from:min(int(from)+limit, len(l.rows))], l.err
+}
+
+func (l *fakeLog) Checkpoints(_ context.Context, from uint64, limit int) ([]audit.Checkpoint, error) {
+	var all []audit.Checkpoint
+	for _, c := range l.checkpoints {
+		if c.Size >= from && len(all) < limit {
+			all = append(all, c)
+		}
+	}
+	return all, l.err
+}
+
+func (l *fakeLog) Latest() (audit.Checkpoint, bool) {
+	if len(l.checkpoints) == 0 {
+		return audit.Checkpoint{}, false
+	}
+	return l.checkpoints[len(l.checkpoints)-1], true
+}
+
+// logOf is a log of n entries with a checkpoint whose signature nobody looks at.
+func logOf(t testing.TB, n int) *fakeLog {
+	t.Helper()
+	l, tree := &fakeLog{}, audit.NewTree(0, nil)
+	for range n {
+		l.rows = append(l.rows, audit.NewRow(audit.Entry{At: time.UnixMilli(1000).UTC(), Kind: audit.KindRefusal, Tenant: "b<nk", Body: []byte(`{"reason":"x"}`)}, tree))
+	}
+	note := "mintmark/test\n" + itoa(n) + "\n" + tree.Root().String() + "\n\n— mintmark/test AAAAAAAA\n"
+	c, err := audit.ParseCheckpoint(note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.At = time.UnixMilli(2000).UTC()
+	l.checkpoints = append(l.checkpoints, c)
+	return l
+}
+
+func itoa(n int) string { b, _ := json.Marshal(n); return string(b) }
+
+func TestCheckpointIsPublished(t *testing.T) {
+	l := logOf(t, 3)
+	h := New(Config{Groups: []Group{KeysGroup}, Checkpoints: l, Metrics: NewMetrics("test"), Log: slog.New(slog.DiscardHandler), RequestTimeout: time.Second, Stopping: context.Background()})
+	got := get(h, "/v1/audit/checkpoint")
+	if got.status != http.StatusOK || got.body != l.checkpoints[0].Note || got.header.Get("Content-Type") != noteType {
+		t.Errorf("answered %d %s: %q", got.status, got.header.Get("Content-Type"), got.body)
+	}
+	l.checkpoints = nil
+	got = get(h, "/v1/audit/checkpoint")
+	if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
+		t.Errorf("without a checkpoint it answers %d", got.status)
+	}
+}
+
+func adminWith(l *fakeLog) http.Handler {
+	return NewAdmin(NewMetrics("test"), nil, AuditRoutes(l, l))
+}
+
+func TestAdminShowsTheLog(t *testing.T) {
+	l := logOf(t, 5)
+	h := adminWith(l)
+	for path, want := range map[string]int{
+		"/v1/audit/entries": 5, "/v1/audit/entries?from=3": 2, "/v1/audit/entries?from=1&limit=2": 2,
+		"/v1/audit/entries?from=5": 0, "/v1/audit/checkpoints": 1, "/v1/audit/checkpoints?from=6": 0,
+	} {
+		got := get(h, path)
+		lines := strings.Count(got.body, "\n")
+		if got.status != http.StatusOK || lines != want {
+			t.Errorf("%s: %d with %d lines, want %d", path, got.status, lines, want)
+		}
+		for line := range strings.Lines(got.body) {
+			if _, err := audit.ParseLine([]byte(line)); err != nil {
+				t.Errorf("%s: %q: %v", path, line, err)
+			}
+		}
+	}
+	for _, path := range []string{"/v1/audit/entries?from=-1", "/v1/audit/entries?from=x", "/v1/audit/entries?limit=0", "/v1/audit/checkpoints?limit=x"} {
+		if got := get(h, path); got.status != http.StatusBadRequest {
+			t.Errorf("%s: %d", path, got.status)
+		}
+	}
+	if got := get(h, "/v1/audit"); got.status != http.StatusOK || !strings.Contains(got.body, `"size":5`) {
+		t.Errorf("state: %d %s", got.status, got.body)
+	}
+	l.err = errors.New("canary")
+	for _, path := range []string{"/v1/audit", "/v1/audit/entries", "/v1/audit/checkpoints", "/v1/audit/tile/0/000.p/5"} {
+		if got := get(h, path); got.status != http.StatusInternalServerError || strings.Contains(got.body, "canary") {
+			t.Errorf("%s: %d %s", path, got.status, got.body)
+		}
+	}
+}
+
+// The tiles hold what c2sp.org/tlog-tiles says, so that any client of it can make proofs.
+func TestTilesAreThoseOfTheSpecification(t *testing.T) {
+	const n = 600 // two full tiles and a part, and a part of the level above
+	l := logOf(t, n)
+	h := adminWith(l)
+	leaf := func(i int) []byte { h := l.rows[i].LeafHash(); return h[:] }
+	level1 := func(i int) []byte {
+		tree := audit.NewTree(0, nil)
+		for j := range 256 {
+			tree.Add(tlog.Hash(leaf(i*256 + j)))
+		}
+		root := tree.Root()
+		return root[:]
+	}
+	join := func(from, to int, of func(int) []byte) (b []byte) {
+		for i := from; i < to; i++ {
+			b = append(b, of(i)...)
+		}
+		return b
+	}
+	for path, want := range map[string][]byte{
+		"0/000": join(0, 256, leaf), "0/001": join(256, 512, leaf), "0/002.p/88": join(512, 600, leaf), "0/002.p/7": join(512, 519, leaf),
+		"1/000.p/2": join(0, 2, level1), "1/000.p/1": join(0, 1, level1),
+	} {
+		got := get(h, "/v1/audit/tile/"+path)
+		if got.status != http.StatusOK || !bytes.Equal([]byte(got.body), want) {
+			t.Errorf("%s: %d with %d bytes, want %d", path, got.status, len(got.body), len(want))
+		}
+	}
+	for _, path := range []string{"0/002", "0/002.p/89", "0/003.p/1", "1/000", "1/000.p/3", "2/000.p/1", "63/000", "7/x999/x999/x999/x999/x999/999", "0/0", "x", "", "entries/003.p/1", "-1/000"} {
+		if got := get(h, "/v1/audit/tile/"+path); got.status != http.StatusNotFound {
+			t.Errorf("%s: %d", path, got.status)
+		}
+	}
+	bundle := []byte(get(h, "/v1/audit/tile/entries/002.p/88").body)
+	for i := 512; i < n; i++ {
+		if len(bundle) < 2 || len(bundle) < 2+int(binary.BigEndian.Uint16(bundle)) {
+			t.Fatalf("the bundle ends before entry %d", i)
+		}
+		data := bundle[2 : 2+binary.BigEndian.Uint16(bundle)]
+		bundle = bundle[2+len(data):]
+		if !bytes.Equal(rfc6962.DefaultHasher.HashLeaf(data), leaf(i)) {
+			t.Fatalf("entry %d of the bundle is not the leaf", i)
+		}
+	}
+	if len(bundle) != 0 {
+		t.Errorf("%d bytes more", len(bundle))
+	}
+}
+
+func TestAuditFiguresAreMetrics(t *testing.T) {
+	m := NewMetrics("test")
+	m.Audit(func() audit.Stats {
+		return audit.Stats{Entries: 7, Unsigned: 2, UnsignedAge: 1500 * time.Millisecond, Made: 5, Failed: 1, Anchors: []audit.AnchorStats{{Name: "file /a", Size: 5, Failed: 3}}}
+	})
+	rec := httptest.NewRecorder()
+	NewAdmin(m, nil).(*gin.Engine).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for _, line := range []string{
+		"mintmark_audit_entries 7", "mintmark_audit_unsigned_entries 2", "mintmark_audit_unsigned_seconds 1.5", "mintmark_audit_checkpoints_total 5",
+		"mintmark_audit_checkpoint_failures_total 1", `mintmark_audit_anchored_entries{anchor="file /a"} 5`, `mintmark_audit_anchor_failures_total{anchor="file /a"} 3`,
+	} {
+		if !strings.Contains(rec.Body.String(), line+"\n") {
+			t.Errorf("no %q", line)
+		}
+	}
+}

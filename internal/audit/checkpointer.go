@@ -1,0 +1,301 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// CheckpointStore keeps checkpoints beside the entries.
+type CheckpointStore interface {
+	// Head gives the tree of what is committed, TreeAt that of its first entries, both as
+	// the database has them.
+	Head(ctx context.Context) (*Tree, error)
+	TreeAt(ctx context.Context, size uint64) (*Tree, error)
+	// SaveCheckpoint keeps a checkpoint; one of the same size stays as it is.
+	SaveCheckpoint(ctx context.Context, c Checkpoint) error
+	// LastCheckpoint gives the largest; false if there is none.
+	LastCheckpoint(ctx context.Context) (Checkpoint, bool, error)
+}
+
+// CheckpointConfig says how checkpoints are made.
+type CheckpointConfig struct {
+	Origin string
+	Signer Signer
+	Store  CheckpointStore
+	Limits Limits
+	// Free gives the bytes that are free where the database is; nil if that is not ours
+	// to know.
+	Free func() (uint64, error)
+	// Anchors are told of every checkpoint.
+	Anchors []Anchor
+	// Every is how often a checkpoint is made when there are new entries.
+	Every time.Duration
+	Log   *slog.Logger
+}
+
+// signWithin bounds one checkpoint: reading, signing and keeping it.
+const signWithin = 10 * time.Second
+
+// Checkpointer makes the log's checkpoints. Appends never wait for it.
+type Checkpointer struct {
+	cfg     CheckpointConfig
+	log     *Log
+	anchors []*anchorage
+
+	mu     sync.Mutex // guards all below
+	last   Checkpoint // empty before the first
+	made   uint64     // signatures
+	failed uint64     // tries that made none
+	// trouble is the reason why none is made, as it was logged; empty while all is well.
+	trouble string
+	held    bool // operations may not begin, as it was logged
+}
+
+// NewCheckpointer gives the log's checkpointer, and puts its limits on the log.
+func NewCheckpointer(l *Log, cfg CheckpointConfig) *Checkpointer {
+	c := &Checkpointer{cfg: cfg, log: l}
+	for _, a := range cfg.Anchors {
+		c.anchors = append(c.anchors, newAnchorage(a, cfg.Log))
+	}
+	l.guard.limits.Store(&cfg.Limits)
+	return c
+}
+
+// Start compares the database with the last checkpoint in it and with anchors that can be
+// read, and takes up from there. ErrChanged says that the database is an older copy, or
+// another one.
+func (c *Checkpointer) Start(ctx context.Context) error {
+	if err := c.log.writer.sync(ctx); err != nil {
+		return fmt.Errorf("read the log: %w", err)
+	}
+	last, ok, err := c.cfg.Store.LastCheckpoint(ctx)
+	if err != nil {
+		return fmt.Errorf("read the last checkpoint: %w", err)
+	}
+	if ok {
+		if err := c.agrees(ctx, last, "the last checkpoint in the database"); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		c.last = last
+		c.mu.Unlock()
+		c.log.writer.signed(last.Size, c.log.now())
+	}
+	for _, a := range c.cfg.Anchors {
+		reader, ok := a.(interface {
+			Last() (Checkpoint, bool, error)
+		})
+		if !ok {
+			continue
+		}
+		anchored, ok, err := reader.Last()
+		if err != nil {
+			return fmt.Errorf("read anchor %s: %w", a.Name(), err)
+		}
+		if ok {
+			if err := c.agrees(ctx, anchored, "anchor "+a.Name()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// agrees compares the database with a checkpoint that was made of it.
+func (c *Checkpointer) agrees(ctx context.Context, k Checkpoint, from string) error {
+	if k.Origin != c.cfg.Origin {
+		return fmt.Errorf("%s is of the log %s, this one is %s", from, k.Origin, c.cfg.Origin)
+	}
+	head := c.log.writer.State().Tree
+	if k.Size > head.Size() {
+		return fmt.Errorf("%w: %s has %d entries, the database %d", ErrChanged, from, k.Size, head.Size())
+	}
+	tree, err := c.cfg.Store.TreeAt(ctx, k.Size)
+	if err != nil {
+		return err
+	}
+	if tree.Root() != k.Root {
+		return fmt.Errorf("%w: its first %d entries are not those of %s", ErrChanged, k.Size, from)
+	}
+	return nil
+}
+
+// Run makes checkpoints and feeds the anchors until the context ends; then it makes the
+// last one.
+func (c *Checkpointer) Run(ctx context.Context) {
+	var anchors sync.WaitGroup
+	for _, a := range c.anchors {
+		anchors.Go(a.run)
+	}
+	tick := time.NewTicker(c.cfg.Every)
+	defer tick.Stop()
+	always := context.WithoutCancel(ctx) // a checkpoint that is being made is finished
+	for ctx.Err() == nil {
+		c.step(always)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	c.step(always)
+	for _, a := range c.anchors {
+		a.close()
+	}
+	anchors.Wait()
+}
+
+// step looks at disk and database, and makes a checkpoint if there are new entries.
+func (c *Checkpointer) step(ctx context.Context) {
+	c.log.guard.full.Store(c.full())
+	ctx, cancel := context.WithTimeout(ctx, signWithin)
+	defer cancel()
+	made, err := c.checkpoint(ctx)
+	changed := errors.Is(err, ErrChanged)
+	c.log.guard.changed.Store(changed)
+	c.report(err, changed)
+	c.reportHeld(c.Well())
+	if made != nil {
+		for _, a := range c.anchors {
+			a.take(*made)
+		}
+	}
+}
+
+func (c *Checkpointer) full() bool {
+	if c.cfg.Free == nil || c.cfg.Limits.Free == 0 {
+		return false
+	}
+	free, err := c.cfg.Free()
+	return err == nil && free < c.cfg.Limits.Free
+}
+
+// checkpoint signs what is committed, if the database agrees that it is.
+func (c *Checkpointer) checkpoint(ctx context.Context) (*Checkpoint, error) {
+	if err := c.log.writer.sync(ctx); err != nil {
+		return nil, err
+	}
+	at := c.log.now()
+	state := c.log.writer.State()
+	if err := c.unchanged(ctx, state.Tree); err != nil {
+		return nil, err
+	}
+	if state.Tree.Size() <= state.Signed {
+		return nil, nil
+	}
+	made, err := sign(ctx, c.cfg.Signer, c.cfg.Origin, state.Tree, at)
+	if err != nil {
+		return nil, fmt.Errorf("sign checkpoint: %w", err)
+	}
+	if err := c.cfg.Store.SaveCheckpoint(ctx, made); err != nil {
+		return nil, err
+	}
+	c.log.writer.signed(made.Size, at)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = made
+	c.made++
+	return &made, nil
+}
+
+// unchanged compares the database's head with what this process committed. The database
+// may be further: appends go on meanwhile.
+func (c *Checkpointer) unchanged(ctx context.Context, committed *Tree) error {
+	head, err := c.cfg.Store.Head(ctx)
+	if err != nil {
+		return err
+	}
+	if head.Size() < committed.Size() {
+		return fmt.Errorf("%w: it has %d entries of %d", ErrChanged, head.Size(), committed.Size())
+	}
+	same := head
+	if head.Size() != committed.Size() {
+		if same, err = c.cfg.Store.TreeAt(ctx, committed.Size()); err != nil {
+			return err
+		}
+	}
+	if !same.Equal(committed) {
+		return fmt.Errorf("%w: its first %d entries are others", ErrChanged, committed.Size())
+	}
+	return nil
+}
+
+// report logs a change of state, once.
+func (c *Checkpointer) report(err error, changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	text := ""
+	if err != nil {
+		c.failed++
+		text = err.Error()
+	}
+	if text == c.trouble {
+		return
+	}
+	c.trouble = text
+	switch {
+	case err == nil:
+		c.cfg.Log.Info("checkpoints are made again")
+	case changed:
+		c.cfg.Log.Error("the audit log was changed under this process: nothing is signed and nothing leaves", "error", err)
+	default:
+		c.cfg.Log.Warn("no checkpoint can be made", "error", err)
+	}
+}
+
+// reportHeld logs, once, that operations may not begin, and that they may again.
+func (c *Checkpointer) reportHeld(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if (why != nil) == c.held {
+		return
+	}
+	c.held = why != nil
+	if c.held {
+		c.cfg.Log.Error("nothing new is begun", "error", why)
+		return
+	}
+	c.cfg.Log.Info("operations may begin again")
+}
+
+// Latest gives the last checkpoint; false before the first.
+func (c *Checkpointer) Latest() (Checkpoint, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last, c.last.Note != ""
+}
+
+// Well is nil while operations may begin.
+func (c *Checkpointer) Well() error { return c.log.guard.begin(c.log.writer.State(), c.log.now()) }
+
+// Stats are the figures of the log.
+type Stats struct {
+	Entries     uint64        // committed
+	Unsigned    uint64        // of these, without a checkpoint
+	UnsignedAge time.Duration // of the oldest of them
+	Made        uint64        // checkpoints
+	Failed      uint64        // tries that made none
+	Anchors     []AnchorStats
+}
+
+// Stats gives the figures.
+func (c *Checkpointer) Stats() Stats {
+	var s Stats
+	state := c.log.writer.State()
+	if state.Tree != nil {
+		s.Entries, s.Unsigned = state.Tree.Size(), state.Unsigned()
+	}
+	if !state.Since.IsZero() {
+		s.UnsignedAge = max(0, c.log.now().Sub(state.Since))
+	}
+	c.mu.Lock()
+	s.Made, s.Failed = c.made, c.failed
+	c.mu.Unlock()
+	for _, a := range c.anchors {
+		s.Anchors = append(s.Anchors, a.stats())
+	}
+	return s
+}

@@ -1,0 +1,35 @@
+package audit
+
+import (
+	"context"
+	"log/slog"
+)
+
+// Queued is how many appends wait.
+func Queued(w *Writer) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.queue)
+}
+
+// Busy reports whether somebody commits.
+func Busy(w *Writer) bool { return len(w.turn) != 0 }
+
+// Step is what Run does at each tick.
+func Step(c *Checkpointer) { c.step(context.Background()) }
+
+// Anchorage feeds one anchor.
+type Anchorage struct{ *anchorage }
+
+// NewAnchorage makes one.
+func NewAnchorage(a Anchor) Anchorage {
+	return Anchorage{newAnchorage(a, slog.New(slog.DiscardHandler))}
+}
+
+// Run, Take, Close and Stats are the anchorage's.
+func (a Anchorage) Run()              { a.run() }
+func (a Anchorage) Take(c Checkpoint) { a.take(c) }
+func (a Anchorage) Close()            { a.close() }
+func (a Anchorage) Stats() AnchorStats {
+	return a.stats()
+}

@@ -1,0 +1,238 @@
+package audit
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Verification says what a log is held against.
+type Verification struct {
+	Source Source
+	// Origin is the log's; empty for what its checkpoints say, which must be one.
+	Origin string
+	// Pins are the SHA-256 of the public keys that are trusted to sign checkpoints.
+	Pins map[[sha256.Size]byte]bool
+	// Keys are such keys, as SPKI, for checkpoints that come without theirs.
+	Keys [][]byte
+	// Anchored are checkpoints that were kept elsewhere, by where.
+	Anchored map[string]Checkpoint
+	// Rows are the business rows that belong to the log; nil where there are none to be
+	// read.
+	Rows BusinessRows
+	// Progress is told the number of entries done, now and then; nil for nobody.
+	Progress func(done, of uint64)
+}
+
+// A Fault is one thing that is wrong, with the entry where it shows.
+type Fault struct {
+	Seq  uint64
+	What string
+}
+
+func (f Fault) String() string { return fmt.Sprintf("entry %d: %s", f.Seq, f.What) }
+
+// Report is what a verification found.
+type Report struct {
+	Origin      string
+	Entries     uint64
+	Expired     uint64    // of these, without body
+	Checkpoints uint64    // verified
+	Anchored    uint64    // of these, from anchors
+	Covered     uint64    // entries that the largest checkpoint covers
+	Root        tlog.Hash // of all entries
+	// Open are intents without a result: operations under way, or ended by a crash.
+	Open []Row
+	// Unprovable counts business rows from the time of expired entries.
+	Unprovable uint64
+	// Faults are what is wrong, the first entry first; at most maxFaults.
+	Faults []Fault
+}
+
+// maxFaults bounds a report.
+const maxFaults = 100
+
+// verifier goes through a log once.
+type verifier struct {
+	Verification
+	report Report
+	claims *claims
+
+	tree   *Tree
+	broken bool   // entries are missing: the tree cannot be made
+	good   uint64 // the size of the largest checkpoint that the tree agreed with
+	ops    *operations
+}
+
+// Verify reads a whole log and holds it against everything it can be held against: each
+// entry against its leaf, the tree against every checkpoint, the checkpoints' signatures,
+// results against intents, and the business rows against the entries. It goes on after a
+// fault. The error is one of reading; what is wrong with the log is in the report.
+func Verify(ctx context.Context, v Verification) (Report, error) {
+	f := &verifier{Verification: v, tree: NewTree(0, nil), ops: newOperations()}
+	size, err := v.Source.Size(ctx)
+	if err != nil {
+		return f.report, err
+	}
+	// The rows first: what is in them has its entry by now, if it ever has.
+	if err := f.ops.readRows(ctx, v.Rows, size); err != nil {
+		return f.report, err
+	}
+	f.claims = newClaims(v)
+	if err := f.entries(ctx, size); err != nil {
+		return f.report, err
+	}
+	if err := f.rest(ctx); err != nil {
+		return f.report, err
+	}
+	if err := f.ops.finish(ctx, f); err != nil {
+		return f.report, err
+	}
+	f.report.Entries, f.report.Root = f.tree.Size(), f.tree.Root()
+	slices.SortStableFunc(f.report.Faults, func(a, b Fault) int { return int(a.Seq) - int(b.Seq) })
+	return f.report, nil
+}
+
+func (f *verifier) fault(seq uint64, format string, a ...any) {
+	if len(f.report.Faults) < maxFaults {
+		f.report.Faults = append(f.report.Faults, Fault{seq, fmt.Sprintf(format, a...)})
+	}
+}
+
+// entries goes through the entries, and through the checkpoints between them.
+func (f *verifier) entries(ctx context.Context, size uint64) error {
+	if err := f.reached(ctx, 0); err != nil {
+		return err
+	}
+	for {
+		rows, err := f.Source.Rows(ctx, f.tree.Size(), page)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			return nil
+		}
+		for _, r := range rows {
+			f.entry(r)
+			if err := f.reached(ctx, f.tree.Size()); err != nil {
+				return err
+			}
+		}
+		if f.Progress != nil {
+			f.Progress(f.tree.Size(), max(size, f.tree.Size()))
+		}
+	}
+}
+
+// entry takes one entry into the tree.
+func (f *verifier) entry(r Row) {
+	want := f.tree.Size()
+	switch {
+	case r.Seq > want:
+		f.fault(want, "missing: the next is entry %d", r.Seq)
+		f.skipTo(r.Seq)
+	case r.Seq < want:
+		f.fault(r.Seq, "out of order: it stands behind entry %d", want-1)
+		return
+	}
+	leaf := r.LeafHash()
+	switch {
+	case !r.Expired() && sha256.Sum256(r.Body) != r.BodySHA256:
+		f.fault(r.Seq, "its body was changed")
+	case len(r.Hashes) == 0 || r.Hashes[0] != leaf:
+		f.fault(r.Seq, "it was changed: it is not the leaf that was recorded")
+	}
+	// The tree goes on with the recorded leaf: if that is the one that was signed, the
+	// fault is this entry's and no other's.
+	if len(r.Hashes) != 0 {
+		leaf = r.Hashes[0]
+	}
+	if made := f.tree.Add(leaf); !f.broken && len(r.Hashes) != 0 && !slices.Equal(made, r.Hashes) {
+		f.fault(r.Seq, "the tree's hashes that were recorded with it are others")
+	}
+	if r.Expired() {
+		f.report.Expired++
+	}
+	f.ops.entry(f, r)
+}
+
+// skipTo goes on behind entries that are missing.
+func (f *verifier) skipTo(seq uint64) {
+	f.broken = true
+	for f.tree.Size() < seq {
+		f.tree.Add(tlog.Hash{})
+	}
+}
+
+// reached holds the tree against the checkpoints of its size.
+func (f *verifier) reached(ctx context.Context, size uint64) error {
+	for {
+		c, err := f.claims.at(ctx, size)
+		if err != nil || c == nil {
+			return err
+		}
+		f.claim(*c)
+	}
+}
+
+// claim holds the tree against one checkpoint.
+func (f *verifier) claim(c claim) {
+	last := max(c.Size, 1) - 1
+	if err := f.claims.trusted(c); err != nil {
+		f.fault(last, "%s: %v", c.from, err)
+		return
+	}
+	switch root := f.tree.Root(); {
+	case root != c.Root && f.faultBefore(c.Size):
+		return // that is why
+	case root != c.Root:
+		f.fault(f.good, "%s was signed for other entries: one of %d to %d was changed, with all that was recorded of it", c.from, f.good, last)
+		return
+	}
+	f.good = c.Size
+	f.report.Checkpoints++
+	f.report.Covered = max(f.report.Covered, c.Size)
+	if c.anchored {
+		f.report.Anchored++
+	}
+}
+
+// faultBefore reports whether something is known to be wrong with the first entries.
+func (f *verifier) faultBefore(size uint64) bool {
+	return f.broken || slices.ContainsFunc(f.report.Faults, func(k Fault) bool { return k.Seq < size })
+}
+
+// rest is what was signed and is not there. A log that is being written to has grown
+// meanwhile.
+func (f *verifier) rest(ctx context.Context) error {
+	for {
+		c, err := f.claims.beyond(ctx)
+		if err != nil {
+			return err
+		}
+		if c == nil {
+			break
+		}
+		before := f.tree.Size()
+		if err := f.entries(ctx, c.Size); err != nil {
+			return err
+		}
+		if f.tree.Size() != before {
+			continue
+		}
+		if err := f.claims.trusted(*c); err != nil {
+			f.fault(c.Size-1, "%s: %v", c.from, err)
+		} else {
+			f.fault(before, "missing, with all after it: %s was signed for %d entries", c.from, c.Size)
+		}
+		f.claims.drop(*c)
+	}
+	f.report.Origin = f.claims.origin
+	if f.tree.Size() > 0 && f.report.Checkpoints == 0 && len(f.report.Faults) == 0 {
+		f.fault(0, "nothing is signed: there is no checkpoint")
+	}
+	return nil
+}

@@ -1,0 +1,209 @@
+package audit
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mintmark/mintmark/internal/record"
+)
+
+// BusinessKind says what a business row is.
+type BusinessKind string
+
+// The kinds of rows that cannot be without an entry.
+const (
+	UsedNonce  BusinessKind = "used nonce"
+	StoredCard BusinessKind = "card"
+)
+
+// A BusinessRow is a row that an operation made.
+type BusinessRow struct {
+	Kind   BusinessKind
+	Tenant string
+	ID     string
+	At     time.Time // at which it was there, or later
+}
+
+// BusinessRows reads them.
+type BusinessRows interface {
+	BusinessRows(ctx context.Context, visit func(BusinessRow) error) error
+}
+
+// rowKey stands for a row in memory: a log has many.
+type rowKey [16]byte
+
+func keyOf(kind BusinessKind, tenant, id string) rowKey {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%s%s", kind, len(tenant), tenant, id))
+	return rowKey(sum[:16])
+}
+
+// operations holds results against intents, and both against the business rows.
+type operations struct {
+	open map[string]openOperation // by ticket
+
+	source BusinessRows
+	size   uint64          // entries when the rows were read
+	rows   map[rowKey]bool // whether an entry was found
+	used   map[rowKey]uint64
+
+	live      bool      // an entry with a body was seen
+	odd       uint64    // the number after the first entry without body that follows one with
+	expired   uint64    // entries without body: the number after the last
+	expiredAt time.Time // of that entry
+	allowed   uint64    // the number before which bodies may be gone
+}
+
+// openOperation is an intent whose result has not come yet.
+type openOperation struct {
+	row    Row
+	intent record.Intent
+}
+
+func newOperations() *operations {
+	return &operations{open: map[string]openOperation{}, rows: map[rowKey]bool{}, used: map[rowKey]uint64{}}
+}
+
+func (o *operations) readRows(ctx context.Context, rows BusinessRows, size uint64) error {
+	o.source, o.size = rows, size
+	if rows == nil {
+		return nil
+	}
+	return rows.BusinessRows(ctx, func(r BusinessRow) error {
+		o.rows[keyOf(r.Kind, r.Tenant, r.ID)] = false
+		return nil
+	})
+}
+
+func (o *operations) entry(f *verifier, r Row) {
+	if r.Expired() {
+		o.expired, o.expiredAt = r.Seq+1, r.At
+		if o.live && o.odd == 0 {
+			o.odd = r.Seq + 1
+		}
+	}
+	o.live = o.live || !r.Expired()
+	switch r.Kind {
+	case KindIntent:
+		o.intent(f, r)
+	case KindResult:
+		o.result(f, r)
+	case KindOperation:
+		o.whole(f, r)
+	case KindLifecycle:
+		var body retention
+		if json.Unmarshal(r.Body, &body) == nil && body.Event == eventRetention {
+			o.allowed = max(o.allowed, body.Before)
+		}
+	case KindRefusal:
+	default:
+		f.fault(r.Seq, "it is of a kind that does not exist: %q", r.Kind)
+	}
+}
+
+func (o *operations) intent(f *verifier, r Row) {
+	op := openOperation{row: r}
+	if !r.Expired() && json.Unmarshal(r.Body, &op.intent) != nil {
+		f.fault(r.Seq, "its body is no intent")
+	}
+	if _, twice := o.open[r.Ticket]; twice {
+		f.fault(r.Seq, "ticket %s has two intents", r.Ticket)
+	}
+	o.open[r.Ticket] = op
+}
+
+func (o *operations) result(f *verifier, r Row) {
+	op, ok := o.open[r.Ticket]
+	if !ok {
+		f.fault(r.Seq, "ticket %s has a result and no intent", r.Ticket)
+		return
+	}
+	delete(o.open, r.Ticket)
+	if r.Expired() || op.row.Expired() {
+		return
+	}
+	var res record.Result
+	if json.Unmarshal(r.Body, &res) != nil {
+		f.fault(r.Seq, "its body is no result")
+		return
+	}
+	o.done(f, r, op.intent, res)
+}
+
+func (o *operations) whole(f *verifier, r Row) {
+	if r.Expired() {
+		return
+	}
+	var body operation
+	if json.Unmarshal(r.Body, &body) != nil {
+		f.fault(r.Seq, "its body is no operation")
+		return
+	}
+	o.done(f, r, body.Intent, body.Result)
+}
+
+// done takes an operation that ended into account. Which rows an operation makes stands
+// here a second time, so that the domains do not vouch for themselves.
+func (o *operations) done(f *verifier, r Row, in record.Intent, res record.Result) {
+	if res.Outcome != record.OutcomeDone {
+		return
+	}
+	switch in.Operation {
+	case record.SignCard:
+		key := keyOf(UsedNonce, in.Tenant, in.Refs["nonceClaim"])
+		if first, twice := o.used[key]; twice {
+			f.fault(r.Seq, "it uses the nonce that entry %d used", first)
+		}
+		o.used[key] = r.Seq
+		_, there := o.rows[key]
+		if o.source != nil && !there && r.Seq < o.size {
+			f.fault(r.Seq, "its row is missing: nonce claim %s of tenant %s is not marked as used", in.Refs["nonceClaim"], in.Tenant)
+		}
+		o.found(key)
+	case record.StoreCard:
+		// A card that was stored again has a new row: the old one may be gone.
+		o.found(keyOf(StoredCard, in.Tenant, in.Refs["card"]))
+	}
+}
+
+func (o *operations) found(key rowKey) {
+	if _, there := o.rows[key]; there {
+		o.rows[key] = true
+	}
+}
+
+// finish says what is left: rows without an entry, and intents without a result.
+func (o *operations) finish(ctx context.Context, f *verifier) error {
+	if o.expired > o.allowed {
+		first := o.allowed
+		if o.odd > o.allowed {
+			first = o.odd - 1
+		}
+		f.fault(first, "its body is gone, and no retention on record says that it may be (those before %d may)", o.allowed)
+	}
+	for _, op := range o.open {
+		f.report.Open = append(f.report.Open, op.row)
+	}
+	slices.SortFunc(f.report.Open, func(a, b Row) int { return int(a.Seq) - int(b.Seq) })
+	if o.source == nil {
+		return nil
+	}
+	return o.source.BusinessRows(ctx, func(r BusinessRow) error {
+		found, known := o.rows[keyOf(r.Kind, r.Tenant, r.ID)]
+		switch {
+		case found || !known: // or made meanwhile
+		case !r.At.After(o.expiredAt.Add(rowSlack)) && o.expired > 0:
+			f.report.Unprovable++
+		default:
+			f.fault(f.tree.Size(), "missing: %s %s of tenant %s is in the database and no entry says how it got there", r.Kind, r.ID, r.Tenant)
+		}
+		return nil
+	})
+}
+
+// rowSlack is by how much a row's time may lie after its entry's: a nonce's is the end of
+// its lease.
+const rowSlack = 24 * time.Hour

@@ -1,0 +1,45 @@
+package store
+
+import (
+	"context"
+	"encoding/hex"
+	"time"
+
+	"github.com/mintmark/mintmark/internal/audit"
+)
+
+var _ audit.BusinessRows = (*Store)(nil)
+
+// BusinessRows gives every row that must have an entry: used nonces and cards.
+func (s *Store) BusinessRows(ctx context.Context, visit func(audit.BusinessRow) error) error {
+	nonce := func(tenant string, id []byte, at int64) audit.BusinessRow {
+		return audit.BusinessRow{Kind: audit.UsedNonce, Tenant: tenant, ID: hex.EncodeToString(id), At: time.UnixMilli(at).UTC()}
+	}
+	if err := each(ctx, s, `SELECT tenant, claim, lease_until FROM apple_nonces WHERE state = 'used'`, nonce, visit); err != nil {
+		return err
+	}
+	card := func(tenant string, id []byte, at int64) audit.BusinessRow {
+		return audit.BusinessRow{Kind: audit.StoredCard, Tenant: tenant, ID: string(id), At: time.UnixMilli(at).UTC()}
+	}
+	return each(ctx, s, `SELECT tenant, id, created_at FROM cards`, card, visit)
+}
+
+func each(ctx context.Context, s *Store, query string, row func(string, []byte, int64) audit.BusinessRow, visit func(audit.BusinessRow) error) error {
+	rows, err := s.read.QueryContext(ctx, query)
+	if err != nil {
+		return failed("read business rows", err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var tenant string
+		var id []byte
+		var at int64
+		if err := rows.Scan(&tenant, &id, &at); err != nil {
+			return failed("read business rows", err)
+		}
+		if err := visit(row(tenant, id, at)); err != nil {
+			return err
+		}
+	}
+	return failed("read business rows", rows.Err())
+}

@@ -1,0 +1,89 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+
+	"github.com/pressly/goose/v3"
+)
+
+// dialect is all in which the two engines differ, as far as SQL is concerned. The texts
+// are written for SQLite, with parameters ?1, ?2 in ascending order (its own $1 binds
+// names in the order of their appearance), and are common to both.
+type dialect struct {
+	name  string
+	goose goose.Dialect
+	// numbered says that parameters are written $1.
+	numbered bool
+	// tables counts the tables with the name ?1.
+	tables string
+}
+
+var (
+	sqlite = dialect{
+		name: "sqlite", goose: goose.DialectSQLite3,
+		tables: `SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ?1`,
+	}
+	postgres = dialect{
+		name: "postgres", goose: goose.DialectPostgres, numbered: true,
+		tables: `SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = ?1`,
+	}
+)
+
+// text gives a text of ours as the engine reads it. None has a question mark that is not
+// a parameter.
+func (d dialect) text(query string) string {
+	if d.numbered {
+		return strings.ReplaceAll(query, "?", "$")
+	}
+	return query
+}
+
+// pool is a pool of connections that takes texts of ours.
+type pool struct {
+	*sql.DB
+	dialect dialect
+}
+
+// ExecContext is sql.DB's.
+func (p pool) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return p.DB.ExecContext(ctx, p.dialect.text(query), args...)
+}
+
+// QueryContext is sql.DB's.
+func (p pool) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return p.DB.QueryContext(ctx, p.dialect.text(query), args...)
+}
+
+// QueryRowContext is sql.DB's.
+func (p pool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return p.DB.QueryRowContext(ctx, p.dialect.text(query), args...)
+}
+
+// begin begins a transaction.
+func (p pool) begin(ctx context.Context) (tx, error) {
+	t, err := p.DB.BeginTx(ctx, nil)
+	return tx{t, p.dialect}, err
+}
+
+// tx is a transaction that takes texts of ours.
+type tx struct {
+	*sql.Tx
+	dialect dialect
+}
+
+// ExecContext is sql.Tx's.
+func (t tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return t.Tx.ExecContext(ctx, t.dialect.text(query), args...)
+}
+
+// QueryRowContext is sql.Tx's.
+func (t tx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return t.Tx.QueryRowContext(ctx, t.dialect.text(query), args...)
+}
+
+// QueryContext is sql.Tx's.
+func (t tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return t.Tx.QueryContext(ctx, t.dialect.text(query), args...)
+}

@@ -1,0 +1,86 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// logLock is the advisory lock of a database's one writer: "mintmark" in ASCII.
+const logLock int64 = 0x6d696e746d61726b
+
+// OpenPostgres opens the PostgreSQL database that a connection string (DSN or URL)
+// names, migrating it as needed, and stamps it with the environment at first use. A
+// database stamped with another one is refused with ErrStamp, one that another process
+// writes to with ErrTaken. The error says nothing of the connection string, which may
+// hold a password.
+//
+// Writing has one connection, which holds an advisory lock for as long as it lives: when
+// it is lost the next one takes the lock first, so that whoever writes has it.
+func OpenPostgres(ctx context.Context, dsn, environment string) (*Store, error) {
+	cfg, err := postgresConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	write := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(takeLogLock))
+	write.SetMaxOpenConns(1)
+	read := stdlib.OpenDB(*cfg)
+	read.SetMaxOpenConns(8)
+	read.SetMaxIdleConns(8)
+	s := &Store{write: pool{write, postgres}, read: pool{read, postgres}, unlock: func() error { return nil }}
+	if s, err = prepare(ctx, s, environment); err != nil {
+		return nil, fmt.Errorf("open database %s on %s: %w", cfg.Database, cfg.Host, err)
+	}
+	return s, nil
+}
+
+// OpenPostgresReadOnly opens a database for reading, beside a process that writes to it.
+func OpenPostgresReadOnly(ctx context.Context, dsn string) (*Store, error) {
+	cfg, err := postgresConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	cfg.RuntimeParams["default_transaction_read_only"] = "on"
+	db := stdlib.OpenDB(*cfg)
+	s := &Store{read: pool{db, postgres}, write: pool{db, postgres}, unlock: func() error { return nil }}
+	return s.checked(ctx, fmt.Errorf("open database %s on %s", cfg.Database, cfg.Host))
+}
+
+func postgresConfig(dsn string) (*pgx.ConnConfig, error) {
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, errors.New("the connection string cannot be read") // the error quotes it
+	}
+	cfg.RuntimeParams["application_name"] = "mintmark"
+	// A transaction that was answered survives a power cut, whatever the server's default.
+	cfg.RuntimeParams["synchronous_commit"] = "on"
+	return cfg, nil
+}
+
+// lockWithin is how long the lock is waited for: a server takes a moment to notice that
+// the connection before was closed.
+const lockWithin = 2 * time.Second
+
+func takeLogLock(ctx context.Context, c *pgx.Conn) error {
+	deadline := time.Now().Add(lockWithin)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var taken bool
+		if err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", logLock).Scan(&taken); err != nil || taken {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return ErrTaken
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,95 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+
+	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
+	"golang.org/x/sys/unix"
+)
+
+// Open opens the SQLite database at path, making and migrating it as needed, and
+// stamps it with the environment at first use. A database stamped with another one is
+// refused with ErrStamp, one that another process has open with ErrTaken. The file is
+// made readable by its owner alone.
+func Open(ctx context.Context, path, environment string) (*Store, error) {
+	s, err := openSQLite(ctx, path, environment)
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	return s, nil
+}
+
+func openSQLite(ctx context.Context, path, environment string) (*Store, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	// SQLite makes files under the umask; the file must exist with its mode before, from
+	// which those beside it take theirs.
+	f, err := os.OpenFile(abs, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(f.Chmod(0o600), f.Close()); err != nil {
+		return nil, err
+	}
+	lock, err := lockFile(abs + "-writer")
+	if err != nil {
+		return nil, err
+	}
+	dsn := sqliteDSN(abs) + "?_txlock=immediate&_journal_mode=WAL&_synchronous=FULL&_busy_timeout=1000&_foreign_keys=on&_stmt_cache_size=64"
+	write, err := sql.Open("sqlite3", dsn)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	write.SetMaxOpenConns(1)
+	read, err := sql.Open("sqlite3", dsn+"&mode=ro")
+	if err != nil {
+		return nil, errors.Join(err, write.Close(), lock.Close())
+	}
+	return prepare(ctx, &Store{write: pool{write, sqlite}, read: pool{read, sqlite}, path: abs, unlock: sync.OnceValue(lock.Close)}, environment)
+}
+
+func sqliteDSN(abs string) string { return (&url.URL{Scheme: "file", Path: abs}).String() }
+
+// lockFile takes the lock that says whose the database is to write. The system gives it
+// back when the process ends, however it ends.
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return nil, errors.Join(ErrTaken, f.Close())
+	case err != nil:
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// OpenReadOnly opens the SQLite database at path for reading, beside a process that may
+// be writing to it. Nothing is made or changed.
+func OpenReadOnly(ctx context.Context, path string) (*Store, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(abs); err != nil {
+		return nil, err
+	}
+	db, err := sql.Open("sqlite3", sqliteDSN(abs)+"?mode=ro&_query_only=on&_busy_timeout=5000")
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{read: pool{db, sqlite}, write: pool{db, sqlite}, path: abs, unlock: func() error { return nil }}
+	return s.checked(ctx, fmt.Errorf("open database %s", path))
+}
