@@ -11,7 +11,6 @@ import (
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/record"
-	"github.com/mintmark/mintmark/internal/store"
 	"github.com/mintmark/mintmark/passkit"
 	"github.com/mintmark/mintmark/signer"
 )
@@ -22,7 +21,8 @@ func passSignCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "sign FOLDER --out FILE", Short: "Sign a pass with a key in the token", Args: cobra.ExactArgs(1),
 		Long: "Builds the pass of a folder and signs it with a pass key in the token, whose certificate\n" +
-			"the keyring names. The signature is on record before the file is there.",
+			"the keyring names. The signature is on record before the file is there: with SQLite,\n" +
+			"whose database one process writes, that is while no server runs.",
 		RunE: func(c *cobra.Command, args []string) error {
 			b, err := passkit.ReadFolder(args[0])
 			if err != nil {
@@ -82,7 +82,7 @@ func passIdentity(ring *hsm.Keyring, name, passType string) (signer.PassIdentity
 
 // signPass signs, and has it on record before it gives the pass.
 func signPass(ctx context.Context, p *plan, t *hsm.Token, id signer.PassIdentity, b *passkit.Bundle, pass *passkit.Pass) (pkpass []byte, err error) {
-	s, err := store.Open(ctx, p.cfg.Store.SQLite, p.cfg.Environment)
+	s, err := openStore(ctx, p.cfg)
 	if err != nil {
 		return nil, exit(exitStorage, err)
 	}
