@@ -15,7 +15,7 @@ passes:
 
 func TestPassesAreReadAndTheirFaultsNamed(t *testing.T) {
 	load(t, least+passing)
-	production := strings.NewReplacer("environment: test", "environment: production", "pushProvisioning:\n  testRootFile: root.pem\n", "").Replace(least + passing)
+	production := strings.NewReplacer("environment: test", "environment: production", "pushProvisioning:\n  testRootFile: root.pem\n", "").Replace(least) + anchored + passing
 	load(t, production)
 	with := func(old, by string) string { return strings.Replace(least+passing, old, by, 1) }
 	for want, text := range map[string]string{
