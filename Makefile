@@ -8,7 +8,7 @@ DATA    ?= .mintmark
 export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint generate calls faults soak bulk kills bench-log fuzz clean
+.PHONY: help run demo build test lint generate calls faults soak bulk kills bench-log passload passpeers fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,14 @@ kills: softhsm postgresql ## kill -9 fifty times under load and verify the log e
 
 bench-log: softhsm postgresql ## what the audit log costs on SQLite and PostgreSQL, as in docs/audit.md (minutes)
 	$(GO) test -count=1 -v -timeout 30m -tags benchlog -run TestCostOfTheLog ./integration
+
+passload: softhsm ## passes: 1 000 000 registrations, a fan-out to 100 000 through kill -9, bundles a second (minutes)
+	@tools/ensure.sh gcc
+	$(GO) test -count=1 -v -timeout 1h -tags passload -run 'TestMillionRegistrations|TestFanOutThroughAKill|TestBundlesColdAndWarm' ./integration
+
+passpeers: softhsm ## have passkit-generator and @walletpass/pass-js check passes (npm)
+	@tools/ensure.sh gcc node
+	$(GO) test -count=1 -v -tags passpeers -run TestPeersTakeWhatIsServed ./integration
 
 fuzz: softhsm ## fuzz every parser for 30 seconds each
 	@tools/fuzz.sh 30s

@@ -228,7 +228,7 @@ func (r *Keyring) check() error {
 			say("%s: id is also that of %s", at, other)
 		}
 		ids[k.ID] = k.Name
-		if k.State != Active || k.Purpose.byName() {
+		if k.State != Active || k.Purpose.Several() {
 			continue
 		}
 		if other, ok := active[k.Purpose]; ok {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -391,5 +392,20 @@ func TestViewTakesAwayAndNeverGives(t *testing.T) {
 	view.Keys[0].State = Retired
 	if k, err := ring.Active(TAVSigning); err != nil {
 		t.Errorf("what is done to a view shows in the keyring: %+v, %v", k, err)
+	}
+}
+
+// Each pass type has a certificate, and so a key, of its own.
+func TestOnlyPassesMayHaveSeveralActiveKeys(t *testing.T) {
+	for _, p := range Purposes() {
+		a := p.DefaultAlgorithm()
+		text := "environment: test\nkeys:\n"
+		for _, name := range []string{"aa", "bb"} {
+			text += fmt.Sprintf("  - {name: %s, purpose: %s, algorithm: %s, id: %s, provenance: generated, state: active, created: 2026-11-22}\n", name, p, a, name)
+		}
+		_, err := ParseKeyring([]byte(text))
+		if (err == nil) != (p == Pass) {
+			t.Errorf("two active keys for %s: %v", p, err)
+		}
 	}
 }

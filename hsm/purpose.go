@@ -17,6 +17,7 @@ const (
 	CardIndex      Purpose = "card-index"      // look-up values of card rows, HMAC-SHA-256
 	MerchantJWT    Purpose = "merchant-jwt"    // merchant JWTs, RS256
 	ProximityToken Purpose = "proximity-token" // Apple proximity tokens, ES256
+	Pass           Purpose = "pass"            // Wallet passes of one pass type: CMS, and the TLS client of Apple's push service
 	APITLS         Purpose = "api-tls"         // the API listeners' TLS certificate, ECDSA
 	VisaZone       Purpose = "visa-zone"       // Visa's PAN blocks and activation codes, TDEA in CBC mode
 	NetworkOTP     Purpose = "network-otp"     // activation data of configured schemes: signatures, or TDEA
@@ -57,13 +58,15 @@ func (a Algorithm) rsaBits() int {
 
 // purposes lists the algorithms a purpose allows; the first is the default.
 // Mastercard's TAV is specified for RSA-2048. Of the guides for merchant JWTs one has
-// 2048 bits and one recommends 4096.
+// 2048 bits and one recommends 4096. Apple's portal issues pass certificates for RSA-2048;
+// that devices take P-256 too is [B].
 var purposes = map[Purpose][]Algorithm{
 	TAVSigning:     {RSA2048},
 	CardVault:      {AES256},
 	CardIndex:      {HMACSHA256},
 	MerchantJWT:    {RSA2048, RSA3072, RSA4096},
 	ProximityToken: {P256},
+	Pass:           {RSA2048, P256},
 	APITLS:         {P256},
 	VisaZone:       {TDEA},
 	NetworkOTP:     {RSA2048, RSA3072, RSA4096, P256, TDEA},
@@ -75,9 +78,10 @@ var purposes = map[Purpose][]Algorithm{
 // agrees reports whether keys of the purpose agree on keys (ECDH) and so never sign.
 func (p Purpose) agrees() bool { return p == CardTransport }
 
-// byName reports whether several keys of the purpose may be active at once, since whoever
-// uses one names it.
-func (p Purpose) byName() bool { return p == NetworkOTP }
+// Several reports whether a purpose may have several active keys at once, of which each use
+// names its own: passes have one for each pass type, whose certificate it is; activation
+// data one for each scheme.
+func (p Purpose) Several() bool { return p == Pass || p == NetworkOTP }
 
 // Purposes lists every purpose, sorted.
 func Purposes() []Purpose {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
 
 	"github.com/gin-gonic/gin"
 	"github.com/go-json-experiment/json"
@@ -28,19 +29,19 @@ func decode(c *gin.Context, into any) error { return decodeBody(c, into, false) 
 func decodeNullable(c *gin.Context, into any) error { return decodeBody(c, into, true) }
 
 func decodeBody(c *gin.Context, into any, nullable bool) error {
+	return decodeUpTo(c, into, nullable, maxBody)
+}
+
+// decodeUpTo is decodeBody for a body of another size.
+func decodeUpTo(c *gin.Context, into any, nullable bool, most int64) error {
 	mediaType, _, err := mime.ParseMediaType(c.GetHeader("Content-Type"))
 	if err != nil || mediaType != "application/json" {
 		return &bodyError{problem{status: http.StatusUnsupportedMediaType, name: "media-type", title: "Not application/json",
 			detail: "Send the body as Content-Type: application/json."}}
 	}
-	b, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return &bodyError{problem{status: http.StatusRequestEntityTooLarge, name: "body-too-large", title: "Body too large",
-			detail: "A body may have at most 65536 bytes."}}
-	case err != nil:
-		return malformedBody("The body ended early.")
+	b, err := readBody(c, most)
+	if err != nil {
+		return err
 	}
 	err = json.Unmarshal(b, into, json.RejectUnknownMembers(true))
 	switch {
@@ -57,6 +58,20 @@ func decodeBody(c *gin.Context, into any, nullable bool) error {
 	default:
 		return malformedBody("A member has the wrong type; the API description gives the types.")
 	}
+}
+
+// readBody reads a body of at most so many bytes.
+func readBody(c *gin.Context, most int64) ([]byte, error) {
+	b, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, most))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, &bodyError{problem{status: http.StatusRequestEntityTooLarge, name: "body-too-large", title: "Body too large",
+			detail: "A body may have at most " + strconv.FormatInt(most, 10) + " bytes here."}}
+	case err != nil:
+		return nil, malformedBody("The body ended early.")
+	}
+	return b, nil
 }
 
 // holdsNull reports whether null stands anywhere in a valid JSON text: the decoder takes it

@@ -15,6 +15,7 @@ type Group string
 const (
 	IssuerGroup   Group = "issuer"   // push provisioning: opens card data
 	MerchantGroup Group = "merchant" // merchant JWTs and proximity tokens
+	PassesGroup   Group = "passes"   // Wallet passes: their issuers, and devices
 	KeysGroup     Group = "keys"     // public keys, certificates, checkpoints: for anybody, with every role
 )
 
@@ -31,9 +32,21 @@ var groupOf = map[string]Group{
 	"/tokens/checkjwt":                          MerchantGroup,
 	"/:sdkVersion/tokens/checkjwt":              MerchantGroup,
 	proximityPath:                               MerchantGroup,
-	"/.well-known/jwks.json":                    KeysGroup,
-	"/v1/keys/:kid/certificate.pem":             KeysGroup,
-	"/v1/audit/checkpoint":                      KeysGroup,
+	"/api/:tenantId/assets":                     PassesGroup,
+	"/api/:tenantId/bundles":                    PassesGroup,
+
+	"/api/:tenantId/pass-types/:passTypeIdentifier":           PassesGroup,
+	"/api/:tenantId/passes/:passTypeIdentifier/:serialNumber": PassesGroup,
+
+	"/api/:tenantId/passes/apple/:version/log":                                                                       PassesGroup,
+	"/api/:tenantId/passes/apple/:version/passes/:passTypeIdentifier/:serialNumber":                                  PassesGroup,
+	"/api/:tenantId/passes/apple/:version/passes/:passTypeIdentifier/:serialNumber/personalize":                      PassesGroup,
+	"/api/:tenantId/passes/apple/:version/devices/:deviceIdentifier/registrations/:passTypeIdentifier":               PassesGroup,
+	"/api/:tenantId/passes/apple/:version/devices/:deviceIdentifier/registrations/:passTypeIdentifier/:serialNumber": PassesGroup,
+
+	"/.well-known/jwks.json":        KeysGroup,
+	"/v1/keys/:kid/certificate.pem": KeysGroup,
+	"/v1/audit/checkpoint":          KeysGroup,
 }
 
 // CertificateMode says what TLS client certificates are good for on a group's routes.

@@ -41,7 +41,7 @@ func described(t *testing.T) []gin.RouteInfo {
 // A route without a group would be served to nobody; one in another than its tag says, to
 // the wrong ones.
 func TestEveryRouteHasItsGroup(t *testing.T) {
-	tags := map[string]Group{"push-provisioning": IssuerGroup, "cards": IssuerGroup, "merchant": MerchantGroup, "keys": KeysGroup, "audit": KeysGroup}
+	tags := map[string]Group{"push-provisioning": IssuerGroup, "cards": IssuerGroup, "merchant": MerchantGroup, "passes": PassesGroup, "pass-devices": PassesGroup, "keys": KeysGroup, "audit": KeysGroup}
 	param := regexp.MustCompile(`:([A-Za-z]+)`)
 	var routed []string
 	for _, r := range described(t) {
@@ -57,7 +57,7 @@ func TestEveryRouteHasItsGroup(t *testing.T) {
 		}
 	}
 	slices.Sort(routed)
-	routed = slices.Compact(routed) // a path with several methods
+	routed = slices.Compact(routed) // a path may have several methods
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(groupOf)), routed); diff != "" {
 		t.Errorf("(-groups +routes):\n%s", diff)
 	}

@@ -199,7 +199,7 @@ func newAPI(t *testing.T, p Provisioner, changes ...func(*setup)) *api {
 			client(app, "bank-a", access.CreateAppleProximityToken), client(bystander, "bank-b"),
 		},
 		Config: Config{
-			Groups: []Group{IssuerGroup, MerchantGroup, KeysGroup}, Provisioning: p, Merchant: merchants{t: t}, Keys: publicKeys{},
+			Groups: []Group{IssuerGroup, MerchantGroup, PassesGroup, KeysGroup}, Provisioning: p, Merchant: merchants{t: t}, Keys: publicKeys{},
 			Refusals: a.refusals, Metrics: a.metrics, Log: a.logger, Now: time.Now, ClaimLease: time.Minute, RequestTimeout: 15 * time.Second,
 		},
 	}

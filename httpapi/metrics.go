@@ -26,6 +26,11 @@ type Metrics struct {
 	tokenQueue *prometheus.HistogramVec
 	tokenTime  *prometheus.HistogramVec
 
+	passBundles *prometheus.CounterVec
+	passPushes  *prometheus.CounterVec
+	passStopped *prometheus.GaugeVec
+	passLogs    *prometheus.CounterVec
+
 	memberState   *prometheus.GaugeVec
 	memberChanges *prometheus.CounterVec
 }
@@ -52,6 +57,15 @@ func NewMetrics(version string) *Metrics {
 		tokenTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "mintmark_token_seconds", Help: "Time a unit of work spent in the token.", Buckets: tokenBuckets}, []string{"op"}),
 	}
+	m.passBundles = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mintmark_pass_bundles_total", Help: "Passes served, by where they came from: kept, or signed."}, []string{"from"})
+	m.passPushes = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mintmark_pass_pushes_total", Help: "Pushes to devices, by outcome."}, []string{"outcome"})
+	m.passStopped = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "mintmark_pass_push_stopped", Help: "1 while the push service refuses a pass type's certificate: nothing of that type is pushed."}, []string{"type"})
+	m.passLogs = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mintmark_pass_device_logs_total", Help: "What devices told, by what they were doing."}, []string{"kind"})
+	m.registry.MustRegister(m.passBundles, m.passPushes, m.passStopped, m.passLogs)
 	m.memberState = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "mintmark_hsm_member_state", Help: "1 for the state an HSM member is in."}, []string{"member", "state"})
 	m.memberChanges = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -108,3 +122,27 @@ func (m *Metrics) refused(reason string) { m.refusals.WithLabelValues(reason).In
 func (m *Metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
+
+// PassServed counts a pass that was served (passes.Observer).
+func (m *Metrics) PassServed(kept bool) {
+	from := "signed"
+	if kept {
+		from = "kept"
+	}
+	m.passBundles.WithLabelValues(from).Inc()
+}
+
+// PassPush counts a push (passes.Observer).
+func (m *Metrics) PassPush(outcome string) { m.passPushes.WithLabelValues(outcome).Inc() }
+
+// PassPushStopped says whether a type's pushing is stopped (passes.Observer).
+func (m *Metrics) PassPushStopped(passType string, stopped bool) {
+	value := 0.0
+	if stopped {
+		value = 1
+	}
+	m.passStopped.WithLabelValues(passType).Set(value)
+}
+
+// PassDeviceLog counts what a device told (passes.Observer).
+func (m *Metrics) PassDeviceLog(kind string) { m.passLogs.WithLabelValues(kind).Inc() }

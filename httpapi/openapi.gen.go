@@ -11,6 +11,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/mintmark/mintmark/passkit"
 	"github.com/oapi-codegen/runtime"
 )
 
@@ -31,6 +32,9 @@ type ActivationDataRequest struct {
 	// WalletType APPLE_PAY, which is also the default.
 	WalletType *string `json:"walletType,omitempty"`
 }
+
+// Findings Ignored in requests. What is wrong or odd, where, and what to do.
+type Findings = []passkit.Finding
 
 // JWKSet defines model for JWKSet.
 type JWKSet struct {
@@ -150,6 +154,68 @@ type MerchantTokenRequest_AudFingerprints struct {
 	union json.RawMessage
 }
 
+// PassAsset defines model for PassAsset.
+type PassAsset struct {
+	// Sha256 By which documents name the file; lower-case hex.
+	Sha256 string `json:"sha256"`
+
+	// Size In bytes.
+	Size int `json:"size"`
+}
+
+// PassBundleRequest defines model for PassBundleRequest.
+type PassBundleRequest struct {
+	Passes []struct {
+		PassTypeIdentifier string `json:"passTypeIdentifier"`
+		SerialNumber       string `json:"serialNumber"`
+	} `json:"passes"`
+}
+
+// PassDocument defines model for PassDocument.
+type PassDocument struct {
+	// Files Names in the pass, with the SHA-256 of uploaded files.
+	Files *PassFiles `json:"files,omitempty"`
+
+	// Findings Ignored in requests. What is wrong or odd, where, and what to do.
+	Findings *Findings `json:"findings,omitempty"`
+
+	// Pass The pass's own members of pass.json.
+	Pass jsontext.Value `json:"pass"`
+
+	// Personalized Ignored in requests. What the device sent with which the pass was personalised.
+	Personalized jsontext.Value `json:"personalized,omitempty"`
+
+	// UpdatedAt Ignored in requests. The Last-Modified that devices get.
+	UpdatedAt *string `json:"updatedAt,omitempty"`
+
+	// Version Ignored in requests.
+	Version *int64 `json:"version,omitempty"`
+
+	// Voided Ignored in requests.
+	Voided *bool `json:"voided,omitempty"`
+}
+
+// PassFiles Names in the pass, with the SHA-256 of uploaded files.
+type PassFiles map[string]string
+
+// PassType defines model for PassType.
+type PassType struct {
+	// Certificate PEM, the pass certificate first. Without one, that of the keyring counts.
+	Certificate *string `json:"certificate,omitempty"`
+
+	// Files Names in the pass, with the SHA-256 of uploaded files.
+	Files *PassFiles `json:"files,omitempty"`
+
+	// Findings Ignored in requests. What is wrong or odd, where, and what to do.
+	Findings *Findings `json:"findings,omitempty"`
+
+	// Revision Ignored in requests. 0 while nothing was given.
+	Revision *int64 `json:"revision,omitempty"`
+
+	// Template Members of pass.json that passes of the type have unless they say otherwise.
+	Template jsontext.Value `json:"template,omitempty"`
+}
+
 // Problem RFC 9457. It never repeats anything of the request.
 type Problem struct {
 	// Code The number that SDKs know the reason by; checkjwt only.
@@ -157,6 +223,9 @@ type Problem struct {
 
 	// Detail What to do.
 	Detail *string `json:"detail,omitempty"`
+
+	// Findings Ignored in requests. What is wrong or odd, where, and what to do.
+	Findings *Findings `json:"findings,omitempty"`
 
 	// Reason A stable code within the type, where there are several.
 	Reason *string `json:"reason,omitempty"`
@@ -265,17 +334,59 @@ type Trace struct {
 	Payload             []byte `json:"payload"`
 }
 
+// DeviceIdentifier defines model for DeviceIdentifier.
+type DeviceIdentifier = string
+
+// IfMatch defines model for IfMatch.
+type IfMatch = string
+
+// PassClient defines model for PassClient.
+type PassClient = string
+
+// PassTypeIdentifier defines model for PassTypeIdentifier.
+type PassTypeIdentifier = string
+
+// SerialNumber defines model for SerialNumber.
+type SerialNumber = string
+
+// TenantId defines model for TenantId.
+type TenantId = string
+
+// Version defines model for Version.
+type Version = string
+
 // BadRequest RFC 9457. It never repeats anything of the request.
 type BadRequest = Problem
 
+// Changed RFC 9457. It never repeats anything of the request.
+type Changed = Problem
+
 // CheckedToken Those claims of the token that are documented; others were not looked at.
 type CheckedToken = MerchantClaims
+
+// DeviceBadRequest RFC 9457. It never repeats anything of the request.
+type DeviceBadRequest = Problem
+
+// DeviceUnauthorized RFC 9457. It never repeats anything of the request.
+type DeviceUnauthorized = Problem
 
 // Forbidden RFC 9457. It never repeats anything of the request.
 type Forbidden = Problem
 
 // Internal RFC 9457. It never repeats anything of the request.
 type Internal = Problem
+
+// NoPass RFC 9457. It never repeats anything of the request.
+type NoPass = Problem
+
+// NoSuchVersion RFC 9457. It never repeats anything of the request.
+type NoSuchVersion = Problem
+
+// NotAPass RFC 9457. It never repeats anything of the request.
+type NotAPass = Problem
+
+// Personalized RFC 9457. It never repeats anything of the request.
+type Personalized = Problem
 
 // Replayed RFC 9457. It never repeats anything of the request.
 type Replayed = Problem
@@ -297,6 +408,88 @@ type Unavailable = Problem
 
 // UnsupportedMediaType RFC 9457. It never repeats anything of the request.
 type UnsupportedMediaType = Problem
+
+// PutPassTypeParams defines parameters for PutPassType.
+type PutPassTypeParams struct {
+	// IfMatch Change this version only, or, with *, only what exists.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListUpdatedPassesParams defines parameters for ListUpdatedPasses.
+type ListUpdatedPassesParams struct {
+	// PassesUpdatedSince The lastUpdated of an earlier answer. One that cannot be read counts as none.
+	PassesUpdatedSince *string `form:"passesUpdatedSince,omitempty" json:"passesUpdatedSince,omitempty"`
+}
+
+// UnregisterPassDeviceParams defines parameters for UnregisterPassDevice.
+type UnregisterPassDeviceParams struct {
+	// XPassClient What an Android wallet calls itself; push goes by it.
+	XPassClient *PassClient `json:"X-Pass-Client,omitempty"`
+}
+
+// RegisterPassDeviceJSONBody defines parameters for RegisterPassDevice.
+type RegisterPassDeviceJSONBody struct {
+	PushToken            *string                `json:"pushToken,omitempty"`
+	AdditionalProperties map[string]interface{} `json:"-"`
+}
+
+// RegisterPassDeviceParams defines parameters for RegisterPassDevice.
+type RegisterPassDeviceParams struct {
+	// XPassClient What an Android wallet calls itself; push goes by it.
+	XPassClient *PassClient `json:"X-Pass-Client,omitempty"`
+}
+
+// LogPassDeviceJSONBody defines parameters for LogPassDevice.
+type LogPassDeviceJSONBody struct {
+	Logs                 *[]string              `json:"logs,omitempty"`
+	AdditionalProperties map[string]interface{} `json:"-"`
+}
+
+// FetchPassParams defines parameters for FetchPass.
+type FetchPassParams struct {
+	// XPassClient What an Android wallet calls itself; push goes by it.
+	XPassClient *PassClient `json:"X-Pass-Client,omitempty"`
+
+	// IfModifiedSince The Last-Modified of the version that the device has.
+	IfModifiedSince *string `json:"If-Modified-Since,omitempty"`
+}
+
+// PersonalizePassJSONBody defines parameters for PersonalizePass.
+type PersonalizePassJSONBody struct {
+	PersonalizationToken        string                  `json:"personalizationToken"`
+	RequiredPersonalizationInfo *map[string]interface{} `json:"requiredPersonalizationInfo,omitempty"`
+	AdditionalProperties        map[string]interface{}  `json:"-"`
+}
+
+// DeletePassParams defines parameters for DeletePass.
+type DeletePassParams struct {
+	// IfMatch Change this version only, or, with *, only what exists.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// PutPassParams defines parameters for PutPass.
+type PutPassParams struct {
+	// IfMatch Change this version only, or, with *, only what exists.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// CreatePassBundleJSONRequestBody defines body for CreatePassBundle for application/json ContentType.
+type CreatePassBundleJSONRequestBody = PassBundleRequest
+
+// PutPassTypeJSONRequestBody defines body for PutPassType for application/json ContentType.
+type PutPassTypeJSONRequestBody = PassType
+
+// RegisterPassDeviceJSONRequestBody defines body for RegisterPassDevice for application/json ContentType.
+type RegisterPassDeviceJSONRequestBody RegisterPassDeviceJSONBody
+
+// LogPassDeviceJSONRequestBody defines body for LogPassDevice for application/json ContentType.
+type LogPassDeviceJSONRequestBody LogPassDeviceJSONBody
+
+// PersonalizePassJSONRequestBody defines body for PersonalizePass for application/json ContentType.
+type PersonalizePassJSONRequestBody PersonalizePassJSONBody
+
+// PutPassJSONRequestBody defines body for PutPass for application/json ContentType.
+type PutPassJSONRequestBody = PassDocument
 
 // CreateActivationDataJSONRequestBody defines body for CreateActivationData for application/json ContentType.
 type CreateActivationDataJSONRequestBody = ActivationDataRequest
@@ -404,6 +597,223 @@ func (a JWKSet_Keys_Item) MarshalJSON() ([]byte, error) {
 	object["use"], err = json.Marshal(a.Use)
 	if err != nil {
 		return nil, fmt.Errorf("error marshaling 'use': %w", err)
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
+
+// Getter for additional properties for RegisterPassDeviceJSONBody. Returns the specified
+// element and whether it was found
+func (a RegisterPassDeviceJSONBody) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for RegisterPassDeviceJSONBody
+func (a *RegisterPassDeviceJSONBody) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for RegisterPassDeviceJSONBody to handle AdditionalProperties
+func (a *RegisterPassDeviceJSONBody) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["pushToken"]; found {
+		err = json.Unmarshal(raw, &a.PushToken)
+		if err != nil {
+			return fmt.Errorf("error reading 'pushToken': %w", err)
+		}
+		delete(object, "pushToken")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for RegisterPassDeviceJSONBody to handle AdditionalProperties
+func (a RegisterPassDeviceJSONBody) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	if a.PushToken != nil {
+		object["pushToken"], err = json.Marshal(a.PushToken)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'pushToken': %w", err)
+		}
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
+
+// Getter for additional properties for LogPassDeviceJSONBody. Returns the specified
+// element and whether it was found
+func (a LogPassDeviceJSONBody) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for LogPassDeviceJSONBody
+func (a *LogPassDeviceJSONBody) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for LogPassDeviceJSONBody to handle AdditionalProperties
+func (a *LogPassDeviceJSONBody) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["logs"]; found {
+		err = json.Unmarshal(raw, &a.Logs)
+		if err != nil {
+			return fmt.Errorf("error reading 'logs': %w", err)
+		}
+		delete(object, "logs")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for LogPassDeviceJSONBody to handle AdditionalProperties
+func (a LogPassDeviceJSONBody) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	if a.Logs != nil {
+		object["logs"], err = json.Marshal(a.Logs)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'logs': %w", err)
+		}
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
+
+// Getter for additional properties for PersonalizePassJSONBody. Returns the specified
+// element and whether it was found
+func (a PersonalizePassJSONBody) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for PersonalizePassJSONBody
+func (a *PersonalizePassJSONBody) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for PersonalizePassJSONBody to handle AdditionalProperties
+func (a *PersonalizePassJSONBody) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["personalizationToken"]; found {
+		err = json.Unmarshal(raw, &a.PersonalizationToken)
+		if err != nil {
+			return fmt.Errorf("error reading 'personalizationToken': %w", err)
+		}
+		delete(object, "personalizationToken")
+	}
+
+	if raw, found := object["requiredPersonalizationInfo"]; found {
+		err = json.Unmarshal(raw, &a.RequiredPersonalizationInfo)
+		if err != nil {
+			return fmt.Errorf("error reading 'requiredPersonalizationInfo': %w", err)
+		}
+		delete(object, "requiredPersonalizationInfo")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for PersonalizePassJSONBody to handle AdditionalProperties
+func (a PersonalizePassJSONBody) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	object["personalizationToken"], err = json.Marshal(a.PersonalizationToken)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'personalizationToken': %w", err)
+	}
+
+	if a.RequiredPersonalizationInfo != nil {
+		object["requiredPersonalizationInfo"], err = json.Marshal(a.RequiredPersonalizationInfo)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'requiredPersonalizationInfo': %w", err)
+		}
 	}
 
 	for fieldName, field := range a.AdditionalProperties {
@@ -544,6 +954,45 @@ type ServerInterface interface {
 	// GetJWKS The keys that verify what is signed here
 	// (GET /.well-known/jwks.json)
 	GetJWKS(c *gin.Context)
+	// PutPassAsset Upload a file for passes to share
+	// (PUT /api/{tenantId}/assets)
+	PutPassAsset(c *gin.Context, tenantId TenantId)
+	// CreatePassBundle Passes as files to hand out
+	// (POST /api/{tenantId}/bundles)
+	CreatePassBundle(c *gin.Context, tenantId TenantId)
+	// GetPassType What a pass type was given
+	// (GET /api/{tenantId}/pass-types/{passTypeIdentifier})
+	GetPassType(c *gin.Context, tenantId TenantId, passTypeIdentifier PassTypeIdentifier)
+	// PutPassType Give a pass type its template, files and certificate
+	// (PUT /api/{tenantId}/pass-types/{passTypeIdentifier})
+	PutPassType(c *gin.Context, tenantId TenantId, passTypeIdentifier PassTypeIdentifier, params PutPassTypeParams)
+	// ListUpdatedPasses Which of a device's passes have changed
+	// (GET /api/{tenantId}/passes/apple/{version}/devices/{deviceIdentifier}/registrations/{passTypeIdentifier})
+	ListUpdatedPasses(c *gin.Context, tenantId TenantId, version Version, deviceIdentifier DeviceIdentifier, passTypeIdentifier PassTypeIdentifier, params ListUpdatedPassesParams)
+	// UnregisterPassDevice A device wants to be told no more
+	// (DELETE /api/{tenantId}/passes/apple/{version}/devices/{deviceIdentifier}/registrations/{passTypeIdentifier}/{serialNumber})
+	UnregisterPassDevice(c *gin.Context, tenantId TenantId, version Version, deviceIdentifier DeviceIdentifier, passTypeIdentifier PassTypeIdentifier, serialNumber SerialNumber, params UnregisterPassDeviceParams)
+	// RegisterPassDevice A device wants to be told of changes
+	// (POST /api/{tenantId}/passes/apple/{version}/devices/{deviceIdentifier}/registrations/{passTypeIdentifier}/{serialNumber})
+	RegisterPassDevice(c *gin.Context, tenantId TenantId, version Version, deviceIdentifier DeviceIdentifier, passTypeIdentifier PassTypeIdentifier, serialNumber SerialNumber, params RegisterPassDeviceParams)
+	// LogPassDevice Devices tell what went wrong
+	// (POST /api/{tenantId}/passes/apple/{version}/log)
+	LogPassDevice(c *gin.Context, tenantId TenantId, version Version)
+	// FetchPass The latest version of a pass
+	// (GET /api/{tenantId}/passes/apple/{version}/passes/{passTypeIdentifier}/{serialNumber})
+	FetchPass(c *gin.Context, tenantId TenantId, version Version, passTypeIdentifier PassTypeIdentifier, serialNumber SerialNumber, params FetchPassParams)
+	// PersonalizePass A pass becomes somebody's own
+	// (POST /api/{tenantId}/passes/apple/{version}/passes/{passTypeIdentifier}/{serialNumber}/personalize)
+	PersonalizePass(c *gin.Context, tenantId TenantId, version Version, passTypeIdentifier PassTypeIdentifier, serialNumber SerialNumber)
+	// DeletePass Void a pass
+	// (DELETE /api/{tenantId}/passes/{passTypeIdentifier}/{serialNumber})
+	DeletePass(c *gin.Context, tenantId TenantId, passTypeIdentifier PassTypeIdentifier, serialNumber SerialNumber, params DeletePassParams)
+	// GetPass A pass's document, as PUT takes it
+	// (GET /api/{tenantId}/passes/{passTypeIdentifier}/{serialNumber})
+	GetPass(c *gin.Context, tenantId TenantId, passTypeIdentifier PassTypeIdentifier, serialNumber SerialNumber)
+	// PutPass Make or change a pass
+	// (PUT /api/{tenantId}/passes/{passTypeIdentifier}/{serialNumber})
+	PutPass(c *gin.Context, tenantId TenantId, passTypeIdentifier PassTypeIdentifier, serialNumber SerialNumber, params PutPassParams)
 	// CreateAppleProximityToken Make an Apple proximity token
 	// (POST /apple/proximity-token)
 	CreateAppleProximityToken(c *gin.Context)
@@ -599,6 +1048,739 @@ func (siw *ServerInterfaceWrapper) GetJWKS(c *gin.Context) {
 	}
 
 	siw.Handler.GetJWKS(c)
+}
+
+// PutPassAsset operation middleware
+func (siw *ServerInterfaceWrapper) PutPassAsset(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "tenantId" -------------
+	var tenantId TenantId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "tenantId", c.Param("tenantId"), &tenantId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tenantId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PutPassAsset(c, tenantId)
+}
+
+// CreatePassBundle operation middleware
+func (siw *ServerInterfaceWrapper) CreatePassBundle(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "tenantId" -------------
+	var tenantId TenantId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "tenantId", c.Param("tenantId"), &tenantId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tenantId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreatePassBundle(c, tenantId)
+}
+
+// GetPassType operation middleware
+func (siw *ServerInterfaceWrapper) GetPassType(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "tenantId" -------------
+	var tenantId TenantId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "tenantId", c.Param("tenantId"), &tenantId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tenantId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "passTypeIdentifier" -------------
+	var passTypeIdentifier PassTypeIdentifier
+
+	err = runtime.BindStyledParameterWithOptions("simple", "passTypeIdentifier", c.Param("passTypeIdentifier"), &passTypeIdentifier, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter passTypeIdentifier: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetPassType(c, tenantId, passTypeIdentifier)
+}
+
+// PutPassType operation middleware
+func (siw *ServerInterfaceWrapper) PutPassType(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "tenantId" -------------
+	var tenantId TenantId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "tenantId", c.Param("tenantId"), &tenantId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tenantId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "passTypeIdentifier" -------------
+	var passTypeIdentifier PassTypeIdentifier
+
+	err = runtime.BindStyledParameterWithOptions("simple", "passTypeIdentifier", c.Param("passTypeIdentifier"), &passTypeIdentifier, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter passTypeIdentifier: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PutPassTypeParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PutPassType(c, tenantId, passTypeIdentifier, params)
+}
+
+// ListUpdatedPasses operation middleware
+func (siw *ServerInterfaceWrapper) ListUpdatedPasses(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "tenantId" -------------
+	var tenantId TenantId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "tenantId", c.Param("tenantId"), &tenantId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tenantId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "version" -------------
+	var version Version
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", c.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter version: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "deviceIdentifier" -------------
+	var deviceIdentifier DeviceIdentifier
+
+	err = runtime.BindStyledParameterWithOptions("simple", "deviceIdentifier", c.Param("deviceIdentifier"), &deviceIdentifier, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter deviceIdentifier: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "passTypeIdentifier" -------------
+	var passTypeIdentifier PassTypeIdentifier
+
+	err = runtime.BindStyledParameterWithOptions("simple", "passTypeIdentifier", c.Param("passTypeIdentifier"), &passTypeIdentifier, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter passTypeIdentifier: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListUpdatedPassesParams
+
+	// ------------- Optional query parameter "passesUpdatedSince" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "passesUpdatedSince", c.Request.URL.Query(), &params.PassesUpdatedSince, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter passesUpdatedSince: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListUpdatedPasses(c, tenantId, version, deviceIdentifier, passTypeIdentifier, params)
+}
+
+// UnregisterPassDevice operation middleware
+func (siw *ServerInterfaceWrapper) UnregisterPassDevice(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "tenantId" -------------
+	var tenantId TenantId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "tenantId", c.Param("tenantId"), &tenantId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tenantId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "version" -------------
+	var version Version
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", c.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter version: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "deviceIdentifier" -------------
+	var deviceIdentifier DeviceIdentifier
+
+	err = runtime.BindStyledParameterWithOptions("simple", "deviceIdentifier", c.Param("deviceIdentifier"), &deviceIdentifier, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter deviceIdentifier: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "passTypeIdentifier" -------------
+	var passTypeIdentifier PassTypeIdentifier
+
+	err = runtime.BindStyledParameterWithOptions("simple", "passTypeIdentifier", c.Param("passTypeIdentifier"), &passTypeIdentifier, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter passTypeIdentifier: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "serialNumber" -------------
+	var serialNumber SerialNumber
+
+	err = runtime.BindStyledParameterWithOptions("simple", "serialNumber", c.Param("serialNumber"), &serialNumber, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter serialNumber: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UnregisterPassDeviceParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "X-Pass-Client" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-Pass-Client")]; found {
+		var XPassClient PassClient
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for X-Pass-Client, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-Pass-Client", valueList[0], &XPassClient, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter X-Pass-Client: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.XPassClient = &XPassClient
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.UnregisterPassDevice(c, tenantId, version, deviceIdentifier, passTypeIdentifier, serialNumber, params)
+}
+
+// RegisterPassDevice operation middleware
+func (siw *ServerInterfaceWrapper) RegisterPassDevice(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "tenantId" -------------
+	var tenantId TenantId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "tenantId", c.Param("tenantId"), &tenantId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tenantId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "version" -------------
+	var version Version
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", c.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter version: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "deviceIdentifier" -------------
+	var deviceIdentifier DeviceIdentifier
+
+	err = runtime.BindStyledParameterWithOptions("simple", "deviceIdentifier", c.Param("deviceIdentifier"), &deviceIdentifier, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter deviceIdentifier: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "passTypeIdentifier" -------------
+	var passTypeIdentifier PassTypeIdentifier
+
+	err = runtime.BindStyledParameterWithOptions("simple", "passTypeIdentifier", c.Param("passTypeIdentifier"), &passTypeIdentifier, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter passTypeIdentifier: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "serialNumber" -------------
+	var serialNumber SerialNumber
+
+	err = runtime.BindStyledParameterWithOptions("simple", "serialNumber", c.Param("serialNumber"), &serialNumber, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter serialNumber: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RegisterPassDeviceParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "X-Pass-Client" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-Pass-Client")]; found {
+		var XPassClient PassClient
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for X-Pass-Client, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-Pass-Client", valueList[0], &XPassClient, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter X-Pass-Client: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.XPassClient = &XPassClient
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RegisterPassDevice(c, tenantId, version, deviceIdentifier, passTypeIdentifier, serialNumber, params)
+}
+
+// LogPassDevice operation middleware
+func (siw *ServerInterfaceWrapper) LogPassDevice(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "tenantId" -------------
+	var tenantId TenantId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "tenantId", c.Param("tenantId"), &tenantId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tenantId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "version" -------------
+	var version Version
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", c.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter version: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.LogPassDevice(c, tenantId, version)
+}
+
+// FetchPass operation middleware
+func (siw *ServerInterfaceWrapper) FetchPass(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "tenantId" -------------
+	var tenantId TenantId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "tenantId", c.Param("tenantId"), &tenantId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tenantId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "version" -------------
+	var version Version
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", c.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter version: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "passTypeIdentifier" -------------
+	var passTypeIdentifier PassTypeIdentifier
+
+	err = runtime.BindStyledParameterWithOptions("simple", "passTypeIdentifier", c.Param("passTypeIdentifier"), &passTypeIdentifier, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter passTypeIdentifier: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "serialNumber" -------------
+	var serialNumber SerialNumber
+
+	err = runtime.BindStyledParameterWithOptions("simple", "serialNumber", c.Param("serialNumber"), &serialNumber, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter serialNumber: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params FetchPassParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "X-Pass-Client" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-Pass-Client")]; found {
+		var XPassClient PassClient
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for X-Pass-Client, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-Pass-Client", valueList[0], &XPassClient, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter X-Pass-Client: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.XPassClient = &XPassClient
+
+	}
+
+	// ------------- Optional header parameter "If-Modified-Since" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Modified-Since")]; found {
+		var IfModifiedSince string
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Modified-Since, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Modified-Since", valueList[0], &IfModifiedSince, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Modified-Since: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfModifiedSince = &IfModifiedSince
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.FetchPass(c, tenantId, version, passTypeIdentifier, serialNumber, params)
+}
+
+// PersonalizePass operation middleware
+func (siw *ServerInterfaceWrapper) PersonalizePass(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "tenantId" -------------
+	var tenantId TenantId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "tenantId", c.Param("tenantId"), &tenantId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tenantId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "version" -------------
+	var version Version
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", c.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter version: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "passTypeIdentifier" -------------
+	var passTypeIdentifier PassTypeIdentifier
+
+	err = runtime.BindStyledParameterWithOptions("simple", "passTypeIdentifier", c.Param("passTypeIdentifier"), &passTypeIdentifier, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter passTypeIdentifier: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "serialNumber" -------------
+	var serialNumber SerialNumber
+
+	err = runtime.BindStyledParameterWithOptions("simple", "serialNumber", c.Param("serialNumber"), &serialNumber, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter serialNumber: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PersonalizePass(c, tenantId, version, passTypeIdentifier, serialNumber)
+}
+
+// DeletePass operation middleware
+func (siw *ServerInterfaceWrapper) DeletePass(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "tenantId" -------------
+	var tenantId TenantId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "tenantId", c.Param("tenantId"), &tenantId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tenantId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "passTypeIdentifier" -------------
+	var passTypeIdentifier PassTypeIdentifier
+
+	err = runtime.BindStyledParameterWithOptions("simple", "passTypeIdentifier", c.Param("passTypeIdentifier"), &passTypeIdentifier, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter passTypeIdentifier: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "serialNumber" -------------
+	var serialNumber SerialNumber
+
+	err = runtime.BindStyledParameterWithOptions("simple", "serialNumber", c.Param("serialNumber"), &serialNumber, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter serialNumber: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeletePassParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeletePass(c, tenantId, passTypeIdentifier, serialNumber, params)
+}
+
+// GetPass operation middleware
+func (siw *ServerInterfaceWrapper) GetPass(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "tenantId" -------------
+	var tenantId TenantId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "tenantId", c.Param("tenantId"), &tenantId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tenantId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "passTypeIdentifier" -------------
+	var passTypeIdentifier PassTypeIdentifier
+
+	err = runtime.BindStyledParameterWithOptions("simple", "passTypeIdentifier", c.Param("passTypeIdentifier"), &passTypeIdentifier, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter passTypeIdentifier: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "serialNumber" -------------
+	var serialNumber SerialNumber
+
+	err = runtime.BindStyledParameterWithOptions("simple", "serialNumber", c.Param("serialNumber"), &serialNumber, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter serialNumber: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetPass(c, tenantId, passTypeIdentifier, serialNumber)
+}
+
+// PutPass operation middleware
+func (siw *ServerInterfaceWrapper) PutPass(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "tenantId" -------------
+	var tenantId TenantId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "tenantId", c.Param("tenantId"), &tenantId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tenantId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "passTypeIdentifier" -------------
+	var passTypeIdentifier PassTypeIdentifier
+
+	err = runtime.BindStyledParameterWithOptions("simple", "passTypeIdentifier", c.Param("passTypeIdentifier"), &passTypeIdentifier, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter passTypeIdentifier: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "serialNumber" -------------
+	var serialNumber SerialNumber
+
+	err = runtime.BindStyledParameterWithOptions("simple", "serialNumber", c.Param("serialNumber"), &serialNumber, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter serialNumber: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PutPassParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PutPass(c, tenantId, passTypeIdentifier, serialNumber, params)
 }
 
 // CreateAppleProximityToken operation middleware
@@ -840,6 +2022,19 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/tokens/checkjwt", wrapper.CheckMerchantToken)
 	router.POST(options.BaseURL+"/:sdkVersion/tokens/checkjwt", wrapper.CheckMerchantTokenOfVersion)
 	router.POST(options.BaseURL+"/apple/proximity-token", wrapper.CreateAppleProximityToken)
+	router.PUT(options.BaseURL+"/api/:tenantId/assets", wrapper.PutPassAsset)
+	router.GET(options.BaseURL+"/api/:tenantId/pass-types/:passTypeIdentifier", wrapper.GetPassType)
+	router.PUT(options.BaseURL+"/api/:tenantId/pass-types/:passTypeIdentifier", wrapper.PutPassType)
+	router.DELETE(options.BaseURL+"/api/:tenantId/passes/:passTypeIdentifier/:serialNumber", wrapper.DeletePass)
+	router.GET(options.BaseURL+"/api/:tenantId/passes/:passTypeIdentifier/:serialNumber", wrapper.GetPass)
+	router.PUT(options.BaseURL+"/api/:tenantId/passes/:passTypeIdentifier/:serialNumber", wrapper.PutPass)
+	router.POST(options.BaseURL+"/api/:tenantId/bundles", wrapper.CreatePassBundle)
+	router.DELETE(options.BaseURL+"/api/:tenantId/passes/apple/:version/devices/:deviceIdentifier/registrations/:passTypeIdentifier/:serialNumber", wrapper.UnregisterPassDevice)
+	router.POST(options.BaseURL+"/api/:tenantId/passes/apple/:version/devices/:deviceIdentifier/registrations/:passTypeIdentifier/:serialNumber", wrapper.RegisterPassDevice)
+	router.GET(options.BaseURL+"/api/:tenantId/passes/apple/:version/devices/:deviceIdentifier/registrations/:passTypeIdentifier", wrapper.ListUpdatedPasses)
+	router.GET(options.BaseURL+"/api/:tenantId/passes/apple/:version/passes/:passTypeIdentifier/:serialNumber", wrapper.FetchPass)
+	router.POST(options.BaseURL+"/api/:tenantId/passes/apple/:version/passes/:passTypeIdentifier/:serialNumber/personalize", wrapper.PersonalizePass)
+	router.POST(options.BaseURL+"/api/:tenantId/passes/apple/:version/log", wrapper.LogPassDevice)
 	router.GET(options.BaseURL+"/.well-known/jwks.json", wrapper.GetJWKS)
 	router.GET(options.BaseURL+"/v1/keys/:kid/certificate.pem", wrapper.GetKeyCertificate)
 	router.GET(options.BaseURL+"/v1/audit/checkpoint", wrapper.GetCheckpoint)

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/mintmark/mintmark/internal/access"
 	"github.com/mintmark/mintmark/internal/provisioning"
+	"github.com/mintmark/mintmark/passkit"
 )
 
 // problem is an answer that is an error: an RFC 9457 document in the making.
@@ -23,6 +25,9 @@ type problem struct {
 	reason string // a stable code within the type
 	code   int    // the number that SDKs know the reason by
 	retry  time.Duration
+
+	findings  []passkit.Finding
+	challenge string // of a 401; empty: Bearer
 }
 
 // problemType is the prefix of every problem's type: a URN, since a stable name is all
@@ -42,8 +47,11 @@ func (p problem) write(c *gin.Context) {
 		body.Code = &p.code
 	}
 	set(&body.RequestId, requestID(c))
+	if p.findings != nil {
+		body.Findings = &p.findings
+	}
 	if p.status == http.StatusUnauthorized {
-		c.Header("WWW-Authenticate", "Bearer")
+		c.Header("WWW-Authenticate", cmp.Or(p.challenge, "Bearer"))
 	}
 	if p.retry > 0 {
 		c.Header("Retry-After", strconv.Itoa(int(math.Ceil(p.retry.Seconds()))))
@@ -97,6 +105,9 @@ func problemOf(err error) problem {
 		return p
 	}
 	if p, ok := merchantProblem(err); ok {
+		return p
+	}
+	if p, ok := passProblem(err); ok {
 		return p
 	}
 	var later interface{ RetryAfter() time.Duration }

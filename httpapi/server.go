@@ -21,6 +21,7 @@ type Config struct {
 	Callers      Callers
 	Provisioning Provisioner // for IssuerGroup
 	Merchant     Merchant    // for MerchantGroup
+	Passes       Passes      // for PassesGroup
 	Keys         PublicKeys  // for KeysGroup
 	Refusals     Refusals
 	Checkpoints  Checkpoints // nil for none
@@ -42,6 +43,8 @@ type Config struct {
 type server struct {
 	cfg Config
 	log *slog.Logger
+
+	anonymous anonymous // how often a tenant's devices call without authentication
 }
 
 var _ ServerInterface = (*server)(nil)

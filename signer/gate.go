@@ -55,6 +55,8 @@ var needs = map[record.Operation][]hsm.Purpose{
 	record.DeleteCard:         {hsm.CardIndex},
 	record.SignMerchantToken:  {hsm.MerchantJWT},
 	record.SignProximityToken: {hsm.ProximityToken},
+	record.SignPass:           {hsm.Pass},
+	record.PersonalizePass:    {hsm.Pass},
 }
 
 // Ready reports whether an operation has a chance at the moment: a member takes work, and

@@ -18,13 +18,22 @@ const handshakeWithin = 5 * time.Second
 // sessions, which need no signature, go on. Handshakes are counted, and not recorded: they
 // release nothing but the proof that this server holds its key.
 func (g *Gate) TLSKey(name string, pub crypto.PublicKey) crypto.Signer {
-	return tlsKey{g, name, pub}
+	return tlsKey{g, hsm.APITLS, name, pub}
+}
+
+// PushKey gives the pass key called name, whose certificate has the public key pub, for
+// the handshakes of a client of Apple's push service, which knows pass types by their
+// certificates. An RSA key signs as TLS 1.2 can have it alone: TLS 1.3 wants RSASSA-PSS,
+// and the token's keys are made for RSASSA-PKCS1-v1_5.
+func (g *Gate) PushKey(name string, pub crypto.PublicKey) crypto.Signer {
+	return tlsKey{g, hsm.Pass, name, pub}
 }
 
 type tlsKey struct {
-	gate *Gate
-	name string
-	pub  crypto.PublicKey
+	gate    *Gate
+	purpose hsm.Purpose
+	name    string
+	pub     crypto.PublicKey
 }
 
 // Public is the certificate's key.
@@ -36,7 +45,7 @@ func (k tlsKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	if key.Purpose != hsm.APITLS {
+	if key.Purpose != k.purpose {
 		return nil, fmt.Errorf("sign handshake: key %s is for %s", key.Name, key.Purpose)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeWithin)

@@ -12,7 +12,7 @@ if [ -n "$unformatted" ]; then
 fi
 
 go vet ./...
-go vet -tags faults,soak,benchlog,bulk ./integration
+go vet -tags faults,soak,benchlog,bulk,passload,passpeers ./integration
 go vet -tags trace ./signer ./internal/provisioning ./cmd/mintmark
 
 # Generated code is current if making it again changes nothing.
@@ -23,5 +23,5 @@ if [ "$before" != "$(cat httpapi/openapi.gen.go | cksum)" ]; then
 	exit 1
 fi
 
-go tool -modfile=tools/go.mod staticcheck -tags faults,soak,benchlog,bulk ./...
+go tool -modfile=tools/go.mod staticcheck -tags faults,soak,benchlog,bulk,passload,passpeers ./...
 go tool -modfile=tools/go.mod staticcheck -tags trace ./signer ./internal/provisioning ./cmd/mintmark

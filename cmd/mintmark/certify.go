@@ -86,7 +86,7 @@ func (o certifyOptions) promote(ring *hsm.Keyring) *hsm.Keyring {
 		switch {
 		case k.Name == o.name:
 			other.Keys[i].State = hsm.Active
-		case k.Purpose == chosen.Purpose && k.State == hsm.Active:
+		case k.Purpose == chosen.Purpose && k.State == hsm.Active && !k.Purpose.Several():
 			other.Keys[i].State = hsm.Next
 		}
 	}

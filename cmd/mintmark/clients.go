@@ -155,7 +155,7 @@ func (c *clients) load(from config.Client, before *clients) (access.Client, []er
 func grants(list []config.Grant) []access.Grant {
 	all := make([]access.Grant, len(list))
 	for i, g := range list {
-		all[i] = access.Grant{Right: access.Right(g.Right), Subjects: g.Subjects, Users: g.Users, KeyIDs: g.Keys, AnyOwner: g.AnyOwner, SingleUse: g.SingleUse}
+		all[i] = access.Grant{Right: access.Right(g.Right), Subjects: g.Subjects, Users: g.Users, KeyIDs: g.Keys, AnyOwner: g.AnyOwner, Tenants: g.Tenants, SingleUse: g.SingleUse}
 	}
 	return all
 }

@@ -31,7 +31,7 @@ func demoCommand() *cobra.Command {
 	var data string
 	c := &cobra.Command{
 		Use: "demo", Short: "Run the client's journey against a running development server", Args: cobra.NoArgs,
-		Long: "Plays issuer backend, iPhone, Apple and merchant against a running mintmark dev, checks\n" +
+		Long: "Plays issuer backend, iPhone, Apple, merchant and wallet against a running mintmark dev, checks\n" +
 			"every answer with code that shares nothing with the server's, and stops at the first\n" +
 			"fault.",
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -91,6 +91,7 @@ func (d *demo) run(ctx context.Context) error {
 	}
 	steps = append(steps, (&cardJourney{demo: d}).steps()...)
 	steps = append(steps, (&merchantJourney{demo: d}).steps()...)
+	steps = append(steps, (&passJourney{demo: d}).steps()...)
 	for i, s := range steps {
 		if err := s.do(ctx); err != nil {
 			fmt.Fprintf(d.out, "%2d. FAILED  %s\n", i+1, s.what)

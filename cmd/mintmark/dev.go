@@ -11,6 +11,7 @@ import (
 
 	"github.com/mintmark/mintmark/cmd/mintmark/internal/devdir"
 	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/internal/passes"
 )
 
 func devCommand() *cobra.Command {
@@ -55,11 +56,18 @@ func runDev(c *cobra.Command, o devOptions) error {
 	if err != nil {
 		return err
 	}
+	var passService *passes.Service
 	prepare := func(s *service) error {
+		passService = s.passes
 		return errors.Join(d.StoreCards(ctx, s.provisioning), d.WritePublicKeys(s.hsm))
 	}
 	ready := func(at addresses) error {
-		info, err := d.Info(at.api, at.admin)
+		// Once it listens: a pass says where its web service is.
+		passToken, err := d.StorePass(ctx, passService)
+		if err != nil {
+			return err
+		}
+		info, err := d.Info(at.api, at.admin, passToken)
 		if err != nil {
 			return err
 		}
@@ -98,9 +106,16 @@ Sign a merchant JWT; make an Apple proximity token:
     -H 'Content-Type: application/json' -d '{"sub":"merchant-1","usr":"cashier-1","aud":"mintmark-dev","mbn":"Corner Shop","mcc":"5411","x-tid":"00000001"}'
   curl -sS -X POST %[1]s/apple/proximity-token -H "Authorization: Bearer $(%[4]s dev token merchant --data %[2]s)"
 
+Look at the demo pass as a phone does; change it (devices would be told):
+
+  curl -sS %[1]s/api/%[8]s/passes/apple/v1/passes/%[9]s/%[10]s -H "Authorization: ApplePass %[11]s" -o demo.pkpass
+  curl -sS -X PUT %[1]s/api/%[8]s/passes/%[9]s/%[10]s -H "Authorization: Bearer $(%[4]s dev token issuer --data %[2]s)" \
+    -H 'Content-Type: application/json' -d '{"pass":{"storeCard":{"primaryFields":[{"key":"balance","label":"BALANCE","value":50,"currencyCode":"EUR"}]}}}'
+
 The whole journey, checked: %[4]s demo --data %[2]s
 
-`, i.BaseURL, i.DataDir, i.AdminURL, self, i.Cards[0].ExternalCardID, i.Apple.LeafCert, i.Apple.SubCert)
+`, i.BaseURL, i.DataDir, i.AdminURL, self, i.Cards[0].ExternalCardID, i.Apple.LeafCert, i.Apple.SubCert,
+		i.Passes.Tenant, i.Passes.PassTypeIdentifier, i.Passes.SerialNumber, i.Passes.AuthenticationToken)
 }
 
 func devTokenCommand() *cobra.Command {

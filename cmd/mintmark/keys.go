@@ -133,7 +133,7 @@ func keysAdoptCommand() *cobra.Command {
 
 func generateKey(c *cobra.Command, p *plan, t *hsm.Token, n hsm.NewKey, write bool) error {
 	// The keyring would refuse the entry, after the key was made.
-	if other, err := p.keyring.Active(n.Purpose); err == nil && write && n.State == hsm.Active && n.Purpose != hsm.NetworkOTP {
+	if other, err := p.keyring.Active(n.Purpose); err == nil && write && n.State == hsm.Active && !n.Purpose.Several() {
 		return exit(exitConfiguration, fmt.Errorf("%s is active for %s; make this key with --state next, or make that one next or retired first", other.Name, n.Purpose))
 	}
 	k, narrowed, err := t.Generate(c.Context(), n, time.Now())

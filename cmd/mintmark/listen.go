@@ -56,6 +56,7 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 		Callers:        s.callers,
 		Provisioning:   s.provisioning,
 		Merchant:       s.merchant,
+		Passes:         s.passes,
 		Keys:           s.gate,
 		Refusals:       s.audit,
 		Checkpoints:    s.checkpoints,
@@ -101,7 +102,14 @@ func (s *service) listen(ctx context.Context, ready func(addresses) error) error
 		s.plan.log.Info("listening", "listener", l.Name, "address", sockets[i+1].Addr().String(), "roles", l.Roles, "tls", l.cert != nil)
 	}
 	s.plan.log.Info("listening", "api", at.api, "admin", at.admin, "environment", s.plan.cfg.Environment, "version", version)
-	err = ready(at)
+	for i, l := range s.listeners {
+		if slices.Contains(l.Roles, config.RolePasses) {
+			err = s.locatePasses(l, sockets[i+1].Addr().String())
+		}
+	}
+	if err == nil {
+		err = ready(at)
+	}
 	if err == nil {
 		select {
 		case <-ctx.Done():

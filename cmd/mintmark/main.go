@@ -10,6 +10,8 @@
 //	mintmark clients check TOKEN|CERT    how a caller is decided, offline
 //	mintmark cards import|rekey          cards in bulk, through a running service
 //	mintmark inspect FILE                what is wrong with an app's log or request
+//	mintmark pass new|validate|build|sign|verify|inspect
+//	                                     Wallet passes, from folders to signed files
 //	mintmark config check --config FILE  all that is wrong with a configuration
 //	mintmark version
 //
@@ -82,7 +84,7 @@ func newCommand() *cobra.Command {
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), auditCommand(), configCommand(), clientsCommand(), cardsCommand(), inspectCommand(), versionCommand())
+	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), auditCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), versionCommand())
 	asUsageErrors(root)
 	return root
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/config"
 	"github.com/mintmark/mintmark/internal/merchant"
+	"github.com/mintmark/mintmark/internal/passes"
 	"github.com/mintmark/mintmark/internal/provisioning"
 	"github.com/mintmark/mintmark/internal/secret"
 )
@@ -25,6 +26,7 @@ type plan struct {
 	clients  *clients
 	own      *ownKeys
 	merchant merchant.Settings
+	passes   passes.Settings
 	anchor   provisioning.Anchor
 	cards    cardPlan
 	level    *slog.LevelVar
@@ -64,6 +66,9 @@ func newPlan(cfg *config.Config, before *clients) (*plan, error) {
 		p.cards, errs[5] = loadCardPlan(cfg, p.keyring)
 	}
 	errs[4] = checkCertificates(cfg, p.keyring)
+	if errs[0] == nil && cfg.HasRole(config.RolePasses) {
+		p.passes, errs[5] = passSettings(cfg, p.keyring)
+	}
 	err := errors.Join(errs[:]...)
 	if err != nil && p.clients != nil {
 		p.clients.close(before)
@@ -80,6 +85,9 @@ func (p *plan) bound() []hsm.Purpose {
 	}
 	if p.cfg.HasRole(config.RoleMerchant) {
 		all = append(all, hsm.MerchantJWT, hsm.ProximityToken)
+	}
+	if p.cfg.HasRole(config.RolePasses) {
+		all = append(all, hsm.Pass)
 	}
 	for _, l := range p.cfg.Listeners() {
 		if l.TLS != nil && l.TLS.KeyInToken && !slices.Contains(all, hsm.APITLS) {

@@ -54,6 +54,15 @@ func (s *service) reload(ctx context.Context) {
 			return
 		}
 	}
+	if s.passes != nil {
+		settings := next.passes
+		if settings.PublicURL == "" {
+			settings.PublicURL = s.passes.Settings().PublicURL
+		}
+		if err := s.passes.Use(settings); err != nil { // checked with the configuration
+			log.Error("pass types not reloaded", "error", err)
+		}
+	}
 	s.callers.use(next)
 	s.plan.level.Set(levelOf(next.cfg.Log))
 	life := next.lifecycle("reload")
@@ -73,7 +82,7 @@ func (s *service) reload(ctx context.Context) {
 // needsRestart reports whether two configurations differ in what is not reloaded.
 func needsRestart(a, b *config.Config) bool {
 	fixed := func(c config.Config) config.Config {
-		c.Clients, c.Merchant, c.Outbound, c.Log.Level = nil, config.Merchant{}, config.Outbound{}, ""
+		c.Clients, c.Merchant, c.Outbound, c.Log.Level, c.Passes.Types = nil, config.Merchant{}, config.Outbound{}, "", nil
 		return c.WithoutDigest()
 	}
 	return !reflect.DeepEqual(fixed(*a), fixed(*b))

@@ -28,7 +28,7 @@ func serveCommand() *cobra.Command {
 		},
 	}
 	configFlag(c, &path)
-	c.Flags().StringSliceVar(&roles, "roles", nil, "`roles` to serve, in place of the configuration's: issuer, merchant")
+	c.Flags().StringSliceVar(&roles, "roles", nil, "`roles` to serve, in place of the configuration's: issuer, merchant, passes")
 	return c
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/config"
 	"github.com/mintmark/mintmark/internal/merchant"
+	"github.com/mintmark/mintmark/internal/passes"
 	"github.com/mintmark/mintmark/internal/provisioning"
 	"github.com/mintmark/mintmark/internal/store"
 	"github.com/mintmark/mintmark/signer"
@@ -32,6 +33,8 @@ type service struct {
 	callers      *callers
 	provisioning *provisioning.Service // with the role issuer
 	merchant     *merchant.Service     // with the role merchant
+	passes       *passes.Service       // with the role passes
+	pusher       *passes.Pusher        // with it, unless pushing is disabled
 	listeners    []*listener
 
 	hup chan os.Signal // SIGHUP, caught from the beginning: it would end the process
@@ -129,6 +132,11 @@ func (s *service) openRoles() (err error) {
 			return err
 		}
 	}
+	if cfg.HasRole(config.RolePasses) {
+		if err := s.openPasses(); err != nil {
+			return err
+		}
+	}
 	s.listeners, err = s.newListeners()
 	return err
 }
@@ -179,6 +187,9 @@ func (s *service) serve(ctx context.Context, ready func(addresses) error) error 
 	running.Go(func() { s.summarise(background) })
 	running.Go(func() { s.expire(background) })
 	s.watch(background, &running)
+	if s.pusher != nil {
+		running.Go(func() { s.pusher.Run(background) })
+	}
 	err := s.listen(ctx, ready)
 	stop()
 	running.Wait()

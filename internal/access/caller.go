@@ -48,6 +48,16 @@ func (c Caller) May(r Right) error {
 	return nil
 }
 
+// MayIn is May for a call that names a tenant: the grant must be for that tenant's data.
+func (c Caller) MayIn(r Right, tenant string) error {
+	for _, g := range c.grants {
+		if g.Right == r && g.covers(c) && g.reaches(c, tenant) {
+			return c.May(r)
+		}
+	}
+	return fmt.Errorf("%w: the right %s is not granted for this tenant", ErrForbidden, r)
+}
+
 // granted reports whether a grant of r covers the caller, and whether for one use.
 func (c Caller) granted(r Right) (granted, single bool) {
 	for _, g := range c.grants {

@@ -19,9 +19,10 @@ const (
 	ReadCards                 Right = "readCards"                 // see cards, masked
 	SignMerchantTokens        Right = "signMerchantTokens"        // have merchant tokens signed
 	CreateAppleProximityToken Right = "createAppleProximityToken" // have a proximity token made for the merchant of one's own token
+	ManagePasses              Right = "managePasses"              // make, change and void a tenant's passes, and get them signed
 )
 
-var rights = []Right{SignCards, SignMerchantTokens, CreateAppleProximityToken, CreateActivationData, ManageCards, ReadCards}
+var rights = []Right{SignCards, SignMerchantTokens, CreateAppleProximityToken, CreateActivationData, ManageCards, ReadCards, ManagePasses}
 
 // Rights lists every right there is.
 func Rights() []Right { return slices.Clone(rights) }
@@ -54,6 +55,7 @@ type Grant struct {
 	Subjects []string // a [Pattern] of these must match sub; none: any sub
 	Users    []string // a [Pattern] of these must match usr, which must be there; none: any usr, or none
 	KeyIDs   []string // the kid of the key that signed must be one of these, exactly; none: any key
+	Tenants  []string // whose data it is for, where a call names a tenant; exactly; none: the client's own tenant
 
 	// AnyOwner lets it be used on cards of every owner of the client's tenant, and not only
 	// on those of the caller's own iss and sub.
@@ -73,7 +75,10 @@ func newGrant(g Grant) (own grant, problems []error) {
 		problems = append(problems, fmt.Errorf("grants: %w", err))
 	}
 	own = grant{Grant: g}
-	own.Subjects, own.Users, own.KeyIDs = nil, nil, slices.Clone(g.KeyIDs)
+	own.Subjects, own.Users, own.KeyIDs, own.Tenants = nil, nil, slices.Clone(g.KeyIDs), slices.Clone(g.Tenants)
+	if g.Right == ManagePasses && g.SingleUse {
+		problems = append(problems, errors.New("grants: managePasses cannot be for single use"))
+	}
 	var wrong []error
 	own.subjects, wrong = newPatterns("subjects", g.Subjects)
 	problems = append(problems, wrong...)
@@ -86,4 +91,12 @@ func (g grant) covers(c Caller) bool {
 	return (len(g.subjects) == 0 || anyMatches(g.subjects, c.Subject)) &&
 		(len(g.users) == 0 || c.User != "" && anyMatches(g.users, c.User)) &&
 		(len(g.KeyIDs) == 0 || slices.Contains(g.KeyIDs, c.KeyID))
+}
+
+// reaches reports whether the grant is for a tenant's data.
+func (g grant) reaches(c Caller, tenant string) bool {
+	if len(g.Tenants) == 0 {
+		return tenant == c.Tenant
+	}
+	return slices.Contains(g.Tenants, tenant)
 }

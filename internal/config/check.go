@@ -37,6 +37,9 @@ func (c *Config) Check() error {
 		c.checkPushProvisioning(&w)
 	}
 	c.checkMerchant(&w)
+	if c.HasRole(RolePasses) {
+		c.checkPasses(&w)
+	}
 	c.Outbound.check(&w)
 	c.checkAudit(&w)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
@@ -51,7 +54,7 @@ func (c *Config) Check() error {
 func (c *Config) checkRoles(w *wrongs) {
 	for _, r := range c.Roles {
 		if !slices.Contains(Roles(), r) {
-			w.say("roles", "must be of issuer and merchant")
+			w.say("roles", "must be of issuer, merchant and passes")
 		}
 	}
 	if len(c.Roles) == 0 {
@@ -59,6 +62,12 @@ func (c *Config) checkRoles(w *wrongs) {
 	}
 	if c.MerchantAPI != nil && !c.HasRole(RoleMerchant) {
 		w.say("merchantAPI", "is the listener of the role merchant, which roles does not name")
+	}
+	if c.PassesAPI != nil && !c.HasRole(RolePasses) {
+		w.say("passesAPI", "is the listener of the role passes, which roles does not name")
+	}
+	if c.Environment == Production && c.HasRole(RoleIssuer) && c.HasRole(RolePasses) && c.PassesAPI == nil {
+		w.say("passesAPI", "is required in production where both roles are served, or another process: card data do not pass the listener that phones call")
 	}
 	if c.Environment == Production && c.HasRole(RoleIssuer) && c.HasRole(RoleMerchant) && c.MerchantAPI == nil {
 		w.say("merchantAPI", "is required in production where both roles are served, or another process: card data do not pass the listener that apps call")

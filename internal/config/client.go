@@ -27,8 +27,8 @@ type Client struct {
 	// Require lists what its tokens must have though it is optional: kid, typ, jti.
 	Require []string `yaml:"require"`
 	// Rights are what it may do: signCards, createActivationData, manageCards, readCards,
-	// signMerchantTokens, createAppleProximityToken;
-	// each by its name, or as a mapping that narrows it.
+	// signMerchantTokens, createAppleProximityToken, managePasses; each by its name, or as a
+	// mapping that narrows it.
 	Rights []Grant `yaml:"rights"`
 	// RateLimit bounds its requests.
 	RateLimit RateLimit `yaml:"rateLimit"`
@@ -79,6 +79,9 @@ type Grant struct {
 	// AnyOwner lets the right be used on cards of every owner of the tenant, and not only of
 	// the caller's own iss and sub.
 	AnyOwner bool `yaml:"anyOwner"`
+	// Tenants are those whose data it is for, of rights to calls that name a tenant
+	// (managePasses). None: the client's own.
+	Tenants []string `yaml:"tenants"`
 	// SingleUse lets each token be used once for this right; it then needs a jti.
 	SingleUse bool `yaml:"singleUse"`
 }

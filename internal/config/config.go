@@ -29,14 +29,17 @@ type Config struct {
 	// into the database and stands in the keyring; a mismatch refuses to start.
 	Environment string `yaml:"environment"`
 	// Roles are what this process serves, and with it which keys it can use: issuer (push
-	// provisioning, which opens card data) and merchant (merchant JWTs, proximity tokens).
-	// Default: issuer. serve --roles overrides it.
+	// provisioning, which opens card data), merchant (merchant JWTs, proximity tokens) and
+	// passes (Wallet passes). Default: issuer. serve --roles overrides it.
 	Roles []string `yaml:"roles"`
 	// API is the listener of all roles that have none of their own.
 	API API `yaml:"api"`
 	// MerchantAPI is a listener for the merchant role alone. Production needs it, or another
 	// process, if both roles are served: apps call the one, card data pass the other.
 	MerchantAPI *API `yaml:"merchantAPI"`
+	// PassesAPI is a listener for the passes role alone. Production needs it, or another
+	// process, if the issuer role is served too: anybody's phone calls the one.
+	PassesAPI *API `yaml:"passesAPI"`
 	// Admin is the listener for health and metrics.
 	Admin Admin `yaml:"admin"`
 	// HSM says which tokens hold the keys.
@@ -56,6 +59,8 @@ type Config struct {
 	PushProvisioning PushProvisioning `yaml:"pushProvisioning"`
 	// Merchant is merchant JWTs and Apple proximity tokens. Reloaded.
 	Merchant Merchant `yaml:"merchant"`
+	// Passes is Wallet passes.
+	Passes Passes `yaml:"passes"`
 	// Outbound is what this service fetches from others. Reloaded.
 	Outbound Outbound `yaml:"outbound"`
 	// Log says what is logged, and how.
@@ -69,7 +74,8 @@ type Config struct {
 
 // API is a listener for callers.
 type API struct {
-	// Listen is host:port. Default 127.0.0.1:8080, of merchantAPI 127.0.0.1:8081.
+	// Listen is host:port. Default 127.0.0.1:8080, of merchantAPI 127.0.0.1:8081, of
+	// passesAPI 127.0.0.1:8082.
 	Listen string `yaml:"listen"`
 	// TLS is required unless Listen is a loopback address.
 	TLS *TLS `yaml:"tls"`
@@ -90,7 +96,7 @@ type TLS struct {
 	KeyInToken bool `yaml:"keyInToken"`
 	// MinVersion is 1.3 or 1.2. Default 1.3.
 	MinVersion string `yaml:"minVersion"`
-	// ClientCertificates says for each role (issuer, merchant) whether callers' certificates
+	// ClientCertificates says for each role (issuer, merchant, passes) whether callers' certificates
 	// are looked at: off, request or require. Default off.
 	ClientCertificates map[string]string `yaml:"clientCertificates"`
 }

@@ -118,6 +118,9 @@ func TestDefaultsFillWhatIsLeftOut(t *testing.T) {
 			MaxLifetime: 15 * time.Minute, Leeway: 10 * time.Second,
 		}},
 		Merchant: config.Merchant{MaxLifetime: 15 * time.Minute},
+		Passes: config.Passes{
+			BundleCacheMiB: 64, FileCacheMiB: 64, PersonalizationLease: time.Minute, Push: config.PassPush{Host: "api.push.apple.com"},
+		},
 		Outbound: config.Outbound{Timeout: 5 * time.Second},
 		PushProvisioning: config.PushProvisioning{
 			TestRootFile: filepath.Join(dir, "root.pem"), NonceLease: time.Minute, NonceLength: 4, NonceSignatureLength: 81,
@@ -241,6 +244,9 @@ audit:
 			Issuer: "mail", Tenant: "t", Certificate: &config.ClientCertificate{CAFile: "/ca.pem", Email: "x@y"},
 			RateLimit: usual, MaxLifetime: 15 * time.Minute, Leeway: 10 * time.Second,
 		}},
+		Passes: config.Passes{
+			BundleCacheMiB: 64, FileCacheMiB: 64, PersonalizationLease: time.Minute, Push: config.PassPush{Host: "api.push.apple.com"},
+		},
 		Merchant: config.Merchant{
 			MaxLifetime: time.Hour, Audience: "mint.example", AudFingerprints: []string{"sha256/AAAA"},
 			Issuers: []config.MerchantIssuer{{

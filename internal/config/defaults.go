@@ -30,6 +30,10 @@ func (c *Config) defaults() {
 		setDefault(&c.MerchantAPI.Listen, "127.0.0.1:8081")
 		setDefault(&c.MerchantAPI.RequestTimeout, c.API.RequestTimeout)
 	}
+	if c.PassesAPI != nil {
+		setDefault(&c.PassesAPI.Listen, "127.0.0.1:8082")
+		setDefault(&c.PassesAPI.RequestTimeout, c.API.RequestTimeout)
+	}
 	for _, l := range c.apis() {
 		if l.TLS != nil {
 			setDefault(&l.TLS.MinVersion, "1.3")
@@ -39,6 +43,7 @@ func (c *Config) defaults() {
 		c.Clients[i].defaults()
 	}
 	c.Merchant.defaults()
+	c.Passes.defaults()
 	setDefault(&c.Outbound.Timeout, 5*time.Second)
 	p := &c.PushProvisioning
 	setDefault(&p.NonceLease, time.Minute)

@@ -75,7 +75,7 @@ func load(path string, environ, roles []string) (*Config, error) {
 
 // resolve takes relative paths from the folder of the file.
 func (c *Config) resolve(dir string) {
-	paths := []*string{&c.Keyring, &c.Store.SQLite, &c.Store.Postgres.DSNFile, &c.DataDir, &c.PushProvisioning.TestRootFile, &c.Outbound.CAFile}
+	paths := []*string{&c.Keyring, &c.Store.SQLite, &c.Store.Postgres.DSNFile, &c.DataDir, &c.PushProvisioning.TestRootFile, &c.Outbound.CAFile, &c.Passes.Push.CAFile}
 	for _, l := range c.apis() {
 		if l.TLS != nil {
 			paths = append(paths, &l.TLS.CertificateFile, &l.TLS.KeyFile)
@@ -97,6 +97,9 @@ func (c *Config) resolve(dir string) {
 		if cc := c.Clients[i].Certificate; cc != nil {
 			paths = append(paths, &cc.CAFile)
 		}
+	}
+	for i := range c.Passes.Push.Endpoints {
+		paths = append(paths, &c.Passes.Push.Endpoints[i].AuthorizationFile)
 	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {

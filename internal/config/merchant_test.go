@@ -68,7 +68,7 @@ func TestEachFaultOfCallersAndMerchantsIsNamedByItsKey(t *testing.T) {
 	api := func(tls string) string { return least + "api: {tls: {" + tls + "}}\n" }
 	keys := "    keys:\n      - publicKeyFile: backend.pem\n"
 	for want, texts := range map[string][]string{
-		"roles must be of issuer and merchant":                                           {least + "roles: [issuer, passes]\n", least + "roles: [issuer, Issuer]\n", least + "roles: [issuer, \"\"]\n"},
+		"roles must be of issuer, merchant and passes":                                   {least + "roles: [issuer, wallet]\n", least + "roles: [issuer, Issuer]\n", least + "roles: [issuer, \"\"]\n"},
 		"roles must name at least one role":                                              {least + "roles: []\n"},
 		"merchantAPI.listen must be host:port":                                           {changed(t, "roles: ", "merchantAPI: {listen: \"8081\"}\nroles: ")},
 		"merchantAPI.tls.keyFile is missing":                                             {changed(t, "roles: ", "merchantAPI: {tls: {certificateFile: c.pem}}\nroles: ")},
@@ -233,7 +233,7 @@ func TestRolesAndTheirListeners(t *testing.T) {
 					t.Errorf("role %s: %v", role, has)
 				}
 			}
-			if c.HasRole("passes") || c.HasRole("") {
+			if c.HasRole("wallet") || c.HasRole("") {
 				t.Error("has a role that nobody named")
 			}
 			want := map[string][]string{"api": test.api, "merchantAPI": test.other}
@@ -266,7 +266,7 @@ func TestRolesCanBeOverridden(t *testing.T) {
 	if err != nil || c.HasRole("issuer") || !c.HasRole("merchant") {
 		t.Errorf("roles %v, %v", c, err)
 	}
-	for _, roles := range [][]string{{}, {"passes"}, {"merchant", "admin"}} {
+	for _, roles := range [][]string{{}, {"wallet"}, {"merchant", "admin"}} {
 		if _, err := config.LoadFor(file(t, least+signing), nil, roles); err == nil || !strings.Contains(err.Error(), ": roles must ") {
 			t.Errorf("%v is refused with %v", roles, err)
 		}
@@ -290,7 +290,7 @@ func TestProductionKeepsTheRolesApart(t *testing.T) {
 		t.Error(diff)
 	}
 	load(t, production+"merchantAPI: {listen: \"127.0.0.1:1\"}\n")
-	for _, role := range config.Roles() {
+	for _, role := range []string{config.RoleIssuer, config.RoleMerchant} {
 		load(t, strings.Replace(production, "[issuer, merchant]", "["+role+"]", 1))
 	}
 }
@@ -314,7 +314,7 @@ func TestRightsAreTextOrMapping(t *testing.T) {
 		line int // of the list
 		says string
 	}{
-		"an unknown member":                 {"      - right: signCards\n        users: [a]\n        tenants: [b]\n", 3, "tenants"},
+		"an unknown member":                 {"      - right: signCards\n        users: [a]\n        tenant: b\n", 3, "tenant"},
 		"an unknown member, in a flow":      {"      - signCards\n      - {right: signCards, user: [a]}\n", 2, "user"},
 		"a member in another case":          {"      - right: signCards\n        singleuse: true\n", 2, "singleuse"},
 		"a member twice":                    {"      - right: signCards\n        right: signCards\n", 2, "right"},

@@ -6,10 +6,11 @@ import "slices"
 const (
 	RoleIssuer   = "issuer"   // push provisioning
 	RoleMerchant = "merchant" // merchant JWTs and proximity tokens
+	RolePasses   = "passes"   // Wallet passes
 )
 
 // Roles lists the roles.
-func Roles() []string { return []string{RoleIssuer, RoleMerchant} }
+func Roles() []string { return []string{RoleIssuer, RoleMerchant, RolePasses} }
 
 // HasRole reports whether this process serves a role.
 func (c *Config) HasRole(role string) bool { return slices.Contains(c.Roles, role) }
@@ -24,23 +25,23 @@ type Listener struct {
 
 // Listeners gives the listeners that serve a role, the shared one first.
 func (c *Config) Listeners() []Listener {
-	shared, own := Listener{Name: "api", API: &c.API}, Listener{Name: "merchantAPI", API: c.MerchantAPI}
+	all := []Listener{{Name: "api", API: &c.API}, {Name: "merchantAPI", API: c.MerchantAPI}, {Name: "passesAPI", API: c.PassesAPI}}
 	for _, r := range c.Roles {
-		if r == RoleMerchant && c.MerchantAPI != nil {
-			own.Roles = append(own.Roles, r)
-		} else {
-			shared.Roles = append(shared.Roles, r)
+		i := 0
+		switch {
+		case r == RoleMerchant && c.MerchantAPI != nil:
+			i = 1
+		case r == RolePasses && c.PassesAPI != nil:
+			i = 2
 		}
+		all[i].Roles = append(all[i].Roles, r)
 	}
-	return slices.DeleteFunc([]Listener{shared, own}, func(l Listener) bool { return len(l.Roles) == 0 })
+	return slices.DeleteFunc(all, func(l Listener) bool { return len(l.Roles) == 0 })
 }
 
 // apis are the listeners' sections that are there, served or not.
 func (c *Config) apis() []*API {
-	if c.MerchantAPI == nil {
-		return []*API{&c.API}
-	}
-	return []*API{&c.API, c.MerchantAPI}
+	return slices.DeleteFunc([]*API{&c.API, c.MerchantAPI, c.PassesAPI}, func(a *API) bool { return a == nil })
 }
 
 // WithoutDigest is a copy that does not know which file it was read from, so that two can

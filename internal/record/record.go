@@ -45,6 +45,14 @@ const (
 	SignMerchantToken  Operation = "merchant.sign-token"          // a merchant JWT
 	CheckMerchantToken Operation = "merchant.check-token"         // a merchant JWT looked at; only its refusals are recorded
 	SignProximityToken Operation = "merchant.sign-proximity"      // an Apple proximity token
+	PutPassAsset       Operation = "passes.put-asset"             // a file for passes to share
+	PutPassType        Operation = "passes.put-type"              // certificate, files and template of a pass type
+	PutPass            Operation = "passes.put"                   // a pass made or changed
+	VoidPass           Operation = "passes.void"                  // a pass voided
+	ReadPass           Operation = "passes.read"                  // a pass's document looked at; only refusals are recorded
+	SignPass           Operation = "passes.sign"                  // a version of a pass signed
+	PersonalizePass    Operation = "passes.personalize"           // a personalization token signed for a device
+	ServePass          Operation = "passes.serve"                 // a device's call; only refusals are recorded
 	CertifyKey         Operation = "keys.certify"                 // a self-signed certificate over a key's public half
 )
 

@@ -15,6 +15,7 @@ import (
 	"github.com/mintmark/mintmark/internal/access"
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/merchant"
+	"github.com/mintmark/mintmark/internal/passes"
 	"github.com/mintmark/mintmark/internal/provisioning"
 	"github.com/mintmark/mintmark/internal/record"
 )
@@ -100,6 +101,16 @@ func apply(ctx context.Context, tx tx, c record.Change) error {
 		return claimToken(ctx, tx, c)
 	case access.TokenUseEnd:
 		return endToken(ctx, tx, c)
+	case passes.AssetPut:
+		return putAsset(ctx, tx, c)
+	case passes.TypePut:
+		return putType(ctx, tx, c)
+	case passes.PassPut:
+		return putPass(ctx, tx, c)
+	case *passes.PersonalClaim:
+		return claimPersonal(ctx, tx, c)
+	case passes.PersonalEnd:
+		return endPersonal(ctx, tx, c)
 	case merchant.QuotaUse:
 		return countToken(ctx, tx, c)
 	case audit.Expire:

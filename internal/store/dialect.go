@@ -82,3 +82,8 @@ func (t tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Res
 func (t tx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	return t.Tx.QueryRowContext(ctx, t.dialect.text(query), args...)
 }
+
+// QueryContext is sql.Tx's.
+func (t tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return t.Tx.QueryContext(ctx, t.dialect.text(query), args...)
+}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/mintmark/mintmark/hsm"
 )
 
 // WriteConfig writes the configuration of a development server that listens on the two
@@ -31,7 +33,7 @@ func (d *Dir) WriteConfig(api, admin string) error {
 	line("keyring: keyring.yaml")
 	line("store:")
 	line("  sqlite: mintmark.db")
-	line("roles: [issuer, merchant]")
+	line("roles: [issuer, merchant, passes]")
 	line("clients:")
 	client := func(c ClientName) {
 		line("  - issuer: %s", q(c.Issuer))
@@ -43,7 +45,7 @@ func (d *Dir) WriteConfig(api, admin string) error {
 		line("        publicKeyFile: %s", q(d.clientPublicKey(c)))
 	}
 	client(IssuerClient)
-	line("    rights: [signCards, createActivationData, manageCards, readCards, signMerchantTokens]")
+	line("    rights: [signCards, createActivationData, manageCards, readCards, signMerchantTokens, managePasses]")
 	line("    merchantTokens:")
 	line("      {subjects: [\"*\"], audiences: [\"*\"], businessNames: [\"*\"], categoryCodes: [\"*\"], dailyQuota: -1}")
 	client(MerchantClient)
@@ -57,6 +59,11 @@ func (d *Dir) WriteConfig(api, admin string) error {
 	line("    - name: %s", q(Acquirer))
 	line("      terminalProfiles: [{appleTerminalProfileId: %s}]", q(TerminalProfile))
 	line("  proximity: {issuer: %s}", q(MerchantIssuer))
+	line("passes:")
+	line("  types:")
+	line("    - {tenant: %s, passTypeIdentifier: %s, key: %s}", q(Tenant), q(PassType), q("dev-"+string(hsm.Pass)))
+	line("  push:")
+	line("    disabled: true # MINTMARK_PASSES_PUSH_DISABLED=false, with ..._HOST and ..._CA_FILE of a simulation")
 	line("pushProvisioning:")
 	line("  testRootFile: %s", q(d.AppleFiles().RootCert))
 	b.WriteString(strings.TrimPrefix(products, "\n"))

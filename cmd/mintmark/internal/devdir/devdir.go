@@ -4,6 +4,7 @@
 //	softhsm/         a SoftHSM token of its own, with its PIN
 //	keyring.yaml     the keys on it
 //	merchant-jwt.crt a certificate of the key of merchant JWTs
+//	pass.crt         a simulated certificate of the key of passes; pass-root.pem its root
 //	keys/            the public halves, PEM, and the network's copy of the zone key
 //	apple/           a simulated Apple chain, and Apple's leaf key
 //	clients/         the clients' own key pairs, PEM
@@ -127,7 +128,7 @@ func Make(ctx context.Context, root, module string) (*Dir, error) {
 			return nil, fmt.Errorf("make development directory: %w", err)
 		}
 	}
-	steps := []func(context.Context) error{d.makeToken, d.makeKeys, d.makeCertificate, d.makeApple, d.makeClients}
+	steps := []func(context.Context) error{d.makeToken, d.makeKeys, d.makeCertificate, d.makePassCertificate, d.makeApple, d.makeClients}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return nil, fmt.Errorf("make development directory %s: %w", abs, err)
@@ -148,7 +149,7 @@ func (d *Dir) claim() error {
 	}
 	apple := d.AppleFiles()
 	names := []string{
-		d.path("softhsm"), d.keyring(), d.Config(), d.path("mintmark.db"), d.path(cardsStored), d.path(merchantCertificate),
+		d.path("softhsm"), d.keyring(), d.Config(), d.path("mintmark.db"), d.path(cardsStored), d.path(merchantCertificate), d.path(passCertificate), d.path(passRoot),
 		apple.RootCert, apple.SubCert, apple.LeafCert, apple.LeafKey,
 	}
 	for _, c := range clientNames {

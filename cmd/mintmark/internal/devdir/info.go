@@ -24,7 +24,18 @@ type Info struct {
 	HSM     HSM     `json:"hsm"`
 	Clients Clients `json:"clients"`
 	Apple   Apple   `json:"apple"`
+	Passes  Passes  `json:"passes"`
 	Cards   []Card  `json:"cards"`
+}
+
+// Passes is the demo pass, and who may manage it: the issuer client.
+type Passes struct {
+	Tenant              string `json:"tenant"`
+	PassTypeIdentifier  string `json:"passTypeIdentifier"`
+	TeamIdentifier      string `json:"teamIdentifier"`
+	SerialNumber        string `json:"serialNumber"`
+	AuthenticationToken string `json:"authenticationToken"`
+	RootCert            string `json:"rootCert"` // PEM
 }
 
 // HSM says where the token is.
@@ -80,8 +91,9 @@ func infoPath(root string) string { return filepath.Join(root, "dev.json") }
 // TokenLife is how long a development bearer token lives.
 const TokenLife = 15 * time.Minute
 
-// Info describes the directory for a server at the two addresses.
-func (d *Dir) Info(api, admin string) (Info, error) {
+// Info describes the directory for a server at the two addresses, with the demo pass's
+// authentication token.
+func (d *Dir) Info(api, admin, passToken string) (Info, error) {
 	files := d.AppleFiles()
 	info := Info{
 		BaseURL:  "http://" + api,
@@ -90,6 +102,10 @@ func (d *Dir) Info(api, admin string) (Info, error) {
 		PID:      os.Getpid(),
 		HSM:      HSM{Module: d.Module, TokenLabel: d.Token.Label, PINFile: d.Token.PINFile, SoftHSM2Conf: d.Token.ConfigFile},
 		Apple:    Apple{RootCert: files.RootCert, SubCert: files.SubCert, LeafCert: files.LeafCert, LeafKey: files.LeafKey},
+	}
+	info.Passes = Passes{
+		Tenant: Tenant, PassTypeIdentifier: PassType, TeamIdentifier: PassTeam, SerialNumber: PassSerial,
+		AuthenticationToken: passToken, RootCert: d.path(passRoot),
 	}
 	for _, c := range DemoCards {
 		info.Cards = append(info.Cards, Card{ExternalCardID: c.ExternalCardID, Network: c.Network, Last4: c.Number[len(c.Number)-4:]})

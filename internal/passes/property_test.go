@@ -1,0 +1,188 @@
+package passes_test
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/mintmark/mintmark/internal/passes"
+)
+
+// A phone polls as devices do: it lists with the last tag, and then fetches what was
+// listed, one by one, with the time that it was given with its version.
+type phone struct {
+	name   string
+	tag    string
+	listed []string             // still to be fetched
+	has    map[string]int64     // serial to version
+	times  map[string]time.Time // serial to Last-Modified
+}
+
+// However updates, changes of the type, polls in part and a clock that stands or goes back
+// are mixed: a phone that polls to the end has the latest version of everything.
+func TestPhoneThatPollsWithItsLastTagMissesNothing(t *testing.T) {
+	w := newWorld(t)
+	w.setUp(ecType)
+	round := 0
+	rapid.Check(t, func(r *rapid.T) {
+		round++ // each check has passes of its own
+		serials := []string{fmt.Sprintf("%d-a", round), fmt.Sprintf("%d-b", round), fmt.Sprintf("%d-c", round)}
+		for _, s := range serials {
+			w.put(pass(ecType, s), passes.Document{Pass: []byte(`{"description":"d","organizationName":"o","generic":{}}`)})
+		}
+		phones := []*phone{}
+		for i := range 2 {
+			p := &phone{name: fmt.Sprintf("%d-phone-%d", round, i), has: map[string]int64{}, times: map[string]time.Time{}}
+			phones = append(phones, p)
+			for _, s := range serials[i:] {
+				w.register(w.get(s), p.name, p.name+s)
+			}
+		}
+		anyPhone, anySerial := rapid.SampledFrom(phones), rapid.SampledFrom(serials)
+		change := 0
+		r.Repeat(map[string]func(*rapid.T){
+			"update": func(r *rapid.T) {
+				change++
+				w.put(pass(ecType, anySerial.Draw(r, "serial")), passes.Document{Pass: []byte(
+					fmt.Sprintf(`{"description":"d","organizationName":"o","generic":{"backFields":[{"key":"n","value":%d}]}}`, change))})
+			},
+			"update of the type": func(r *rapid.T) {
+				change++
+				row, err := w.svc.Type(w.ctx, ecType)
+				if err != nil {
+					r.Fatal(err)
+				}
+				row.Template = []byte(`{"logoText":"` + strconv.Itoa(change) + `"}`)
+				if _, _, err := w.svc.PutType(w.ctx, issuer, row, passes.Anything); err != nil {
+					r.Fatal(err)
+				}
+			},
+			"time": func(r *rapid.T) {
+				w.clock.add(time.Duration(rapid.IntRange(-2000, 5000).Draw(r, "milliseconds")) * time.Millisecond)
+			},
+			"list":  func(r *rapid.T) { w.list(anyPhone.Draw(r, "phone")) },
+			"fetch": func(r *rapid.T) { w.fetchOne(anyPhone.Draw(r, "phone")) },
+			"poll to the end": func(r *rapid.T) {
+				p := anyPhone.Draw(r, "phone")
+				w.pollToTheEnd(p)
+				w.hasTheLatest(r, p, serials)
+			},
+		})
+		for _, p := range phones {
+			w.pollToTheEnd(p)
+			w.hasTheLatest(r, p, serials)
+		}
+	})
+}
+
+func (w *world) get(serial string) passes.Stored {
+	w.Helper()
+	p, err := w.svc.Get(w.ctx, pass(ecType, serial))
+	if err != nil {
+		w.Fatal(err)
+	}
+	return p
+}
+
+func (w *world) list(p *phone) {
+	w.Helper()
+	u := w.updated(ecType, p.name, p.tag)
+	if len(u.Serials) > 0 {
+		p.listed, p.tag = append(p.listed, u.Serials...), u.Tag
+	}
+}
+
+// fetchOne fetches one of what was listed. The version is looked at in the database: what
+// the signed pass holds is another test's.
+func (w *world) fetchOne(p *phone) {
+	w.Helper()
+	if len(p.listed) == 0 {
+		return
+	}
+	serial := p.listed[0]
+	p.listed = p.listed[1:]
+	stored := w.get(serial)
+	row, err := w.store.TypeOf(w.ctx, ecType)
+	if err != nil {
+		w.Fatal(err)
+	}
+	at := time.Unix(max(stored.Modified, row.Modified), 0)
+	if since := p.times[serial]; !since.IsZero() && !at.After(since) {
+		if _, err := w.fetch(stored, since); !errors.Is(err, passes.ErrNotModified) {
+			w.Fatalf("fetch says %v where nothing changed", err)
+		}
+		return
+	}
+	p.has[serial], p.times[serial] = stored.Version<<20|row.Revision, at
+}
+
+func (w *world) pollToTheEnd(p *phone) {
+	w.Helper()
+	for len(p.listed) > 0 {
+		w.fetchOne(p)
+	}
+	w.list(p)
+	for len(p.listed) > 0 {
+		w.fetchOne(p)
+	}
+}
+
+func (w *world) hasTheLatest(r *rapid.T, p *phone, serials []string) {
+	row, err := w.store.TypeOf(w.ctx, ecType)
+	if err != nil {
+		r.Fatal(err)
+	}
+	for _, s := range serials {
+		if _, registered := p.has[s]; !registered && s == serials[0] && p.name[len(p.name)-1] == '1' {
+			continue // the second phone does not have the first pass
+		}
+		if want := w.get(s).Version<<20 | row.Revision; p.has[s] != want {
+			r.Fatalf("%s has version %x of %s, the latest is %x; its tag is %s", p.name, p.has[s], s, want, p.tag)
+		}
+	}
+}
+
+// The same at once: writers in parallel, and a phone that polls all the while.
+func TestPhoneMissesNothingOfWritersInParallel(t *testing.T) {
+	w := newWorld(t)
+	w.setUp(ecType)
+	serials := []string{"a", "b", "c", "d"}
+	p := &phone{name: "phone", has: map[string]int64{}, times: map[string]time.Time{}}
+	for _, s := range serials {
+		w.register(w.put(pass(ecType, s), passes.Document{Pass: []byte(`{"description":"d","organizationName":"o","generic":{}}`)}), p.name, s)
+	}
+	var writers sync.WaitGroup
+	done := make(chan struct{})
+	for i, s := range serials {
+		writers.Go(func() {
+			for n := range 25 {
+				doc := passes.Document{Pass: []byte(fmt.Sprintf(`{"description":"d","organizationName":"o","generic":{"backFields":[{"key":"n","value":%d}]}}`, i*1000+n))}
+				if _, err := w.svc.Put(w.ctx, issuer, pass(ecType, s), doc, passes.Anything); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	go func() { writers.Wait(); close(done) }()
+	for polling := true; polling; {
+		select {
+		case <-done:
+			polling = false
+		default:
+		}
+		w.list(p)
+		w.fetchOne(p)
+	}
+	w.pollToTheEnd(p)
+	for _, s := range serials {
+		if got, want := p.has[s]>>20, w.get(s).Version; got != want {
+			t.Errorf("%s: has version %d, the latest is %d", s, got, want)
+		}
+	}
+}

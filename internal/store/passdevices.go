@@ -1,0 +1,186 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/mintmark/mintmark/internal/passes"
+)
+
+var (
+	_ passes.Devices = (*Store)(nil)
+	_ passes.Outbox  = (*Store)(nil)
+)
+
+// inTx runs do in a transaction.
+func (s *Store) inTx(ctx context.Context, do func(tx tx) error) error {
+	tx, err := s.write.begin(ctx)
+	if err != nil {
+		return failed("begin", err)
+	}
+	defer func() { _ = tx.Rollback() }() // no effect after a commit
+	if err := do(tx); err != nil {
+		return err
+	}
+	return failed("commit", tx.Commit())
+}
+
+// Register writes a registration.
+func (s *Store) Register(ctx context.Context, r passes.Registration) (created bool, err error) {
+	err = s.inTx(ctx, func(tx tx) error {
+		var old string
+		err := tx.QueryRowContext(ctx, `SELECT push_token FROM pass_registrations WHERE device = ?1 AND pass = ?2`,
+			r.Device[:], r.Pass.Ref).Scan(&old)
+		if created = errors.Is(err, sql.ErrNoRows); err != nil && !created {
+			return failed("read registration", err)
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO pass_registrations (device, pass, push_token, client, renewed_at)
+			VALUES (?1, ?2, ?3, ?4, ?5)
+			ON CONFLICT (device, pass) DO UPDATE
+			SET push_token = excluded.push_token, client = excluded.client, renewed_at = excluded.renewed_at`,
+			r.Device[:], r.Pass.Ref, r.PushToken, string(r.Client), millis(r.At))
+		if err != nil || created || old == r.PushToken {
+			return failed("write registration", err)
+		}
+		return movePush(ctx, tx, r, old)
+	})
+	return created && err == nil, err
+}
+
+// movePush has a pending push go to the new push token, if nobody else is told by the old.
+func movePush(ctx context.Context, tx tx, r passes.Registration, old string) error {
+	dropped, err := dropPush(ctx, tx, r.Pass.TypeID, old)
+	if err != nil || !dropped {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO pass_pushes (tenant, type, push_token, client, attempts, fence, due_at)
+		VALUES (?1, ?2, ?3, ?4, 0, 0, ?5)
+		ON CONFLICT (tenant, type, push_token) DO NOTHING`,
+		r.Pass.Tenant, r.Pass.Type, r.PushToken, string(r.Client), millis(r.At))
+	return failed("move push", err)
+}
+
+// dropPush removes a pending push that is for no registration any more.
+func dropPush(ctx context.Context, tx tx, id passes.TypeID, pushToken string) (dropped bool, err error) {
+	res, err := tx.ExecContext(ctx, `DELETE FROM pass_pushes WHERE tenant = ?1 AND type = ?2 AND push_token = ?3
+		AND NOT EXISTS (SELECT 1 FROM pass_registrations r JOIN passes p ON p.ref = r.pass
+			WHERE r.push_token = ?3 AND p.tenant = ?1 AND p.type = ?2)`, id.Tenant, id.Type, pushToken)
+	if err != nil {
+		return false, failed("drop push", err)
+	}
+	n, err := res.RowsAffected()
+	return n > 0, failed("drop push", err)
+}
+
+// Unregister removes a registration.
+func (s *Store) Unregister(ctx context.Context, device passes.DeviceKey, pass passes.PassRow) error {
+	return s.inTx(ctx, func(tx tx) error {
+		var old string
+		err := tx.QueryRowContext(ctx, `DELETE FROM pass_registrations WHERE device = ?1 AND pass = ?2 RETURNING push_token`,
+			device[:], pass.Ref).Scan(&old)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return failed("remove registration", err)
+		}
+		_, err = dropPush(ctx, tx, pass.TypeID, old)
+		return err
+	})
+}
+
+// ChangedSince gives a device's passes that are newer than a stamp, in one statement and
+// so as of one moment.
+func (s *Store) ChangedSince(ctx context.Context, device passes.DeviceKey, id passes.TypeID, since int64) ([]passes.Changed, error) {
+	rows, err := s.read.QueryContext(ctx, `SELECT serial, stamp FROM (
+			SELECT p.serial AS serial, CASE WHEN p.stamp > t.content_stamp THEN p.stamp ELSE t.content_stamp END AS stamp
+			FROM pass_registrations r JOIN passes p ON p.ref = r.pass
+			JOIN pass_types t ON t.tenant = p.tenant AND t.type = p.type
+			WHERE r.device = ?1 AND p.tenant = ?2 AND p.type = ?3) AS newest
+		WHERE stamp > ?4 ORDER BY stamp`, device[:], id.Tenant, id.Type, since)
+	if err != nil {
+		return nil, failed("list changed passes", err)
+	}
+	defer func() { _ = rows.Close() }()
+	var all []passes.Changed
+	for rows.Next() {
+		var c passes.Changed
+		if err := rows.Scan(&c.Serial, &c.Stamp); err != nil {
+			return nil, failed("list changed passes", err)
+		}
+		all = append(all, c)
+	}
+	return all, failed("list changed passes", rows.Err())
+}
+
+// LeasePushes takes entries that are due. Nothing is written if there are none.
+func (s *Store) LeasePushes(ctx context.Context, id passes.TypeID, now, until time.Time, n int) ([]passes.Push, error) {
+	var due int
+	err := s.read.QueryRowContext(ctx, `SELECT 1 FROM pass_pushes WHERE tenant = ?1 AND type = ?2 AND due_at <= ?3 LIMIT 1`,
+		id.Tenant, id.Type, millis(now)).Scan(&due)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, failed("look for pushes", err)
+	}
+	var all []passes.Push
+	err = s.inTx(ctx, func(tx tx) error {
+		// The outer condition on due_at holds two processes apart that chose the same rows.
+		rows, err := tx.QueryContext(ctx, `UPDATE pass_pushes SET due_at = ?1, fence = fence + 1
+			WHERE tenant = ?2 AND type = ?3 AND due_at <= ?4 AND push_token IN (
+				SELECT push_token FROM pass_pushes WHERE tenant = ?2 AND type = ?3 AND due_at <= ?4
+				ORDER BY due_at LIMIT ?5)
+			RETURNING push_token, client, attempts, fence`, millis(until), id.Tenant, id.Type, millis(now), n)
+		if err != nil {
+			return failed("lease pushes", err)
+		}
+		defer func() { _ = rows.Close() }()
+		for rows.Next() {
+			p := passes.Push{TypeID: id}
+			if err := rows.Scan(&p.PushToken, &p.Client, &p.Attempts, &p.Fence); err != nil {
+				return failed("lease pushes", err)
+			}
+			all = append(all, p)
+		}
+		return failed("lease pushes", rows.Err())
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// EndPushes writes what became of leased entries.
+func (s *Store) EndPushes(ctx context.Context, ends []passes.PushEnd) error {
+	return s.inTx(ctx, func(tx tx) error {
+		for _, e := range ends {
+			if err := endPush(ctx, tx, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func endPush(ctx context.Context, tx tx, e passes.PushEnd) error {
+	if !e.Forget.IsZero() {
+		_, err := tx.ExecContext(ctx, `DELETE FROM pass_registrations WHERE push_token = ?1 AND renewed_at <= ?2
+			AND pass IN (SELECT ref FROM passes WHERE tenant = ?3 AND type = ?4)`,
+			e.PushToken, millis(e.Forget), e.Tenant, e.Type)
+		if err != nil {
+			return failed("forget registrations", err)
+		}
+	}
+	if !e.RetryAt.IsZero() {
+		_, err := tx.ExecContext(ctx, `UPDATE pass_pushes SET due_at = ?1, attempts = attempts + 1
+			WHERE tenant = ?2 AND type = ?3 AND push_token = ?4 AND fence = ?5`,
+			millis(e.RetryAt), e.Tenant, e.Type, e.PushToken, e.Fence)
+		return failed("keep push", err)
+	}
+	_, err := tx.ExecContext(ctx, `DELETE FROM pass_pushes WHERE tenant = ?1 AND type = ?2 AND push_token = ?3 AND fence = ?4`,
+		e.Tenant, e.Type, e.PushToken, e.Fence)
+	return failed("end push", err)
+}
