@@ -395,8 +395,8 @@ func TestViewTakesAwayAndNeverGives(t *testing.T) {
 	}
 }
 
-// Each pass type has a certificate, and so a key, of its own.
-func TestOnlyPassesMayHaveSeveralActiveKeys(t *testing.T) {
+// Each pass type has a certificate, and so a key, of its own; each activation scheme too.
+func TestOnlyKeysThatAreNamedMayBeSeveral(t *testing.T) {
 	for _, p := range Purposes() {
 		a := p.DefaultAlgorithm()
 		text := "environment: test\nkeys:\n"
@@ -404,7 +404,7 @@ func TestOnlyPassesMayHaveSeveralActiveKeys(t *testing.T) {
 			text += fmt.Sprintf("  - {name: %s, purpose: %s, algorithm: %s, id: %s, provenance: generated, state: active, created: 2026-11-22}\n", name, p, a, name)
 		}
 		_, err := ParseKeyring([]byte(text))
-		if (err == nil) != (p == Pass) {
+		if (err == nil) != (p == Pass || p == NetworkOTP) {
 			t.Errorf("two active keys for %s: %v", p, err)
 		}
 	}

@@ -54,7 +54,11 @@ func New(t softhsm.TB, options ...Option) *Token {
 	t.Helper()
 	var keys []hsm.NewKey
 	for _, p := range hsm.Purposes() {
-		keys = append(keys, hsm.NewKey{Name: string(p), Purpose: p})
+		k := hsm.NewKey{Name: string(p), Purpose: p}
+		if p == hsm.Pass || p == hsm.NetworkOTP {
+			k.Algorithm = hsm.P256 // made in no time; RSA has its own tests
+		}
+		keys = append(keys, k)
 	}
 	for _, option := range options {
 		keys = option(keys)
