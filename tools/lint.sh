@@ -23,5 +23,12 @@ if [ "$before" != "$(cat httpapi/openapi.gen.go | cksum)" ]; then
 	exit 1
 fi
 
-go tool -modfile=tools/go.mod staticcheck -tags faults,soak,benchlog,bulk,passload,passpeers ./...
-go tool -modfile=tools/go.mod staticcheck -tags trace ./signer ./internal/provisioning ./cmd/mintmark
+# staticcheck ARG...: all it finds, but for the style of generated code.
+staticcheck() {
+	go tool -modfile=tools/go.mod staticcheck "$@" | grep -v '^httpapi/openapi\.gen\.go:' >&2 && return 1
+	return 0
+}
+
+go tool -modfile=tools/go.mod staticcheck -version >/dev/null # a pipe would hide that it is not there
+staticcheck -tags faults,soak,benchlog,bulk,passload,passpeers ./...
+staticcheck -tags trace ./signer ./internal/provisioning ./cmd/mintmark
