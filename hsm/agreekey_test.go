@@ -8,10 +8,13 @@ import (
 	"crypto/ecdh"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/miekg/pkcs11"
 
 	"github.com/mintmark/mintmark/softhsm"
 )
@@ -152,6 +155,48 @@ func TestImportedKeyIsAdoptedWithItsPin(t *testing.T) {
 	}
 	_, err := tok.Adopt(context.Background(), NewKey{Name: "none", Purpose: VisaZone}, "00ff", time.Now())
 	requireKeyError(t, err, "none", KeyMissing)
+}
+
+// A key that can be read, or used for something else as well, is not taken over.
+func TestImportedKeyThatMayDoMoreIsNotAdopted(t *testing.T) {
+	for name, more := range map[string]*pkcs11.Attribute{
+		"EXTRACTABLE is true": pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true),
+		"SENSITIVE is false":  pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, false),
+		"DECRYPT is true":     pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, true),
+		"WRAP is true":        pkcs11.NewAttribute(pkcs11.CKA_WRAP, true),
+		"UNWRAP is true":      pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, true),
+	} {
+		t.Run(name, func(t *testing.T) {
+			on, zone := softhsm.New(t), entry("zone", VisaZone)
+			change(t, on, func(u *unit) {
+				var template []*pkcs11.Attribute
+				for _, a := range templateFor(zone.Name, zone.ckaID(), zone.Purpose, zone.Algorithm).private {
+					if a.Type == more.Type {
+						a = more
+					}
+					template = append(template, a)
+				}
+				create(t, u, append(template,
+					pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+					pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_DES3),
+					pkcs11.NewAttribute(pkcs11.CKA_VALUE, bytes.Repeat([]byte{7, 2, 4}, 8)),
+				)...)
+			})
+			_, err := open(t, on, ringOf()).Adopt(context.Background(), NewKey{Name: zone.Name, Purpose: VisaZone}, zone.ID, time.Now())
+			if !errors.Is(err, ErrKeyFlags) || !strings.HasSuffix(err.Error(), ": "+name) {
+				t.Errorf("error is %v", err)
+			}
+		})
+	}
+}
+
+func TestValueIsNotImportedInProduction(t *testing.T) {
+	ring := ringOf()
+	ring.Environment = "production"
+	tok := open(t, softhsm.New(t), ring)
+	if k, err := tok.ImportTDEA(context.Background(), NewKey{Name: "zone", Purpose: VisaZone}, bytes.Repeat([]byte{7, 2, 4}, 8), time.Now()); err == nil {
+		t.Errorf("imported %+v", k)
+	}
 }
 
 // Several networks have keys of their own, which schemes name.

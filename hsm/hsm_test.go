@@ -175,6 +175,10 @@ func importRSAPrivate(t testing.TB, u *unit, k Key, key *rsa.PrivateKey, more ..
 		pkcs11.NewAttribute(pkcs11.CKA_EXPONENT_1, key.Precomputed.Dp.Bytes()),
 		pkcs11.NewAttribute(pkcs11.CKA_EXPONENT_2, key.Precomputed.Dq.Bytes()),
 		pkcs11.NewAttribute(pkcs11.CKA_COEFFICIENT, key.Precomputed.Qinv.Bytes()),
+		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, false),
+		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, false),
+		pkcs11.NewAttribute(pkcs11.CKA_SIGN_RECOVER, false),
+		pkcs11.NewAttribute(pkcs11.CKA_DERIVE, false),
 	}, more...)...)
 }
 
@@ -219,6 +223,9 @@ func importECPrivate(t testing.TB, u *unit, k Key, key *ecdsa.PrivateKey) handle
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
 		pkcs11.NewAttribute(pkcs11.CKA_SIGN, !k.Purpose.agrees()),
 		pkcs11.NewAttribute(pkcs11.CKA_DERIVE, k.Purpose.agrees()),
+		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, false),
+		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, false),
+		pkcs11.NewAttribute(pkcs11.CKA_SIGN_RECOVER, false),
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Name),
 		pkcs11.NewAttribute(pkcs11.CKA_ID, k.ckaID()),
 		pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, oidP256),
@@ -249,6 +256,10 @@ func importSecret(t testing.TB, u *unit, k Key, value []byte) Key {
 		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, k.Algorithm != HMACSHA256),
 		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, k.Algorithm == AES256),
 		pkcs11.NewAttribute(pkcs11.CKA_SIGN, k.Algorithm == HMACSHA256),
+		pkcs11.NewAttribute(pkcs11.CKA_VERIFY, false),
+		pkcs11.NewAttribute(pkcs11.CKA_WRAP, false),
+		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, false),
+		pkcs11.NewAttribute(pkcs11.CKA_DERIVE, false),
 		pkcs11.NewAttribute(pkcs11.CKA_VALUE, value),
 	)
 	pin, err := u.makePin(k, h)

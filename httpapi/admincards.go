@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"mime"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -57,7 +58,8 @@ type ImportLine struct {
 	EncryptedCard string `json:"encryptedCard"`
 }
 
-// ImportResults says what became of each line: stored, present (its jti was used before),
+// ImportResults says what became of each line: stored, present (a message of its jti for its
+// card was used before, which may not have been this one),
 // unavailable (send it again), or refused and why.
 type ImportResults struct {
 	Results []string `json:"results"`
@@ -77,7 +79,7 @@ func (a *cardAdmin) importCards(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxImport))
-	lines := strings.Split(strings.TrimRight(string(body), "\n"), "\n")
+	lines := strings.Split(strings.TrimSuffix(string(body), "\n"), "\n")
 	if err != nil || len(lines) > maxImportLines {
 		http.Error(w, "too many lines at once", http.StatusRequestEntityTooLarge)
 		return
@@ -120,12 +122,20 @@ func (a *cardAdmin) importLine(ctx context.Context, tenant, line string) string 
 	}
 }
 
-// RekeyPlace is where a batch of a rekey begins, and where it ended.
+// RekeyPlace is where a batch of a rekey begins, and where it ended and what became of it.
 type RekeyPlace struct {
+	Tenant  string    `json:"tenant"`
+	ID      string    `json:"id"`
+	Moved   int       `json:"moved"`
+	Changed int       `json:"changed"` // somebody else replaced or removed them meanwhile
+	Stuck   []CardRef `json:"stuck"`   // they do not open
+	Done    bool      `json:"done"`
+}
+
+// CardRef names a row.
+type CardRef struct {
 	Tenant string `json:"tenant"`
 	ID     string `json:"id"`
-	Moved  int    `json:"moved"`
-	Done   bool   `json:"done"`
 }
 
 func (a *cardAdmin) rekey(w http.ResponseWriter, r *http.Request) {
@@ -144,7 +154,39 @@ func (a *cardAdmin) rekey(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "token or database did not answer; what was moved stays moved", http.StatusServiceUnavailable)
 		return
 	}
-	writeAnswer(w, RekeyPlace{Tenant: step.Next.Owner.Tenant, ID: step.Next.ID, Moved: step.Moved, Done: step.Done})
+	stuck := make([]CardRef, len(step.Stuck))
+	for i, row := range step.Stuck {
+		stuck[i] = CardRef{row.Owner.Tenant, row.ID}
+	}
+	writeAnswer(w, RekeyPlace{
+		Tenant: step.Next.Owner.Tenant, ID: step.Next.ID, Moved: step.Moved, Changed: step.Changed, Stuck: stuck, Done: step.Done,
+	})
+}
+
+// GuardAdmin refuses requests that would change something when they name a host that is
+// neither a loopback one nor that of listen, the admin listener's address: those of a page
+// whose name was made to resolve to this machine (DNS rebinding).
+func GuardAdmin(next http.Handler, listen string) http.Handler {
+	own := hostOf(listen)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			host := hostOf(r.Host)
+			if ip := net.ParseIP(host); host == "" || host != own && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+				http.Error(w, "name this machine by a loopback address", http.StatusMisdirectedRequest)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// hostOf gives the host of an address, with or without a port, in lower case.
+func hostOf(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]")
+	}
+	return strings.ToLower(host)
 }
 
 func writeAnswer(w http.ResponseWriter, body any) {

@@ -35,7 +35,7 @@ func TestBulkImport(t *testing.T) {
 	if out, err := s.cards("import", "--tenant", "dev", file); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	t.Logf("the same file again, all stored before: %v", time.Since(began).Round(time.Second))
+	t.Logf("the same file again, all used before: %v", time.Since(began).Round(time.Second))
 	s.stop()
 	newVaultKey(t, dir)
 	s = start(t, dir, nil, nil)

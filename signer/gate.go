@@ -61,11 +61,17 @@ var needs = map[record.Operation][]hsm.Purpose{
 
 // Ready reports whether an operation has a chance at the moment: a member takes work, and
 // the keys are there. It costs nothing: who would claim something single-use asks first.
-func (g *Gate) Ready(op record.Operation) error {
+func (g *Gate) Ready(op record.Operation) error { return g.ready(needs[op]) }
+
+// ReadyInline is Ready for record.SignCard of a card that came with the request: it needs
+// the key that it was encrypted to, and nothing of the vault.
+func (g *Gate) ReadyInline() error { return g.ready([]hsm.Purpose{hsm.CardTransport}) }
+
+func (g *Gate) ready(purposes []hsm.Purpose) error {
 	if err := g.keys.Ready(); err != nil {
 		return err
 	}
-	for _, purpose := range needs[op] {
+	for _, purpose := range purposes {
 		if _, err := g.keys.Active(purpose); err != nil {
 			return err
 		}

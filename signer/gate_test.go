@@ -50,6 +50,9 @@ func TestReadyKnowsWhatAnOperationNeeds(t *testing.T) {
 				t.Errorf("%s without %q: %v", op, missing, err)
 			}
 		}
+		if err := gate.ReadyInline(); (err != nil) != (missing == hsm.CardTransport) {
+			t.Errorf("an inline card without %q: %v", missing, err)
+		}
 		if token.Calls() != 0 {
 			t.Errorf("the token was asked %d times", token.Calls())
 		}

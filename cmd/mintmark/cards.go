@@ -70,7 +70,8 @@ func cardsImportCommand() *cobra.Command {
 		Long: "Each line is {\"encryptedCard\":\"…\"}: a JWE as for PUT /v1/cards, whose header says whose\n" +
 			"card it is. A line is stored once however often the file is run: after an interruption,\n" +
 			"of this command or of the service, run it again. Lines that are refused are listed and\n" +
-			"do not hold up the others.",
+			"do not hold up the others. A line is \"used before\" if a message of the same jti for the\n" +
+			"same card was: this one, in an earlier run, or another.",
 		RunE: func(c *cobra.Command, args []string) error {
 			file, err := os.Open(args[0])
 			if err != nil {
@@ -103,21 +104,26 @@ func (i *importing) run(ctx context.Context, file io.Reader) error {
 	lines := bufio.NewScanner(file)
 	lines.Buffer(make([]byte, 64<<10), 64<<10)
 	var batch [][]byte
+	var numbers []int // of the batch's lines in the file
 	for lines.Scan() {
-		batch = append(batch, bytes.Clone(lines.Bytes()))
+		i.line++
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+			continue
+		}
+		batch, numbers = append(batch, bytes.Clone(lines.Bytes())), append(numbers, i.line)
 		if len(batch) == importLines {
-			if err := i.send(ctx, batch); err != nil {
+			if err := i.send(ctx, batch, numbers); err != nil {
 				return err
 			}
-			batch = batch[:0]
+			batch, numbers = nil, nil
 		}
 	}
-	if err := errors.Join(lines.Err(), i.send(ctx, batch)); err != nil {
+	if err := errors.Join(lines.Err(), i.send(ctx, batch, numbers)); err != nil {
 		return err
 	}
 	i.progress("\n")
 	took := time.Since(i.began)
-	fmt.Fprintf(i.out, "%d lines in %v: %d stored, %d stored before, %d refused\n", i.line, took.Round(time.Millisecond), i.stored, i.present, i.refused)
+	fmt.Fprintf(i.out, "%d lines in %v: %d stored, %d used before, %d refused\n", i.line, took.Round(time.Millisecond), i.stored, i.present, i.refused)
 	if i.refused > 0 {
 		return fmt.Errorf("%d lines were refused", i.refused)
 	}
@@ -125,15 +131,10 @@ func (i *importing) run(ctx context.Context, file io.Reader) error {
 }
 
 // send sends a batch, and what of it the service could not take again.
-func (i *importing) send(ctx context.Context, batch [][]byte) error {
+func (i *importing) send(ctx context.Context, batch [][]byte, numbers []int) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	numbers := make([]int, len(batch))
-	for n := range batch {
-		numbers[n] = i.line + n + 1
-	}
-	i.line += len(batch)
 	var last error
 	for range importTries {
 		var got httpapi.ImportResults
@@ -192,28 +193,70 @@ func cardsRekeyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "rekey", Short: "Move all cards to the active vault key, while the service serves", Args: cobra.NoArgs,
 		Long: "Before: make the new key with --state next and start the services with it; then make it\n" +
-			"active and the old one retired, and start them again. After: the old key opens nothing\n" +
-			"any more. An interrupted run is begun again from the start and skips what it has moved.",
+			"active and the old one retired, and start every instance again: one that still has the\n" +
+			"old keyring goes on sealing under the old key. The command passes over all cards until\n" +
+			"one whole pass finds nothing to move. Only when it has ended well may the old key go.\n" +
+			"Cards that do not open are listed and do not hold up the others; the command then fails.\n" +
+			"An interrupted run is begun again from the start and skips what it has moved.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			progress := progressTo(c.ErrOrStderr())
-			var place httpapi.RekeyPlace
-			total, began := 0, time.Now()
-			for !place.Done {
-				body, err := json.Marshal(place)
-				if err != nil {
-					return err
-				}
-				if err := f.post(c.Context(), "/cards/rekey", "application/json", body, &place); err != nil {
-					return fmt.Errorf("%d cards moved, then: %w", total, err)
-				}
-				total += place.Moved
-				progress("\r%d cards moved", total)
-			}
-			progress("\n")
-			fmt.Fprintf(c.OutOrStdout(), "%d cards moved in %v\n", total, time.Since(began).Round(time.Millisecond))
-			return nil
+			return (&rekeying{flags: f, out: c.OutOrStdout(), progress: progressTo(c.ErrOrStderr())}).run(c.Context())
 		},
 	}
 	f.register(c)
 	return c
+}
+
+// rekeying is one run of a rekey.
+type rekeying struct {
+	flags    adminFlags
+	out      io.Writer
+	progress func(format string, a ...any)
+
+	moved int
+	stuck []httpapi.CardRef // those of the last pass
+}
+
+// run passes over the cards until a whole pass finds nothing to move: while one runs, an
+// instance that was slow to restart may store cards under the old key behind it.
+func (r *rekeying) run(ctx context.Context) error {
+	began := time.Now()
+	for {
+		found, err := r.pass(ctx)
+		if err != nil {
+			return fmt.Errorf("%d cards moved, then: %w", r.moved, err)
+		}
+		if found == 0 {
+			break
+		}
+	}
+	r.progress("\n")
+	fmt.Fprintf(r.out, "%d cards moved in %v\n", r.moved, time.Since(began).Round(time.Millisecond))
+	if len(r.stuck) == 0 {
+		return nil
+	}
+	for _, card := range r.stuck {
+		fmt.Fprintf(r.out, "does not open: tenant %s, id %s\n", card.Tenant, card.ID)
+	}
+	return fmt.Errorf("%d cards do not open and were not moved; keep the old key", len(r.stuck))
+}
+
+// pass goes over all cards once. found is how many it moved, or saw somebody else change.
+func (r *rekeying) pass(ctx context.Context) (found int, err error) {
+	r.stuck = nil
+	var place httpapi.RekeyPlace
+	for !place.Done {
+		body, err := json.Marshal(httpapi.RekeyPlace{Tenant: place.Tenant, ID: place.ID})
+		if err != nil {
+			return found, err
+		}
+		place = httpapi.RekeyPlace{}
+		if err := r.flags.post(ctx, "/cards/rekey", "application/json", body, &place); err != nil {
+			return found, err
+		}
+		r.moved += place.Moved
+		found += place.Moved + place.Changed
+		r.stuck = append(r.stuck, place.Stuck...)
+		r.progress("\r%d cards moved", r.moved)
+	}
+	return found, nil
 }

@@ -75,7 +75,7 @@ func (s *service) listen(ctx context.Context, ready func(addresses) error) error
 	if s.provisioning != nil {
 		admin = httpapi.WithCards(admin, s.provisioning, s.plan.log)
 	}
-	servers := []*http.Server{httpapi.Server(admin, s.plan.cfg.Admin.Listen, s.plan.log)}
+	servers := []*http.Server{httpapi.Server(httpapi.GuardAdmin(admin, s.plan.cfg.Admin.Listen), s.plan.cfg.Admin.Listen, s.plan.log)}
 	for _, l := range s.listeners {
 		l.srv = httpapi.Server(s.handler(l, ctx), l.Listen, s.plan.log)
 		if l.cert != nil {

@@ -102,12 +102,13 @@ func (s *Service) PutCard(ctx context.Context, who Caller, externalID, compact s
 // one transaction: what a crash leaves is either nothing, or the card stored and its message
 // used, so that an import can be run again from its beginning.
 //
-// Errors as PutCard's; ErrMessageUsed says that the card is in.
+// Errors as PutCard's. ErrMessageUsed says that a message of this jti for this card has been
+// used for good; while another request has it, the error has RetryAfter.
 func (s *Service) ImportCard(ctx context.Context, tenant, requestID, compact string) error {
 	who := Caller{Owner: Owner{Tenant: tenant}, AnyOwner: true, RequestID: requestID}
 	e, claim, err := s.receive(compact, match{who: who})
-	if err != nil {
-		return err
+	if err != nil { // nothing of what it says about itself is proved
+		return refusedWith(ctx, s.cfg.Recorder, who.intent(record.StoreCard, nil), err)
 	}
 	used, err := s.cfg.Cards.MessageUsed(ctx, tenant, claim.ID)
 	switch {
@@ -127,7 +128,26 @@ func (s *Service) ImportCard(ctx context.Context, tenant, requestID, compact str
 		return s.fail(ctx, ticket, err)
 	}
 	_, err = record.Conclude(ctx, s.cfg.Recorder, ticket, record.Done(), MessageUse{Claim: *claim}, row)
+	switch {
+	case errors.Is(err, ErrMessageUsed):
+		return s.usedOrBusy(ctx, claim)
+	case record.Refused(err):
+		return s.fail(ctx, ticket, err)
+	}
 	return err
+}
+
+// usedOrBusy tells a message that has been used from one that a request under way has.
+func (s *Service) usedOrBusy(ctx context.Context, claim *MessageClaim) error {
+	used, err := s.cfg.Cards.MessageUsed(ctx, claim.Tenant, claim.ID)
+	switch {
+	case err != nil:
+		return err
+	case used:
+		return ErrMessageUsed
+	default:
+		return &busyMessage{after: s.cfg.Lease}
+	}
 }
 
 // take opens an encrypted card and seals it into a row.
@@ -250,14 +270,17 @@ func (s *Service) begin(ctx context.Context, who Caller, op record.Operation) (*
 
 // A RekeyStep is one batch of a move to the active vault key.
 type RekeyStep struct {
-	Moved int     // rows that are under the active key now
-	Next  CardRow // where the next batch begins: tenant and id of the last row looked at
-	Done  bool    // there is no row behind it
+	Moved   int       // rows that are under the active key now
+	Changed int       // rows that somebody else has replaced or removed meanwhile
+	Stuck   []CardRow // rows that do not open: tenant and id
+	Next    CardRow   // where the next batch begins: tenant and id of the last row looked at
+	Done    bool      // there is no row behind it
 }
 
 // Rekey moves a batch of cards to the active vault key, row by row, beginning behind after.
 // It may run beside anything: each row is sealed under the one key or the other. A row that
-// somebody replaces meanwhile is left to whoever did.
+// somebody replaces meanwhile is left to whoever did, and one that does not open, whose error
+// no later try would change, does not hold up the others.
 func (s *Service) Rekey(ctx context.Context, after CardRow) (RekeyStep, error) {
 	key, err := s.cfg.Gate.VaultKey()
 	if err != nil {
@@ -269,14 +292,18 @@ func (s *Service) Rekey(ctx context.Context, after CardRow) (RekeyStep, error) {
 	}
 	step := RekeyStep{Next: after, Done: len(rows) < rekeyBatch}
 	for _, row := range rows {
+		place := CardRow{Owner: Owner{Tenant: row.Owner.Tenant}, ID: row.ID}
 		switch err := s.rekey(ctx, row); {
-		case errors.Is(err, ErrCardChanged):
-		case err != nil:
-			return step, err
-		default:
+		case err == nil:
 			step.Moved++
+		case errors.Is(err, ErrCardChanged):
+			step.Changed++
+		case record.Refused(err):
+			step.Stuck = append(step.Stuck, place)
+		default:
+			return step, err
 		}
-		step.Next = CardRow{Owner: Owner{Tenant: row.Owner.Tenant}, ID: row.ID}
+		step.Next = place
 	}
 	return step, nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/provisioning"
+	"github.com/mintmark/mintmark/internal/secret"
 	"github.com/mintmark/mintmark/signer"
 )
 
@@ -359,5 +360,133 @@ func TestRekeyMovesEveryCardAndTheCardsStayWhatTheyAre(t *testing.T) {
 	}
 	if step, err := w.svc.Rekey(context.Background(), provisioning.CardRow{}); err != nil || step.Moved != 0 || !step.Done {
 		t.Errorf("moved %+v more, %v", step, err)
+	}
+}
+
+// A row that does not open holds up no other, and is named.
+func TestRekeyGoesOnPastARowThatDoesNotOpen(t *testing.T) {
+	w := newWorld(t)
+	made, _, err := w.token.Generate(context.Background(), hsm.NewKey{Name: "vault-2", Purpose: hsm.CardVault, State: hsm.Next}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.token.Reopen(t, func(ring *hsm.Keyring) {
+		for i := range ring.Keys {
+			if ring.Keys[i].Purpose == hsm.CardVault {
+				ring.Keys[i].State = hsm.Retired
+			}
+		}
+		made.State = hsm.Active
+		ring.Keys = append(ring.Keys, made)
+	})
+	w.hands.Gate = signer.New(w.token.Token)
+	w.execute("UPDATE cards SET sealed = zeroblob(length(sealed)) WHERE id = (SELECT MIN(id) FROM cards)")
+	step, err := w.svc.Rekey(context.Background(), provisioning.CardRow{})
+	if err != nil || step.Moved != len(demos)-1 || !step.Done || len(step.Stuck) != 1 {
+		t.Fatalf("moved %+v, %v", step, err)
+	}
+	if n := w.count("SELECT COUNT(*) FROM cards WHERE vault_key <> 'vault-2' AND id = '" + step.Stuck[0].ID + "'"); n != 1 || step.Stuck[0].Owner.Tenant != "bank" {
+		t.Errorf("stuck are %+v", step.Stuck)
+	}
+	w.hands.before["OpenVault"] = func() error { return errAway }
+	if _, err := w.svc.Rekey(context.Background(), provisioning.CardRow{}); !errors.Is(err, errAway) {
+		t.Errorf("with the token away: %v", err)
+	}
+}
+
+// A jti is one card's: nobody else's message uses it up.
+func TestJTIIsOfItsSubAndCard(t *testing.T) {
+	w := newWorld(t)
+	for _, h := range []map[jose.HeaderKey]any{
+		{}, {"sub": "user-2", "externalCardId": "card-2"}, {"externalCardId": "card-3"},
+	} {
+		h["jti"] = "one"
+		compact := w.encrypt(plain, h)
+		if err := w.svc.ImportCard(context.Background(), "bank", "import", compact); err != nil {
+			t.Errorf("%v: %v", h, err)
+		}
+		if err := w.svc.ImportCard(context.Background(), "bank", "import", compact); !errors.Is(err, provisioning.ErrMessageUsed) {
+			t.Errorf("%v again: %v", h, err)
+		}
+	}
+}
+
+// What another request has is not in: the line must be sent again.
+func TestImportOfAMessageInUseIsToBeTriedAgain(t *testing.T) {
+	w := newWorld(t)
+	compact := w.encrypt(plain, nil)
+	var during error
+	w.hands.before["SealVault"] = func() error {
+		delete(w.hands.before, "SealVault")
+		during = w.svc.ImportCard(context.Background(), "bank", "import", compact)
+		return errAway
+	}
+	if _, err := w.put(owner, "new-card", compact); !errors.Is(err, errAway) {
+		t.Errorf("error is %v", err)
+	}
+	requireRetry(t, during)
+	if errors.Is(during, provisioning.ErrMessageUsed) {
+		t.Errorf("while it is in use: %v", during)
+	}
+	if err := w.svc.ImportCard(context.Background(), "bank", "import", compact); err != nil {
+		t.Errorf("once it is free: %v", err)
+	}
+}
+
+// iss and sub hold no control characters; refusals of an import are on record.
+func TestControlCharactersInAnOwnerAreRefusedOnRecord(t *testing.T) {
+	w := newWorld(t)
+	for _, h := range []map[jose.HeaderKey]any{{"sub": "user\x00"}, {"iss": "https://a\nb"}, {"sub": "\u0085"}} {
+		if err := w.svc.ImportCard(context.Background(), "bank", "import", w.encrypt(plain, h)); !errors.Is(err, provisioning.ErrEncryptedCard) {
+			t.Errorf("%q: %v", h, err)
+		}
+	}
+	if log := w.log(); len(log) != 3 || !strings.HasSuffix(log[0], "encrypted-card") {
+		t.Errorf("the log is %q", log)
+	}
+}
+
+// Whoever lost the nonce frees the message that came with it: it can be sent again.
+func TestFencedOutRequestFreesItsMessage(t *testing.T) {
+	w := newWorld(t)
+	raw, _ := hex.DecodeString("ea85a73a")
+	sum := sha256.Sum256(raw)
+	req := w.request("", "ea85a73a")
+	req.EncryptedCard = w.encrypt(plain, map[jose.HeaderKey]any{"nonceSha256": base64.RawURLEncoding.EncodeToString(sum[:])})
+	w.hands.after["SealECCv2"] = func() error {
+		w.execute("UPDATE apple_nonces SET fence = fence + 1")
+		return nil
+	}
+	out, err := w.sign(req)
+	requireNothing(t, out)
+	if !errors.Is(err, provisioning.ErrNonceUsed) {
+		t.Errorf("error is %v", err)
+	}
+	if n := w.count("SELECT COUNT(*) FROM used_messages WHERE state = 'free'"); n != 1 {
+		t.Errorf("%d messages are free", n)
+	}
+}
+
+// A block that the network made stands in the payload as it came: once in Base64, in one line.
+func TestSuppliedBlockIsBase64Once(t *testing.T) {
+	w := newWorld(t)
+	block := base64.StdEncoding.EncodeToString([]byte("MBPAD-1-FK-a-network's-block"))
+	for name, tc := range map[string]struct {
+		text string
+		well bool
+	}{
+		"as it came":        {block, true},
+		"with a line end":   {block[:8] + "\n" + block[8:], false},
+		"twice":             {base64.StdEncoding.EncodeToString([]byte(block)), false},
+		"with stray bits":   {"TUJ=", false},
+		"without a padding": {"TUI", false},
+	} {
+		card := w.card(demos[0])
+		card.EncryptedPAN = secret.NewText(tc.text)
+		// The rules of fields come before those of the product, which supplies no block.
+		_, err := w.svc.StoreCard(context.Background(), owner, "new-card", card)
+		if errors.Is(err, provisioning.ErrCardData) == tc.well || err == nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

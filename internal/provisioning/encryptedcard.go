@@ -5,7 +5,10 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/signer"
@@ -54,13 +57,14 @@ type MessageUse struct{ Claim MessageClaim }
 func (MessageUse) IsChange() {}
 
 // messageDomain begins every message's input, so that its SHA-256 is no other digest's.
-const messageDomain = "mintmark encrypted card v1"
+const messageDomain = "mintmark encrypted card v2"
 
-// messageID is the SHA-256 of the domain, the tenant, iss and jti, each behind its length as
-// eight bytes, big-endian.
-func messageID(tenant, iss, jti string) [32]byte {
+// messageID is the SHA-256 of the domain, the owner, the externalCardId and the jti, each
+// behind its length as eight bytes, big-endian. The sub and the card are in it so that nobody
+// uses up a jti that another's card needs.
+func messageID(e signer.EncryptedCard) [32]byte {
 	var input []byte
-	for _, part := range []string{messageDomain, tenant, iss, jti} {
+	for _, part := range []string{messageDomain, e.Tenant, e.Issuer, e.Subject, e.ExternalCardID, e.ID} {
 		input = binary.BigEndian.AppendUint64(input, uint64(len(part)))
 		input = append(input, part...)
 	}
@@ -89,17 +93,23 @@ func (s *Service) receive(compact string, m match) (signer.EncryptedCard, *Messa
 		want = base64.RawURLEncoding.EncodeToString(sum[:])
 	}
 	owner := Owner{Tenant: e.Tenant, Issuer: e.Issuer, Subject: e.Subject}
-	if !m.who.owns(owner) || owner.Issuer == "" || owner.Subject == "" || len(owner.Issuer) > maxIdentifier || len(owner.Subject) > maxIdentifier ||
+	if !m.who.owns(owner) || !isIdentifier(owner.Issuer) || !isIdentifier(owner.Subject) ||
 		checkExternalCardID(e.ExternalCardID) != nil || (m.externalID != "" && m.externalID != e.ExternalCardID) ||
 		!now.Before(expires) || expires.Sub(now) > maxMessageLife ||
 		subtle.ConstantTimeCompare([]byte(want), []byte(e.NonceSHA256)) != 1 {
 		return e, nil, ErrEncryptedCard
 	}
 	return e, &MessageClaim{
-		Tenant: e.Tenant, ID: messageID(e.Tenant, e.Issuer, e.ID),
+		Tenant: e.Tenant, ID: messageID(e),
 		Now: now, Until: now.Add(s.cfg.Lease), Expires: expires.Add(s.cfg.Lease),
 	}, nil
 }
 
 // maxIdentifier bounds iss and sub, as it does for tokens.
 const maxIdentifier = 255
+
+// isIdentifier reports whether iss or sub is one: not empty, UTF-8 without control
+// characters. PostgreSQL takes no NUL in a text, and a log no line ends.
+func isIdentifier(s string) bool {
+	return s != "" && len(s) <= maxIdentifier && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}

@@ -3,6 +3,7 @@ package provisioning
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/mintmark/mintmark/signer"
 )
@@ -25,6 +26,15 @@ var ErrEncryptedCard = signer.ErrEncryptedCard
 // ErrMessageUsed is returned for an encrypted card whose jti has been used, or is in use by
 // a request under way.
 var ErrMessageUsed = errors.New("encrypted card already used")
+
+// A busyMessage is an encrypted card that a request under way has: it is used or free again
+// once the lease has run out.
+type busyMessage struct{ after time.Duration }
+
+func (*busyMessage) Error() string { return "encrypted card in use by another request" }
+
+// RetryAfter is how long a caller should wait before it tries again.
+func (e *busyMessage) RetryAfter() time.Duration { return e.after }
 
 // A FieldError is a member of a request that is missing or malformed. It holds nothing
 // of the input.

@@ -21,6 +21,7 @@ const ApplePay = "APPLE_PAY"
 type Gate interface {
 	// Ready reports, without asking any token, whether an operation has a chance.
 	Ready(op record.Operation) error
+	ReadyInline() error
 	SealECCv2(ctx context.Context, t *record.Ticket, to *ecdh.PublicKey, payload []byte) (signer.SealedECCv2, error)
 	SealPANBlock(ctx context.Context, t *record.Ticket, b signer.PANBlock) ([]byte, error)
 	SignTAV(ctx context.Context, t *record.Ticket, v signer.TAV) (record.Held[[]byte], error)

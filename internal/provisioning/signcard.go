@@ -59,7 +59,7 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 	}
 
 	// A token or a key known to be away is no reason to claim anything.
-	if err := s.cfg.Gate.Ready(record.SignCard); err != nil {
+	if err := s.ready(source); err != nil {
 		return SignedCard{}, err
 	}
 
@@ -100,7 +100,7 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 	}
 	receipt, err := record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.end(true, claim.End(true))...)
 	if record.Refused(err) {
-		return SignedCard{}, s.fail(ctx, ticket, err)
+		return SignedCard{}, s.fail(ctx, ticket, err, who.end(false)...)
 	}
 	if err != nil {
 		return SignedCard{}, err
@@ -158,6 +158,14 @@ func (s *Service) source(ctx context.Context, who Caller, req SignCard, nonce No
 	}
 	from.inline, from.isInline = e, true
 	return from, claim, nil
+}
+
+// ready reports whether the keys are there that a card from there needs.
+func (s *Service) ready(from cardSource) error {
+	if from.isInline {
+		return s.cfg.Gate.ReadyInline()
+	}
+	return s.cfg.Gate.Ready(record.SignCard)
 }
 
 // card opens the card. id is that of its row, empty for one that came with the request. The

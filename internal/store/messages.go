@@ -8,7 +8,8 @@ import (
 	"github.com/mintmark/mintmark/internal/provisioning"
 )
 
-// claimMessage takes an encrypted card that is new, was freed, or whose lease ran out.
+// claimMessage takes an encrypted card that is new, was freed, or whose lease ran out. The
+// row stays for as long as the longest-lived message that claimed it: two may have one jti.
 func claimMessage(ctx context.Context, tx tx, c *provisioning.MessageClaim) error {
 	if err := forgetMessages(ctx, tx, *c); err != nil {
 		return err
@@ -16,7 +17,8 @@ func claimMessage(ctx context.Context, tx tx, c *provisioning.MessageClaim) erro
 	err := tx.QueryRowContext(ctx, `INSERT INTO used_messages (tenant, claim, state, fence, lease_until, expires_at)
 		VALUES (?1, ?2, 'claimed', 1, ?3, ?4)
 		ON CONFLICT (tenant, claim) DO UPDATE
-		SET state = 'claimed', fence = used_messages.fence + 1, lease_until = excluded.lease_until
+		SET state = 'claimed', fence = used_messages.fence + 1, lease_until = excluded.lease_until,
+		    expires_at = CASE WHEN excluded.expires_at > used_messages.expires_at THEN excluded.expires_at ELSE used_messages.expires_at END
 		WHERE used_messages.state = 'free' OR (used_messages.state = 'claimed' AND used_messages.lease_until <= ?5)
 		RETURNING fence`,
 		c.Tenant, c.ID[:], millis(c.Until), millis(c.Expires), millis(c.Now)).Scan(&c.Fence)

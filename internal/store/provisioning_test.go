@@ -449,6 +449,35 @@ func testCardMovesToAnotherKeyOnlyAsItWasRead(t *testing.T, e engine) {
 	}
 }
 
+// Two messages may have one jti. Whichever claims it, the row stays until the last of them is
+// dead: forgotten with the first, the second could be replayed.
+func TestEncryptedCardIsRememberedForAsLongAsAnyWithItsIDLives(t *testing.T) {
+	onEach(t, testEncryptedCardIsRememberedForAsLongAsAnyWithItsIDLives)
+}
+
+func testEncryptedCardIsRememberedForAsLongAsAnyWithItsIDLives(t *testing.T, e engine) {
+	for name, test := range map[string]struct{ first, second time.Duration }{
+		"the second lives longer": {5 * time.Minute, 15 * time.Minute},
+		"the first lives longer":  {15 * time.Minute, 5 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := e.openNew(t)
+			claim := func(now time.Time, life time.Duration) *provisioning.MessageClaim {
+				return &provisioning.MessageClaim{Tenant: "bank", ID: [32]byte{1}, Now: now, Until: now.Add(time.Minute), Expires: now.Add(life)}
+			}
+			first, second := claim(noon, test.first), claim(noon, test.second)
+			mustAppend(t, s, first)
+			mustAppend(t, s, first.End(false))
+			mustAppend(t, s, second)
+			mustAppend(t, s, second.End(true))
+			again := claim(noon.Add(15*time.Minute-time.Millisecond), time.Minute)
+			if err := appendTo(s, again); !errors.Is(err, provisioning.ErrMessageUsed) {
+				t.Errorf("before its end: %v", err)
+			}
+		})
+	}
+}
+
 // Of any number of uses of an encrypted card one counts; a lease that ran out does not hold
 // the next one up, and whoever had it is fenced out.
 func TestEncryptedCardIsUsedOnce(t *testing.T) { onEach(t, testEncryptedCardIsUsedOnce) }

@@ -13,6 +13,8 @@ package inspect
 import (
 	"bytes"
 	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -135,9 +137,16 @@ func (r *report) point(members map[string]string) *ecdh.PublicKey {
 	if b == nil {
 		return nil
 	}
-	if _, err := x509.ParsePKIXPublicKey(b); err == nil {
+	if key, err := x509.ParsePKIXPublicKey(b); err == nil {
+		ec, ok := key.(*ecdsa.PublicKey)
+		if !ok || ec.Curve != elliptic.P256() {
+			r.wrong(what, "It must be the 65 bytes of an uncompressed point of P-256.", "a SubjectPublicKeyInfo of another kind of key, %d bytes", len(b))
+			return nil
+		}
 		r.wrong(what, "Send the 65 bytes of the uncompressed point, which are the last 65 of this.", "a SubjectPublicKeyInfo of %d bytes", len(b))
-		b = b[len(b)-65:]
+		if b, err = ec.Bytes(); err != nil {
+			return nil
+		}
 	}
 	p, err := ecdh.P256().NewPublicKey(b)
 	switch {

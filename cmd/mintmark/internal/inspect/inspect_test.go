@@ -94,6 +94,7 @@ func TestFaultsAreNamed(t *testing.T) {
 		"encoded twice":          {log("EV_ECC_v2", b64([]byte(b64(sealed))), b64(point)), "Base64 twice"},
 		"key encoded twice":      {log("EV_ECC_v2", b64(sealed), b64([]byte(b64(point)))), "Base64 twice"},
 		"SPKI":                   {log("EV_ECC_v2", b64(sealed), b64(spki)), "SubjectPublicKeyInfo"},
+		"SPKI of Ed25519":        {log("EV_ECC_v2", b64(sealed), ed25519SPKI), "another kind of key"},
 		"a short key":            {log("EV_ECC_v2", b64(sealed), b64(point[:64])), "64 bytes"},
 		"a key off the curve":    {log("EV_ECC_v2", b64(sealed), b64(off)), "no point"},
 		"Base64url":              {log("EV_ECC_v2", b64(sealed), strings.Repeat("_-", 44)), "Base64url"},
@@ -140,7 +141,11 @@ func TestFaultsAreNamed(t *testing.T) {
 	}
 }
 
+// ed25519SPKI is a public key of 44 bytes: shorter than a point of P-256.
+const ed25519SPKI = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="
+
 func FuzzText(f *testing.F) {
+	f.Add(`ephemeralPublicKey = "` + ed25519SPKI + `"`)
 	f.Add(`encryptedPassData = "AAAA"; ephemeralPublicKey = "BBBB"; certificates = ["x"]`)
 	f.Fuzz(func(t *testing.T, s string) { Text(s, nil) })
 }
