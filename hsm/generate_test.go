@@ -108,7 +108,6 @@ func TestKeyMadeForAPurposeServesThatPurposeOnly(t *testing.T) {
 				}
 			}}},
 		{Pass, rsaKey},
-		{AuditCheckpoint, ecKey},
 		{CardVault, want{secretKey, protected + " ENCRYPT DECRYPT", pkcs11.CKM_AES_GCM, pkcs11.CKM_AES_KEY_GEN, []uint{pkcs11.CKA_VALUE}, requireSeals}},
 		{CardIndex, want{secretKey, protected + " SIGN", pkcs11.CKM_SHA256_HMAC, pkcs11.CKM_GENERIC_SECRET_KEY_GEN, []uint{pkcs11.CKA_VALUE},
 			func(t *testing.T, tok *Token, name string) {

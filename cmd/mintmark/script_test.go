@@ -296,6 +296,14 @@ type devInfo struct {
 	Apple struct {
 		RootCert, SubCert, LeafCert, LeafKey string
 	} `json:"apple"`
+	Passes struct {
+		Tenant              string `json:"tenant"`
+		PassTypeIdentifier  string `json:"passTypeIdentifier"`
+		TeamIdentifier      string `json:"teamIdentifier"`
+		SerialNumber        string `json:"serialNumber"`
+		AuthenticationToken string `json:"authenticationToken"`
+		RootCert            string `json:"rootCert"`
+	} `json:"passes"`
 	Cards []struct {
 		ExternalCardID string `json:"externalCardId"`
 		Network        string `json:"network"`
@@ -364,6 +372,7 @@ func devJSON(ts *testscript.TestScript, _ bool, args []string) {
 		"dataDir": i.DataDir, "hsm.module": i.HSM.Module, "hsm.pinFile": i.HSM.PINFile, "hsm.softhsm2Conf": i.HSM.SoftHSM2Conf,
 		"clients.issuer.keyFile": i.Clients.Issuer.KeyFile, "clients.merchant.keyFile": i.Clients.Merchant.KeyFile,
 		"apple.rootCert": i.Apple.RootCert, "apple.subCert": i.Apple.SubCert, "apple.leafCert": i.Apple.LeafCert, "apple.leafKey": i.Apple.LeafKey,
+		"passes.rootCert": i.Passes.RootCert,
 	} {
 		if _, err := os.Stat(path); !filepath.IsAbs(path) || err != nil {
 			ts.Fatalf("%s is %q: %v", name, path, err)
