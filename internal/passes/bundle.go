@@ -26,11 +26,16 @@ type about struct {
 }
 
 func (s *Service) about(ctx context.Context, id TypeID) (about, error) {
-	settings, setting, err := s.setting(id)
+	row, err := s.cfg.Rows.TypeOf(ctx, id)
 	if err != nil {
 		return about{}, err
 	}
-	row, err := s.cfg.Rows.TypeOf(ctx, id)
+	return s.aboutRow(row)
+}
+
+// aboutRow is about with a row that was read with the pass.
+func (s *Service) aboutRow(row TypeRow) (about, error) {
+	settings, setting, err := s.setting(row.TypeID)
 	if err != nil {
 		return about{}, err
 	}
@@ -205,11 +210,14 @@ func (s *Service) Bundle(ctx context.Context, who Caller, ids []ID) (content []b
 	}
 	all := make([][]byte, 0, len(ids))
 	for _, id := range ids {
-		a, err := s.about(ctx, id.TypeID)
+		if _, _, err := s.setting(id.TypeID); err != nil {
+			return nil, "", err
+		}
+		row, shared, err := s.cfg.Rows.PassOf(ctx, id)
 		if err != nil {
 			return nil, "", err
 		}
-		row, err := s.cfg.Rows.PassOf(ctx, id)
+		a, err := s.aboutRow(shared)
 		if err != nil {
 			return nil, "", err
 		}

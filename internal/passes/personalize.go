@@ -27,14 +27,14 @@ func (s *Service) Personalize(ctx context.Context, id ID, requestID string, p we
 	if err != nil {
 		return nil, ErrUnauthorized
 	}
-	row, err := s.cfg.Rows.PassOf(ctx, id)
+	row, shared, err := s.cfg.Rows.PassOf(ctx, id)
 	if err != nil {
 		if errors.Is(err, ErrUnknown) {
 			err = ErrUnauthorized
 		}
 		return nil, err
 	}
-	a, err := s.about(ctx, id.TypeID)
+	a, err := s.aboutRow(shared)
 	if err != nil {
 		return nil, err
 	}

@@ -137,7 +137,7 @@ func (s *Service) Get(ctx context.Context, id ID) (Stored, error) {
 	if _, _, err := s.setting(id.TypeID); err != nil {
 		return Stored{}, err
 	}
-	row, err := s.cfg.Rows.PassOf(ctx, id)
+	row, _, err := s.cfg.Rows.PassOf(ctx, id)
 	if err != nil {
 		return Stored{}, err
 	}
@@ -174,14 +174,18 @@ func (s *Service) Put(ctx context.Context, who Caller, id ID, doc Document, when
 	if err := doc.Files.check(); err != nil {
 		return Stored{}, err
 	}
-	old, err := s.cfg.Rows.PassOf(ctx, id)
+	old, shared, err := s.cfg.Rows.PassOf(ctx, id)
 	if err != nil && !errors.Is(err, ErrUnknown) {
 		return Stored{}, err
 	}
 	if !when.Holds(old.Version) {
 		return Stored{}, errors.Join(ErrPrecondition, s.cfg.Recorder.Refuse(ctx, who.intent(record.PutPass, id, nil), "precondition"))
 	}
-	row, b, err := s.next(ctx, settings, id, old, doc)
+	a, err := s.aboutRow(shared)
+	if err != nil {
+		return Stored{}, err
+	}
+	row, b, err := s.next(ctx, a, id, old, doc)
 	if err != nil {
 		return Stored{}, err
 	}
@@ -204,16 +208,12 @@ func (s *Service) Put(ctx context.Context, who Caller, id ID, doc Document, when
 }
 
 // next is the row that a document makes of an old one, and the bundle of it.
-func (s *Service) next(ctx context.Context, settings *Settings, id ID, old PassRow, doc Document) (PassRow, built, error) {
+func (s *Service) next(ctx context.Context, a about, id ID, old PassRow, doc Document) (PassRow, built, error) {
 	whole, err := objectOf(doc.Pass)
 	if err != nil {
 		return PassRow{}, built{}, &FieldError{"pass", "must be an object with members of pass.json"}
 	}
-	about, err := s.about(ctx, id.TypeID)
-	if err != nil {
-		return PassRow{}, built{}, err
-	}
-	own, token, err := strip(whole, served(id, about.team(), settings.webServiceURL(id.Tenant)))
+	own, token, err := strip(whole, served(id, a.team(), a.settings.webServiceURL(id.Tenant)))
 	if err != nil {
 		return PassRow{}, built{}, err
 	}
@@ -230,7 +230,7 @@ func (s *Service) next(ctx context.Context, settings *Settings, id ID, old PassR
 	if row.Document, err = own.encode(); err != nil {
 		return PassRow{}, built{}, err
 	}
-	b, err := s.build(ctx, about, row)
+	b, err := s.build(ctx, a, row)
 	return row, b, err
 }
 
@@ -245,7 +245,7 @@ func (s *Service) Void(ctx context.Context, who Caller, id ID, when Condition) e
 	if err != nil {
 		return err
 	}
-	row, err := s.cfg.Rows.PassOf(ctx, id)
+	row, _, err := s.cfg.Rows.PassOf(ctx, id)
 	if err != nil {
 		return err
 	}

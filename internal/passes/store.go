@@ -47,8 +47,10 @@ type PassRow struct {
 type Rows interface {
 	// TypeOf gives a pass type's row, the zero row with the id if there is none.
 	TypeOf(ctx context.Context, id TypeID) (TypeRow, error)
-	// PassOf gives a pass, or ErrUnknown.
-	PassOf(ctx context.Context, id ID) (PassRow, error)
+	// PassOf gives a pass and its type's row as of one moment: what is made of the one of
+	// before a change and the other of after it would be served under the wrong time.
+	// ErrUnknown if there is no such pass; the type's row is given all the same.
+	PassOf(ctx context.Context, id ID) (PassRow, TypeRow, error)
 	// PassAsset gives a tenant's file by the SHA-256 of its content, or ErrUnknown.
 	PassAsset(ctx context.Context, tenant, sha256 string) ([]byte, error)
 }
