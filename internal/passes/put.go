@@ -88,7 +88,7 @@ func checkIdentity(id TypeID, setting TypeSetting, with signer.PassIdentity, now
 		pinned, ok := setting.Chain[0].PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 		if !ok || !pinned.Equal(with.Certificate.PublicKey) {
 			found = append(found, passkit.Finding{Severity: passkit.Error, Message: "the certificate is for another key than the pass type's",
-				Remedy: "request it with the type's key: mintmark keys csr"})
+				Remedy: "request it with the type's key, by a signing request made with that"})
 		}
 	}
 	if passkit.HasErrors(found) {

@@ -104,8 +104,9 @@ type Push struct {
 // stays, whatever the end.
 type PushEnd struct {
 	Push
-	RetryAt time.Time // try again then; zero: the entry goes
-	Forget  time.Time // also forget registrations of the token not renewed after this; zero: none
+	RetryAt  time.Time // try again then; zero: the entry goes
+	NotTried bool      // with RetryAt: this does not count as an attempt
+	Forget   time.Time // also forget registrations of the token not renewed after this; zero: none
 }
 
 // Outbox keeps pushes.

@@ -128,7 +128,7 @@ func (s *Store) LeasePushes(ctx context.Context, id passes.TypeID, now, until ti
 	}
 	var all []passes.Push
 	err = s.inTx(ctx, func(tx tx) error {
-		// The outer condition on due_at holds two processes apart that chose the same rows.
+		// The outer condition on due_at keeps a row that was leased since it was chosen.
 		rows, err := tx.QueryContext(ctx, `UPDATE pass_pushes SET due_at = ?1, fence = fence + 1
 			WHERE tenant = ?2 AND type = ?3 AND due_at <= ?4 AND push_token IN (
 				SELECT push_token FROM pass_pushes WHERE tenant = ?2 AND type = ?3 AND due_at <= ?4
@@ -175,9 +175,9 @@ func endPush(ctx context.Context, tx tx, e passes.PushEnd) error {
 		}
 	}
 	if !e.RetryAt.IsZero() {
-		_, err := tx.ExecContext(ctx, `UPDATE pass_pushes SET due_at = ?1, attempts = attempts + 1
-			WHERE tenant = ?2 AND type = ?3 AND push_token = ?4 AND fence = ?5`,
-			millis(e.RetryAt), e.Tenant, e.Type, e.PushToken, e.Fence)
+		_, err := tx.ExecContext(ctx, `UPDATE pass_pushes SET due_at = ?1, attempts = attempts + ?2
+			WHERE tenant = ?3 AND type = ?4 AND push_token = ?5 AND fence = ?6`,
+			millis(e.RetryAt), number(!e.NotTried), e.Tenant, e.Type, e.PushToken, e.Fence)
 		return failed("keep push", err)
 	}
 	_, err := tx.ExecContext(ctx, `DELETE FROM pass_pushes WHERE tenant = ?1 AND type = ?2 AND push_token = ?3 AND fence = ?4`,
