@@ -111,8 +111,12 @@ func (s *Service) build(ctx context.Context, a about, row PassRow) (built, error
 	return b, b.bundle.SetPass(pass)
 }
 
+// maxContent bounds what the files of a pass have together, in bytes.
+const maxContent = 16 << 20
+
 // load gets files by their digests.
 func (s *Service) load(ctx context.Context, tenant string, files Files) (map[string][]byte, error) {
+	total := 0
 	content := make(map[string][]byte, len(files)+1)
 	for name, sum := range files {
 		b, _, err := s.files.get(ctx, cacheKey{tenant, sum}, func() ([]byte, error) { return s.cfg.Rows.PassAsset(ctx, tenant, sum) })
@@ -121,6 +125,9 @@ func (s *Service) load(ctx context.Context, tenant string, files Files) (map[str
 		}
 		if err != nil {
 			return nil, err
+		}
+		if total += len(b); total > maxContent {
+			return nil, &FieldError{"files", "are together larger than 16 MiB"}
 		}
 		content[name] = b
 	}
@@ -165,6 +172,15 @@ func (s *Service) sign(ctx context.Context, who Caller, a about, row PassRow) ([
 		return nil, err
 	}
 	b, err := s.build(ctx, a, row)
+	if err == nil {
+		if found := append(b.bundle.Validate(), b.preflight(s.cfg.Now())...); passkit.HasErrors(found) {
+			err = &InvalidError{found}
+		}
+	}
+	var invalid *InvalidError
+	if errors.As(err, &invalid) { // counted, since devices ask again and again
+		return nil, errors.Join(err, s.cfg.Recorder.Refuse(ctx, who.intent(record.SignPass, row.ID, nil), "not-a-pass"))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -202,12 +218,15 @@ func (s *Service) notSigned(ctx context.Context, t *record.Ticket, err error) er
 	return errors.Join(err, record.Fail(ctx, s.cfg.Recorder, t, res))
 }
 
+var errTogether = &FieldError{"passes", "are together larger than one file may be"}
+
 // Bundle gives a pass, or several in one file, for a client to hand out. The media type is
 // passkit.MediaTypePass or passkit.MediaTypePasses.
 func (s *Service) Bundle(ctx context.Context, who Caller, ids []ID) (content []byte, mediaType string, err error) {
 	if len(ids) == 0 || len(ids) > passkit.MaxPasses {
 		return nil, "", &FieldError{"passes", "must name 1 to 10 passes"}
 	}
+	total := 0
 	all := make([][]byte, 0, len(ids))
 	for _, id := range ids {
 		if _, _, err := s.setting(id.TypeID); err != nil {
@@ -225,6 +244,9 @@ func (s *Service) Bundle(ctx context.Context, who Caller, ids []ID) (content []b
 		if err != nil {
 			return nil, "", err
 		}
+		if total += len(p.Content); total > passkit.MaxPassesSize {
+			return nil, "", errTogether
+		}
 		all = append(all, p.Content)
 	}
 	if len(all) == 1 {
@@ -232,7 +254,7 @@ func (s *Service) Bundle(ctx context.Context, who Caller, ids []ID) (content []b
 	}
 	content, err = passkit.PackPasses(all, s.cfg.Now())
 	if errors.Is(err, passkit.ErrPasses) {
-		err = &FieldError{"passes", "are together larger than one file may be"}
+		err = errTogether
 	}
 	return content, passkit.MediaTypePasses, err
 }

@@ -66,6 +66,23 @@ func TestPhoneThatPollsWithItsLastTagMissesNothing(t *testing.T) {
 			"time": func(r *rapid.T) {
 				w.clock.add(time.Duration(rapid.IntRange(-2000, 5000).Draw(r, "milliseconds")) * time.Millisecond)
 			},
+			"unregister and register": func(r *rapid.T) {
+				p, s := anyPhone.Draw(r, "phone"), anySerial.Draw(r, "serial")
+				if _, has := p.times[s]; !has {
+					return
+				}
+				stored := w.get(s)
+				if err := w.svc.Unregister(w.ctx, stored.ID, p.name, shows(stored)); err != nil {
+					r.Fatal(err)
+				}
+				change++
+				w.put(stored.ID, passes.Document{Pass: fmt.Appendf(nil,
+					`{"description":"d","organizationName":"o","generic":{"backFields":[{"key":"n","value":%d}]}}`, change)})
+				if rapid.Bool().Draw(r, "another change is seen meanwhile") {
+					w.pollToTheEnd(p)
+				}
+				w.register(stored, p.name, p.name+s)
+			},
 			"list":  func(r *rapid.T) { w.list(anyPhone.Draw(r, "phone")) },
 			"fetch": func(r *rapid.T) { w.fetchOne(anyPhone.Draw(r, "phone")) },
 			"poll to the end": func(r *rapid.T) {

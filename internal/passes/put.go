@@ -14,6 +14,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/passkit"
 	"github.com/mintmark/mintmark/passkit/cms"
@@ -39,8 +41,8 @@ func (s *Service) PutFile(ctx context.Context, who Caller, tenant string, conten
 }
 
 // PutType writes what a tenant gives a pass type: a template, files, and a certificate in
-// place of the keyring's. All passes of the type change with it. The findings are warnings
-// about the certificate.
+// place of the keyring's. All passes of the type change with it, unless it is what is
+// there already. The findings are warnings about the certificate.
 //
 // Errors: ErrUnknown for a type that the configuration does not name; *FieldError;
 // *InvalidError; ErrPrecondition; or one with RetryAfter.
@@ -58,6 +60,10 @@ func (s *Service) PutType(ctx context.Context, who Caller, row TypeRow, when Con
 	if _, err := s.load(ctx, row.Tenant, row.Files); err != nil {
 		return TypeRow{}, nil, err
 	}
+	old, err := s.cfg.Rows.TypeOf(ctx, row.TypeID)
+	if err != nil {
+		return TypeRow{}, nil, err
+	}
 	id, err := setting.identity(row)
 	if err != nil {
 		return TypeRow{}, nil, &FieldError{"certificate", "must be PEM certificates, the pass certificate first"}
@@ -66,6 +72,12 @@ func (s *Service) PutType(ctx context.Context, who Caller, row TypeRow, when Con
 	if err != nil {
 		return TypeRow{}, nil, err
 	}
+	if err := checkTemplate(about{settings, row, id}); err != nil {
+		return TypeRow{}, nil, err
+	}
+	if old.Revision > 0 && when.Holds(old.Revision) && sameType(old, row) {
+		return old, found, nil
+	}
 	in := who.intent(record.PutPassType, ID{TypeID: row.TypeID}, nil)
 	if id.Certificate != nil {
 		sum := sha256.Sum256(id.Certificate.Raw)
@@ -73,6 +85,36 @@ func (s *Service) PutType(ctx context.Context, who Caller, row TypeRow, when Con
 	}
 	err = s.write(ctx, in, TypePut{Row: &row, If: when, Push: settings.Push, Now: s.cfg.Now()})
 	return row, found, err
+}
+
+// checkTemplate refuses a template whose members are of a wrong type: no pass of the type
+// could be made any more. What it leaves out, passes may have.
+func checkTemplate(a about) error {
+	doc, err := objectOf(a.row.Template)
+	if err != nil {
+		return err
+	}
+	for name, value := range served(ID{a.row.TypeID, "serial"}, a.team(), a.settings.webServiceURL(a.row.Tenant)) {
+		if err := doc.set(name, value); err != nil {
+			return err
+		}
+	}
+	text, err := doc.encode()
+	if err != nil {
+		return err
+	}
+	if _, found, err := passkit.Parse(text); err != nil || passkit.HasErrors(found) {
+		return errors.Join(&InvalidError{found}, err)
+	}
+	return nil
+}
+
+// sameType reports whether two rows are one revision.
+func sameType(a, b TypeRow) bool {
+	x, errX := objectOf(a.Template)
+	y, errY := objectOf(b.Template)
+	same := func(v, w jsontext.Value) bool { return bytes.Equal(v, w) }
+	return errX == nil && errY == nil && maps.EqualFunc(x, y, same) && maps.Equal(a.Files, b.Files) && a.Certificate == b.Certificate
 }
 
 // checkIdentity holds a certificate against the type: its marks, its dates, its issuer, and

@@ -81,13 +81,15 @@ type Changed struct {
 // Devices keeps registrations. A nil error means that the change is durable.
 type Devices interface {
 	// Register writes a registration in place of the one that the device has for the pass,
-	// and reports whether there was none. A pending push moves to the new push token.
+	// and reports whether there was none; then it has a stamp of its own. A pending push moves to the new push token.
 	Register(ctx context.Context, r Registration) (created bool, err error)
 	// Unregister removes a registration, if there is one, and a pending push that was for
 	// it alone.
 	Unregister(ctx context.Context, device DeviceKey, pass PassRow) error
-	// ChangedSince gives the passes registered by a device whose stamp, or whose type's, is
-	// greater than since: as of one moment, and with every lesser stamp visible at it.
+	// ChangedSince gives the passes registered by a device whose stamp, or whose type's, or
+	// that of the registration, is greater than since: as of one moment, and with every
+	// lesser stamp visible at it. A since that is greater than any stamp of the type counts
+	// as 0: a device that was given it elsewhere would otherwise miss everything.
 	ChangedSince(ctx context.Context, device DeviceKey, id TypeID, since int64) ([]Changed, error)
 }
 
