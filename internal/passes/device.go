@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/mintmark/mintmark/internal/record"
@@ -143,12 +142,15 @@ func (s *Service) DeviceLog(tenant string, lines []webservice.LogLine) []DeviceL
 	all := make([]DeviceLine, len(lines))
 	for i, l := range lines {
 		s.cfg.Observer.PassDeviceLog(string(l.Kind))
-		all[i] = DeviceLine{Kind: l.Kind, PassType: l.PassType, Serial: reference(l.Serial), Text: l.Text}
-		if l.Device != "" {
-			key := deviceKey(TypeID{tenant, l.PassType}, l.Device)
-			all[i].Device = hex.EncodeToString(key[:8])
-			all[i].Text = strings.ReplaceAll(l.Text, l.Device, "("+all[i].Device+")")
+		all[i] = DeviceLine{Kind: l.Kind, PassType: l.PassType, Serial: reference(l.Serial)}
+		known := func(device string) string {
+			key := deviceKey(TypeID{tenant, l.PassType}, device)
+			return hex.EncodeToString(key[:8])
 		}
+		if l.Device != "" {
+			all[i].Device = known(l.Device)
+		}
+		all[i].Text = l.Masked(func(device string) string { return "(" + known(device) + ")" })
 	}
 	return all
 }

@@ -201,7 +201,8 @@ func stored(row PassRow) (Stored, error) {
 }
 
 // Put writes a pass as the next version, and has the devices that have it told. A document
-// that is the one already there changes nothing.
+// that is the one already there changes nothing. A voided pass stays voided unless the
+// document says otherwise.
 //
 // Errors: ErrUnknown for a type that the configuration does not name; *FieldError;
 // *InvalidError; ErrPrecondition; or one with RetryAfter.
@@ -259,7 +260,10 @@ func (s *Service) next(ctx context.Context, a about, id ID, old PassRow, doc Doc
 	if err != nil {
 		return PassRow{}, built{}, err
 	}
-	row := PassRow{ID: id, Ref: old.Ref, Token: old.Token, Files: maps.Clone(doc.Files), Personal: old.Personal}
+	row := PassRow{ID: id, Ref: old.Ref, Token: old.Token, Files: maps.Clone(doc.Files), Voided: old.Voided, Personal: old.Personal}
+	if doc.Voided != nil {
+		row.Voided = *doc.Voided
+	}
 	switch {
 	case old.Version == 0:
 		if row.Token = token; token == "" {
