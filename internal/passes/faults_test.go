@@ -217,3 +217,21 @@ func TestTemplateWithAMemberOfAWrongTypeIsRefused(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+func TestFilesOfAPassAreBoundedTogether(t *testing.T) {
+	w := newWorld(t)
+	w.setUp(ecType)
+	sum, err := w.svc.PutFile(w.ctx, issuer, ecType.Tenant, make([]byte, passes.MaxFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := card(1)
+	doc.Files = passes.Files{}
+	for i := range 5 {
+		doc.Files["strip"+strconv.Itoa(i)+".png"] = sum
+	}
+	var field *passes.FieldError
+	if _, err := w.svc.Put(w.ctx, issuer, pass(ecType, "1"), doc, passes.Anything); !errors.As(err, &field) || field.Member != "files" {
+		t.Errorf("error is %v", err)
+	}
+}
