@@ -191,7 +191,7 @@ type PassDocument struct {
 	// Version Ignored in requests.
 	Version *int64 `json:"version,omitempty"`
 
-	// Voided Ignored in requests.
+	// Voided Whether the pass is served as voided. Left out, that stays as it is.
 	Voided *bool `json:"voided,omitempty"`
 }
 

@@ -154,7 +154,7 @@ func (s *server) FetchPass(c *gin.Context, tenant TenantId, version Version, pas
 
 // PersonalizePass is POST …/passes/{type}/{serial}/personalize.
 func (s *server) PersonalizePass(c *gin.Context, tenant TenantId, version Version, passType PassTypeIdentifier, serial SerialNumber) {
-	if !s.speaks(c, version) || !s.mayAnonymously(c, tenant) {
+	if !s.speaks(c, version) || !s.mayAnonymously(c, tenant, &s.personalizing) {
 		return
 	}
 	id := passID(tenant, passType, serial)
@@ -176,9 +176,9 @@ func (s *server) PersonalizePass(c *gin.Context, tenant TenantId, version Versio
 	c.Data(http.StatusOK, "application/octet-stream", signature)
 }
 
-// LogPassDevice is POST …/log.
+// LogPassDevice is POST …/log. Lines beyond what a tenant's devices may log are dropped.
 func (s *server) LogPassDevice(c *gin.Context, tenant TenantId, version Version) {
-	if !s.speaks(c, version) || !s.mayAnonymously(c, tenant) {
+	if !s.speaks(c, version) || !s.mayAnonymously(c, tenant, &s.deviceLog) {
 		return
 	}
 	body, err := readBody(c, maxBody)
@@ -192,8 +192,13 @@ func (s *server) LogPassDevice(c *gin.Context, tenant TenantId, version Version)
 		s.fail(c, err)
 		return
 	}
+	for i := 1; i < len(lines); i++ { // the first was paid for with the call
+		if !s.deviceLog.allow(tenant, s.cfg.Now()) {
+			lines = lines[:i]
+		}
+	}
 	for _, l := range s.cfg.Passes.DeviceLog(tenant, lines) {
-		s.log.ErrorContext(c, "device reports", "requestId", requestID(c), "tenant", tenant, "kind", l.Kind,
+		s.log.InfoContext(c, "device reports", "requestId", requestID(c), "tenant", tenant, "kind", l.Kind,
 			"device", l.Device, "passType", l.PassType, "serial", l.Serial, "text", l.Text)
 	}
 	c.Status(http.StatusOK)
@@ -228,12 +233,12 @@ func (a *anonymous) allow(tenant string, now time.Time) bool {
 
 // mayAnonymously reports whether a tenant's devices have not called too often; otherwise it
 // has answered. Tenants that there are not get no limiter: the names come from outside.
-func (s *server) mayAnonymously(c *gin.Context, tenant string) bool {
+func (s *server) mayAnonymously(c *gin.Context, tenant string, a *anonymous) bool {
 	if !s.cfg.Passes.Knows(tenant) {
 		notFound.write(c)
 		return false
 	}
-	if !s.anonymous.allow(tenant, s.cfg.Now()) {
+	if !a.allow(tenant, s.cfg.Now()) {
 		problem{status: http.StatusTooManyRequests, name: "too-many-requests", title: "Too many requests", reason: "rate",
 			detail: "The tenant's devices call more often than they have reason to.", retry: time.Second}.write(c)
 		return false

@@ -134,7 +134,7 @@ func (s *server) PutPass(c *gin.Context, tenant TenantId, passType PassTypeIdent
 		s.fail(c, err)
 		return
 	}
-	doc := passes.Document{Pass: body.Pass, Files: filesOf(body.Files)}
+	doc := passes.Document{Pass: body.Pass, Files: filesOf(body.Files), Voided: body.Voided}
 	stored, err := s.cfg.Passes.Put(c.Request.Context(), who, passID(tenant, passType, serial), doc, condition(params.IfMatch))
 	if err != nil {
 		s.fail(c, err)

@@ -44,7 +44,8 @@ type server struct {
 	cfg Config
 	log *slog.Logger
 
-	anonymous anonymous // how often a tenant's devices call without authentication
+	personalizing anonymous // how often a tenant's devices ask for a signature
+	deviceLog     anonymous // how many lines they log
 }
 
 var _ ServerInterface = (*server)(nil)

@@ -56,9 +56,9 @@ func (s *service) reload(ctx context.Context) {
 	}
 	if s.passes != nil {
 		settings := next.passes
-		if settings.PublicURL == "" {
-			settings.PublicURL = s.passes.Settings().PublicURL
-		}
+		// Only the types change under way; whether there is a pusher was decided at the start.
+		inUse := s.passes.Settings()
+		settings.PublicURL, settings.Push = inUse.PublicURL, inUse.Push
 		if err := s.passes.Use(settings); err != nil { // checked with the configuration
 			log.Error("pass types not reloaded", "error", err)
 		}

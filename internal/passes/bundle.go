@@ -26,11 +26,16 @@ type about struct {
 }
 
 func (s *Service) about(ctx context.Context, id TypeID) (about, error) {
-	settings, setting, err := s.setting(id)
+	row, err := s.cfg.Rows.TypeOf(ctx, id)
 	if err != nil {
 		return about{}, err
 	}
-	row, err := s.cfg.Rows.TypeOf(ctx, id)
+	return s.aboutRow(row)
+}
+
+// aboutRow is about with a row that was read with the pass.
+func (s *Service) aboutRow(row TypeRow) (about, error) {
+	settings, setting, err := s.setting(row.TypeID)
 	if err != nil {
 		return about{}, err
 	}
@@ -106,8 +111,12 @@ func (s *Service) build(ctx context.Context, a about, row PassRow) (built, error
 	return b, b.bundle.SetPass(pass)
 }
 
+// maxContent bounds what the files of a pass have together, in bytes.
+const maxContent = 16 << 20
+
 // load gets files by their digests.
 func (s *Service) load(ctx context.Context, tenant string, files Files) (map[string][]byte, error) {
+	total := 0
 	content := make(map[string][]byte, len(files)+1)
 	for name, sum := range files {
 		b, _, err := s.files.get(ctx, cacheKey{tenant, sum}, func() ([]byte, error) { return s.cfg.Rows.PassAsset(ctx, tenant, sum) })
@@ -116,6 +125,9 @@ func (s *Service) load(ctx context.Context, tenant string, files Files) (map[str
 		}
 		if err != nil {
 			return nil, err
+		}
+		if total += len(b); total > maxContent {
+			return nil, &FieldError{"files", "are together larger than 16 MiB"}
 		}
 		content[name] = b
 	}
@@ -160,6 +172,15 @@ func (s *Service) sign(ctx context.Context, who Caller, a about, row PassRow) ([
 		return nil, err
 	}
 	b, err := s.build(ctx, a, row)
+	if err == nil {
+		if found := append(b.bundle.Validate(), b.preflight(s.cfg.Now())...); passkit.HasErrors(found) {
+			err = &InvalidError{found}
+		}
+	}
+	var invalid *InvalidError
+	if errors.As(err, &invalid) { // counted, since devices ask again and again
+		return nil, errors.Join(err, s.cfg.Recorder.Refuse(ctx, who.intent(record.SignPass, row.ID, nil), "not-a-pass"))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -197,25 +218,34 @@ func (s *Service) notSigned(ctx context.Context, t *record.Ticket, err error) er
 	return errors.Join(err, record.Fail(ctx, s.cfg.Recorder, t, res))
 }
 
+var errTogether = &FieldError{"passes", "are together larger than one file may be"}
+
 // Bundle gives a pass, or several in one file, for a client to hand out. The media type is
 // passkit.MediaTypePass or passkit.MediaTypePasses.
 func (s *Service) Bundle(ctx context.Context, who Caller, ids []ID) (content []byte, mediaType string, err error) {
 	if len(ids) == 0 || len(ids) > passkit.MaxPasses {
 		return nil, "", &FieldError{"passes", "must name 1 to 10 passes"}
 	}
+	total := 0
 	all := make([][]byte, 0, len(ids))
 	for _, id := range ids {
-		a, err := s.about(ctx, id.TypeID)
+		if _, _, err := s.setting(id.TypeID); err != nil {
+			return nil, "", err
+		}
+		row, shared, err := s.cfg.Rows.PassOf(ctx, id)
 		if err != nil {
 			return nil, "", err
 		}
-		row, err := s.cfg.Rows.PassOf(ctx, id)
+		a, err := s.aboutRow(shared)
 		if err != nil {
 			return nil, "", err
 		}
 		p, err := s.signed(ctx, who, a, row)
 		if err != nil {
 			return nil, "", err
+		}
+		if total += len(p.Content); total > passkit.MaxPassesSize {
+			return nil, "", errTogether
 		}
 		all = append(all, p.Content)
 	}
@@ -224,7 +254,7 @@ func (s *Service) Bundle(ctx context.Context, who Caller, ids []ID) (content []b
 	}
 	content, err = passkit.PackPasses(all, s.cfg.Now())
 	if errors.Is(err, passkit.ErrPasses) {
-		err = &FieldError{"passes", "are together larger than one file may be"}
+		err = errTogether
 	}
 	return content, passkit.MediaTypePasses, err
 }

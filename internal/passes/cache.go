@@ -54,16 +54,18 @@ func (c *cache) get(ctx context.Context, key cacheKey, produce func() ([]byte, e
 	done := make(chan struct{})
 	c.making[key] = done
 	c.mu.Unlock()
+	made := false // stays so if produce panics
 	defer func() {
 		c.mu.Lock()
 		delete(c.making, key)
-		if err == nil {
+		if made {
 			c.keep(key, value)
 		}
 		c.mu.Unlock()
 		close(done)
 	}()
 	value, err = produce()
+	made = err == nil
 	return value, false, err
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/mintmark/mintmark/internal/record"
@@ -15,33 +14,33 @@ import (
 // ErrNotModified is returned by Fetch to a device that has the version there is.
 var ErrNotModified = errors.New("not modified")
 
-// authenticated gives the pass if the token is its own. A pass that is not there is
+// authenticated gives the pass and its type if the token is its own. A pass that is not there is
 // answered as a wrong token is, after the same comparison.
-func (s *Service) authenticated(ctx context.Context, id ID, token string) (PassRow, error) {
+func (s *Service) authenticated(ctx context.Context, id ID, token string) (PassRow, TypeRow, error) {
 	if _, _, err := s.setting(id.TypeID); err != nil {
-		return PassRow{}, ErrUnauthorized
+		return PassRow{}, TypeRow{}, ErrUnauthorized
 	}
-	row, err := s.cfg.Rows.PassOf(ctx, id)
+	row, shared, err := s.cfg.Rows.PassOf(ctx, id)
 	if err != nil && !errors.Is(err, ErrUnknown) {
-		return PassRow{}, err
+		return PassRow{}, TypeRow{}, err
 	}
 	if !passkit.AuthenticationToken(row.Token).Matches(token) {
-		return PassRow{}, ErrUnauthorized
+		return PassRow{}, TypeRow{}, ErrUnauthorized
 	}
-	return row, nil
+	return row, shared, nil
 }
 
 // Authenticate fails with ErrUnauthorized if the token is not the pass's. Devices are
 // authenticated before what they send is looked at.
 func (s *Service) Authenticate(ctx context.Context, id ID, token string) error {
-	_, err := s.authenticated(ctx, id, token)
+	_, _, err := s.authenticated(ctx, id, token)
 	return err
 }
 
 // Register has a device told of changes of a pass. It reports whether the device was new
 // to it; if not, the push token takes the place of the old one.
 func (s *Service) Register(ctx context.Context, id ID, device string, who webservice.Credentials, pushToken string) (created bool, err error) {
-	row, err := s.authenticated(ctx, id, who.Token)
+	row, _, err := s.authenticated(ctx, id, who.Token)
 	if err != nil {
 		return false, err
 	}
@@ -58,7 +57,7 @@ func (s *Service) Register(ctx context.Context, id ID, device string, who webser
 
 // Unregister has a device told no more. A device that was not registered is as well off.
 func (s *Service) Unregister(ctx context.Context, id ID, device string, who webservice.Credentials) error {
-	row, err := s.authenticated(ctx, id, who.Token)
+	row, _, err := s.authenticated(ctx, id, who.Token)
 	if err != nil {
 		return err
 	}
@@ -97,11 +96,11 @@ func (s *Service) Updated(ctx context.Context, id TypeID, device, tag string) (U
 // Fetch gives a pass to a device, or ErrNotModified if it has not changed since the time
 // that the device has: the one that it was given with the version it has, or zero.
 func (s *Service) Fetch(ctx context.Context, id ID, token, requestID string, since time.Time) (Pkpass, error) {
-	row, err := s.authenticated(ctx, id, token)
+	row, shared, err := s.authenticated(ctx, id, token)
 	if err != nil {
 		return Pkpass{}, err
 	}
-	a, err := s.about(ctx, id.TypeID)
+	a, err := s.aboutRow(shared)
 	if err != nil {
 		return Pkpass{}, err
 	}
@@ -143,12 +142,15 @@ func (s *Service) DeviceLog(tenant string, lines []webservice.LogLine) []DeviceL
 	all := make([]DeviceLine, len(lines))
 	for i, l := range lines {
 		s.cfg.Observer.PassDeviceLog(string(l.Kind))
-		all[i] = DeviceLine{Kind: l.Kind, PassType: l.PassType, Serial: reference(l.Serial), Text: l.Text}
-		if l.Device != "" {
-			key := deviceKey(TypeID{tenant, l.PassType}, l.Device)
-			all[i].Device = hex.EncodeToString(key[:8])
-			all[i].Text = strings.ReplaceAll(l.Text, l.Device, "("+all[i].Device+")")
+		all[i] = DeviceLine{Kind: l.Kind, PassType: l.PassType, Serial: reference(l.Serial)}
+		known := func(device string) string {
+			key := deviceKey(TypeID{tenant, l.PassType}, device)
+			return hex.EncodeToString(key[:8])
 		}
+		if l.Device != "" {
+			all[i].Device = known(l.Device)
+		}
+		all[i].Text = l.Masked(func(device string) string { return "(" + known(device) + ")" })
 	}
 	return all
 }

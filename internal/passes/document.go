@@ -16,6 +16,8 @@ import (
 type Document struct {
 	Pass  jsontext.Value // the pass's own members of pass.json, authenticationToken among them
 	Files Files
+	// Voided says whether the pass is served as voided; nil leaves that as it is.
+	Voided *bool
 }
 
 // members are those of a JSON object, undecoded.

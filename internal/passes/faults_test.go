@@ -78,8 +78,8 @@ func TestTagIsTheGreatestStampGivenAndNotTheTime(t *testing.T) {
 	w.register(p, "device", "a")
 	w.clock.add(time.Hour)
 	u := w.updated(ecType, "device", "")
-	if u.Tag != strconv.FormatInt(p.Stamp, 10) {
-		t.Errorf("tag is %s, the greatest stamp %d", u.Tag, p.Stamp)
+	if want := w.count(`SELECT stamp FROM pass_registrations`); u.Tag != strconv.Itoa(want) || int64(want) <= p.Stamp {
+		t.Errorf("tag is %s, the greatest stamp %d", u.Tag, want)
 	}
 	if u := w.updated(ecType, "device", u.Tag); len(u.Serials) != 0 {
 		t.Errorf("listed again: %v", u.Serials)
@@ -137,13 +137,14 @@ func TestTagsOfOlderServersAreUnderstood(t *testing.T) {
 	for tag, want := range map[string]int{
 		"":                               1,
 		seconds(start.Add(-time.Second)): 1,
-		seconds(start.Add(time.Second)):  0,
+		seconds(start.Add(time.Second)):  1, // no stamp of ours is so great
 		"yesterday":                      1,
 		"-1":                             1,
 		"99999999999999999999999999":     1,
 		"1.5":                            1,
-		strconv.FormatInt(p.Stamp, 10):   0,
-		strconv.FormatInt(p.Stamp-1, 10): 1,
+		strconv.FormatInt(p.Stamp+1, 10): 0, // the registration's
+		strconv.FormatInt(p.Stamp+2, 10): 1,
+		strconv.FormatInt(p.Stamp, 10):   1,
 	} {
 		if u := w.updated(ecType, "device", tag); len(u.Serials) != want {
 			t.Errorf("tag %q lists %v", tag, u.Serials)
@@ -183,7 +184,16 @@ func TestChangeOfTheTypeIsFoundByItsDevices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.setUp(ecType)
+	row, err := w.svc.Type(w.ctx, ecType)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row.Template = []byte(`{"organizationName":"Another","description":"Loyalty card"}`)
+	for range 2 { // the second is what is there already, and changes nothing
+		if got, _, err := w.svc.PutType(w.ctx, issuer, row, passes.Anything); err != nil || got.Revision != 2 {
+			t.Errorf("revision %d, %v", got.Revision, err)
+		}
+	}
 	u := w.updated(ecType, "device", tag)
 	if len(u.Serials) != 1 || w.count(`SELECT COUNT(*) FROM pass_pushes`) != 1 {
 		t.Fatalf("listed %v", u.Serials)
@@ -196,5 +206,32 @@ func TestChangeOfTheTypeIsFoundByItsDevices(t *testing.T) {
 	third, err := w.fetch(p, second.Modified)
 	if err != nil || third.Modified.Sub(second.Modified) < time.Second || len(w.updated(ecType, "device", u.Tag).Serials) != 1 {
 		t.Errorf("fetched %v after %v, %v", third.Modified, second.Modified, err)
+	}
+}
+
+func TestTemplateWithAMemberOfAWrongTypeIsRefused(t *testing.T) {
+	w := newWorld(t)
+	var invalid *passes.InvalidError
+	row := passes.TypeRow{TypeID: ecType, Template: []byte(`{"description":7}`)}
+	if _, _, err := w.svc.PutType(w.ctx, issuer, row, passes.Anything); !errors.As(err, &invalid) {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestFilesOfAPassAreBoundedTogether(t *testing.T) {
+	w := newWorld(t)
+	w.setUp(ecType)
+	sum, err := w.svc.PutFile(w.ctx, issuer, ecType.Tenant, make([]byte, passes.MaxFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := card(1)
+	doc.Files = passes.Files{}
+	for i := range 5 {
+		doc.Files["strip"+strconv.Itoa(i)+".png"] = sum
+	}
+	var field *passes.FieldError
+	if _, err := w.svc.Put(w.ctx, issuer, pass(ecType, "1"), doc, passes.Anything); !errors.As(err, &field) || field.Member != "files" {
+		t.Errorf("error is %v", err)
 	}
 }

@@ -145,3 +145,17 @@ func TestNothingIsPushedWherePushingIsDisabled(t *testing.T) {
 		t.Error("an entry that nobody takes")
 	}
 }
+
+// What was not tried when the process stopped, or another entry was refused, is due at once
+// and as it was.
+func TestEntryThatWasNotTriedIsAsItWas(t *testing.T) {
+	w := newWorld(t)
+	w.setUp(ecType)
+	p := w.put(pass(ecType, "1"), card(0))
+	w.register(p, "device", "a")
+	w.put(p.ID, card(1))
+	w.end(passes.PushEnd{Push: w.lease(1)[0], RetryAt: start, NotTried: true})
+	if again := w.lease(1); len(again) != 1 || again[0].Attempts != 0 {
+		t.Errorf("leased %+v", again)
+	}
+}

@@ -188,7 +188,12 @@ func TestVoidedPassIsStillServedAndPutBringsItBack(t *testing.T) {
 	if err := w.svc.Void(w.ctx, issuer, p.ID, passes.Anything); err != nil {
 		t.Errorf("again: %v", err)
 	}
-	if again := w.put(p.ID, card(1)); again.Version != 3 || again.Voided || again.Token != p.Token {
+	if again := w.put(p.ID, card(1)); again.Version != 2 || !again.Voided {
+		t.Errorf("put without a word about it: %+v", again)
+	}
+	no, doc := false, card(1)
+	doc.Voided = &no
+	if again := w.put(p.ID, doc); again.Version != 3 || again.Voided || again.Token != p.Token {
 		t.Errorf("brought back as %+v", again.PassRow)
 	}
 	if err := w.svc.Void(w.ctx, issuer, pass(rsaType, "none"), passes.Anything); !errors.Is(err, passes.ErrUnknown) {

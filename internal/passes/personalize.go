@@ -19,22 +19,23 @@ import (
 // Errors: ErrUnauthorized for a pass that there is not, or that asks for nothing;
 // ErrPersonalized; passkit.ErrPersonalizationToken; or one with RetryAfter.
 func (s *Service) Personalize(ctx context.Context, id ID, requestID string, p webservice.Personalization) ([]byte, error) {
-	token := []byte(p.Token)
-	if err := passkit.CheckPersonalizationToken(token); err != nil {
-		return nil, err
-	}
 	settings, _, err := s.setting(id.TypeID)
 	if err != nil {
 		return nil, ErrUnauthorized
 	}
-	row, err := s.cfg.Rows.PassOf(ctx, id)
+	asked := Caller{RequestID: requestID}.intent(record.PersonalizePass, id, nil)
+	token := []byte(p.Token)
+	if err := passkit.CheckPersonalizationToken(token); err != nil {
+		return nil, errors.Join(err, s.cfg.Recorder.Refuse(ctx, asked, "not-a-token"))
+	}
+	row, shared, err := s.cfg.Rows.PassOf(ctx, id)
 	if err != nil {
 		if errors.Is(err, ErrUnknown) {
 			err = ErrUnauthorized
 		}
 		return nil, err
 	}
-	a, err := s.about(ctx, id.TypeID)
+	a, err := s.aboutRow(shared)
 	if err != nil {
 		return nil, err
 	}
@@ -49,6 +50,9 @@ func (s *Service) Personalize(ctx context.Context, id ID, requestID string, p we
 	claim := &PersonalClaim{Pass: row, Info: p.Info, Push: settings.Push, Now: now, Until: now.Add(s.cfg.Lease)}
 	// A crash from here on leaves a claim that ends with its lease.
 	ticket, err := s.cfg.Recorder.Begin(ctx, in, claim)
+	if errors.Is(err, ErrPersonalized) {
+		err = errors.Join(err, s.cfg.Recorder.Refuse(ctx, asked, "personalized"))
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -115,6 +115,14 @@ func TestManifestIsNoPersonalizationToken(t *testing.T) {
 	if _, err := w.svc.Personalize(w.ctx, p.ID, "r", says); err != nil {
 		t.Errorf("a token after them: %v", err)
 	}
+	if _, err := w.svc.Personalize(w.ctx, p.ID, "r", says); !errors.Is(err, passes.ErrPersonalized) {
+		t.Errorf("again: %v", err)
+	}
+	for _, reason := range []string{"not-a-token", "personalized"} {
+		if w.count(`SELECT COUNT(*) FROM audit_entries WHERE body LIKE '%"' || ? || '"%'`, reason) == 0 {
+			t.Errorf("no refusal for %s on record", reason)
+		}
+	}
 }
 
 func TestOnlyWhatAsksIsPersonalized(t *testing.T) {

@@ -1,9 +1,9 @@
 package passes_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mintmark/mintmark/internal/passes"
+	"github.com/mintmark/mintmark/passkit"
 )
 
 // A phone polls as devices do: it lists with the last tag, and then fetches what was
@@ -19,7 +20,7 @@ type phone struct {
 	name   string
 	tag    string
 	listed []string             // still to be fetched
-	has    map[string]int64     // serial to version
+	has    map[string]string    // serial to what it shows
 	times  map[string]time.Time // serial to Last-Modified
 }
 
@@ -37,7 +38,7 @@ func TestPhoneThatPollsWithItsLastTagMissesNothing(t *testing.T) {
 		}
 		phones := []*phone{}
 		for i := range 2 {
-			p := &phone{name: fmt.Sprintf("%d-phone-%d", round, i), has: map[string]int64{}, times: map[string]time.Time{}}
+			p := &phone{name: fmt.Sprintf("%d-phone-%d", round, i), has: map[string]string{}, times: map[string]time.Time{}}
 			phones = append(phones, p)
 			for _, s := range serials[i:] {
 				w.register(w.get(s), p.name, p.name+s)
@@ -57,13 +58,30 @@ func TestPhoneThatPollsWithItsLastTagMissesNothing(t *testing.T) {
 				if err != nil {
 					r.Fatal(err)
 				}
-				row.Template = []byte(`{"logoText":"` + strconv.Itoa(change) + `"}`)
+				row.Template = []byte(`{"logoText":"` + fmt.Sprint(round, "-", change) + `"}`)
 				if _, _, err := w.svc.PutType(w.ctx, issuer, row, passes.Anything); err != nil {
 					r.Fatal(err)
 				}
 			},
 			"time": func(r *rapid.T) {
 				w.clock.add(time.Duration(rapid.IntRange(-2000, 5000).Draw(r, "milliseconds")) * time.Millisecond)
+			},
+			"unregister and register": func(r *rapid.T) {
+				p, s := anyPhone.Draw(r, "phone"), anySerial.Draw(r, "serial")
+				if _, has := p.times[s]; !has {
+					return
+				}
+				stored := w.get(s)
+				if err := w.svc.Unregister(w.ctx, stored.ID, p.name, shows(stored)); err != nil {
+					r.Fatal(err)
+				}
+				change++
+				w.put(stored.ID, passes.Document{Pass: fmt.Appendf(nil,
+					`{"description":"d","organizationName":"o","generic":{"backFields":[{"key":"n","value":%d}]}}`, change)})
+				if rapid.Bool().Draw(r, "another change is seen meanwhile") {
+					w.pollToTheEnd(p)
+				}
+				w.register(stored, p.name, p.name+s)
 			},
 			"list":  func(r *rapid.T) { w.list(anyPhone.Draw(r, "phone")) },
 			"fetch": func(r *rapid.T) { w.fetchOne(anyPhone.Draw(r, "phone")) },
@@ -97,8 +115,7 @@ func (w *world) list(p *phone) {
 	}
 }
 
-// fetchOne fetches one of what was listed. The version is looked at in the database: what
-// the signed pass holds is another test's.
+// fetchOne fetches one of what was listed, and looks at what the signed pass shows.
 func (w *world) fetchOne(p *phone) {
 	w.Helper()
 	if len(p.listed) == 0 {
@@ -106,19 +123,45 @@ func (w *world) fetchOne(p *phone) {
 	}
 	serial := p.listed[0]
 	p.listed = p.listed[1:]
-	stored := w.get(serial)
+	got, err := w.fetch(w.get(serial), p.times[serial])
+	if errors.Is(err, passes.ErrNotModified) {
+		return
+	}
+	if err != nil {
+		w.Fatal(err)
+	}
+	b, err := passkit.Open(got.Content)
+	if err != nil {
+		w.Fatal(err)
+	}
+	p.has[serial], p.times[serial] = w.shows(b.Files[passkit.FilePass], nil), got.Modified
+}
+
+// shows is the number in a pass, and the text of its template.
+func (w *world) shows(document, template []byte) string {
+	w.Helper()
+	var p struct {
+		LogoText string
+		Generic  struct{ BackFields []struct{ Value int } }
+	}
+	err := json.Unmarshal(document, &p)
+	if template != nil {
+		err = errors.Join(err, json.Unmarshal(template, &p))
+	}
+	if err != nil {
+		w.Fatal(err)
+	}
+	return fmt.Sprint(p.LogoText, p.Generic.BackFields)
+}
+
+// latest is what a pass shows by the database.
+func (w *world) latest(serial string) string {
+	w.Helper()
 	row, err := w.store.TypeOf(w.ctx, ecType)
 	if err != nil {
 		w.Fatal(err)
 	}
-	at := time.Unix(max(stored.Modified, row.Modified), 0)
-	if since := p.times[serial]; !since.IsZero() && !at.After(since) {
-		if _, err := w.fetch(stored, since); !errors.Is(err, passes.ErrNotModified) {
-			w.Fatalf("fetch says %v where nothing changed", err)
-		}
-		return
-	}
-	p.has[serial], p.times[serial] = stored.Version<<20|row.Revision, at
+	return w.shows(w.get(serial).Document.Pass, row.Template)
 }
 
 func (w *world) pollToTheEnd(p *phone) {
@@ -133,16 +176,12 @@ func (w *world) pollToTheEnd(p *phone) {
 }
 
 func (w *world) hasTheLatest(r *rapid.T, p *phone, serials []string) {
-	row, err := w.store.TypeOf(w.ctx, ecType)
-	if err != nil {
-		r.Fatal(err)
-	}
 	for _, s := range serials {
 		if _, registered := p.has[s]; !registered && s == serials[0] && p.name[len(p.name)-1] == '1' {
 			continue // the second phone does not have the first pass
 		}
-		if want := w.get(s).Version<<20 | row.Revision; p.has[s] != want {
-			r.Fatalf("%s has version %x of %s, the latest is %x; its tag is %s", p.name, p.has[s], s, want, p.tag)
+		if want := w.latest(s); p.has[s] != want {
+			r.Fatalf("%s has %s of %s, the latest is %s; its tag is %s", p.name, p.has[s], s, want, p.tag)
 		}
 	}
 }
@@ -152,9 +191,13 @@ func TestPhoneMissesNothingOfWritersInParallel(t *testing.T) {
 	w := newWorld(t)
 	w.setUp(ecType)
 	serials := []string{"a", "b", "c", "d"}
-	p := &phone{name: "phone", has: map[string]int64{}, times: map[string]time.Time{}}
+	p := &phone{name: "phone", has: map[string]string{}, times: map[string]time.Time{}}
 	for _, s := range serials {
 		w.register(w.put(pass(ecType, s), passes.Document{Pass: []byte(`{"description":"d","organizationName":"o","generic":{}}`)}), p.name, s)
+	}
+	shared, err := w.svc.Type(w.ctx, ecType)
+	if err != nil {
+		t.Fatal(err)
 	}
 	var writers sync.WaitGroup
 	done := make(chan struct{})
@@ -169,6 +212,15 @@ func TestPhoneMissesNothingOfWritersInParallel(t *testing.T) {
 			}
 		})
 	}
+	writers.Go(func() {
+		for n := range 25 {
+			row := passes.TypeRow{TypeID: ecType, Template: fmt.Appendf(nil, `{"logoText":"t%d"}`, n), Files: shared.Files}
+			if _, _, err := w.svc.PutType(w.ctx, issuer, row, passes.Anything); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
 	go func() { writers.Wait(); close(done) }()
 	for polling := true; polling; {
 		select {
@@ -181,8 +233,8 @@ func TestPhoneMissesNothingOfWritersInParallel(t *testing.T) {
 	}
 	w.pollToTheEnd(p)
 	for _, s := range serials {
-		if got, want := p.has[s]>>20, w.get(s).Version; got != want {
-			t.Errorf("%s: has version %d, the latest is %d", s, got, want)
+		if got, want := p.has[s], w.latest(s); got != want {
+			t.Errorf("%s: has %s, the latest is %s", s, got, want)
 		}
 	}
 }

@@ -57,7 +57,7 @@ const (
 	laneRest    = time.Minute      // between two tries where the push service has trouble
 )
 
-// Pusher empties the outbox. Any number of processes may run one over the same database.
+// Pusher empties the outbox. A database has one process that writes, and so one pusher.
 type Pusher struct{ cfg PushConfig }
 
 // NewPusher gives a pusher.
@@ -69,15 +69,30 @@ func NewPusher(cfg PushConfig) (*Pusher, error) {
 }
 
 // Run pushes until the context ends, each pass type by itself: one that is refused does
-// not keep the others.
+// not keep the others. Types that the settings gain get a lane; the lane of one that they
+// lose ends by itself.
 func (p *Pusher) Run(ctx context.Context) {
 	var lanes sync.WaitGroup
-	for id := range p.cfg.Service.Settings().Types {
-		lanes.Go(func() {
-			(&lane{pusher: p, id: id, log: p.cfg.Log.With("passType", id.Type, "tenant", id.Tenant)}).run(ctx)
-		})
+	defer lanes.Wait()
+	var running sync.Map // of TypeID
+	look := time.NewTicker(pushRest)
+	defer look.Stop()
+	for {
+		for id := range p.cfg.Service.Settings().Types {
+			if _, runs := running.LoadOrStore(id, true); runs {
+				continue
+			}
+			lanes.Go(func() {
+				defer running.Delete(id)
+				(&lane{pusher: p, id: id, log: p.cfg.Log.With("passType", id.Type, "tenant", id.Tenant)}).run(ctx)
+			})
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
 	}
-	lanes.Wait()
 }
 
 // lane is one pass type's pushing. Its one goroutine owns it.
@@ -100,6 +115,9 @@ func (l *lane) run(ctx context.Context) {
 	}()
 	for {
 		wait, err := l.round(ctx)
+		if errors.Is(err, ErrUnknown) { // the settings no longer name the type
+			return
+		}
 		if err != nil && ctx.Err() == nil {
 			l.log.Error("pushing is interrupted", "error", err)
 			wait = max(wait, pushRest)
@@ -195,7 +213,12 @@ func (l *lane) connect(ctx context.Context) (ready bool, err error) {
 	return true, nil
 }
 
-// pushAll pushes a batch, some at once. After a Stop the rest is left for later.
+// notTried is the outcome of a push that was not made, or whose answer was not waited
+// for, since pushing came to an end.
+const notTried apns.Outcome = "not-tried"
+
+// pushAll pushes a batch, some at once. After a Stop, or the end of the context, the rest
+// is not tried.
 func (l *lane) pushAll(ctx context.Context, batch []Push) []apns.Result {
 	results := make([]apns.Result, len(batch))
 	places := make(chan struct{}, pushAtOnce)
@@ -205,14 +228,18 @@ func (l *lane) pushAll(ctx context.Context, batch []Push) []apns.Result {
 	for i, push := range batch {
 		places <- struct{}{}
 		if stop.Err() != nil {
-			results[i] = apns.Result{Outcome: apns.Stop, Reason: "not tried"}
+			results[i] = apns.Result{Outcome: notTried}
 			<-places
 			continue
 		}
 		all.Go(func() {
 			defer func() { <-places }()
-			if results[i] = l.push(ctx, push); results[i].Outcome == apns.Stop {
+			results[i] = l.push(ctx, push)
+			switch {
+			case results[i].Outcome == apns.Stop:
 				stopped()
+			case results[i].Outcome == apns.Later && ctx.Err() != nil:
+				results[i] = apns.Result{Outcome: notTried}
 			}
 		})
 	}
@@ -267,6 +294,8 @@ func (l *lane) end(push Push, r apns.Result) PushEnd {
 		wait := min(time.Second<<min(push.Attempts, 10), longestWait)
 		wait = max(wait/2+rand.N(wait), r.RetryAfter) // not all at once
 		end.RetryAt = now.Add(wait)
+	case notTried:
+		end.RetryAt, end.NotTried = now, true
 	case apns.Stop:
 		end.RetryAt = now
 		l.stop(r)

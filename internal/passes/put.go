@@ -14,6 +14,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/passkit"
 	"github.com/mintmark/mintmark/passkit/cms"
@@ -39,8 +41,8 @@ func (s *Service) PutFile(ctx context.Context, who Caller, tenant string, conten
 }
 
 // PutType writes what a tenant gives a pass type: a template, files, and a certificate in
-// place of the keyring's. All passes of the type change with it. The findings are warnings
-// about the certificate.
+// place of the keyring's. All passes of the type change with it, unless it is what is
+// there already. The findings are warnings about the certificate.
 //
 // Errors: ErrUnknown for a type that the configuration does not name; *FieldError;
 // *InvalidError; ErrPrecondition; or one with RetryAfter.
@@ -58,6 +60,10 @@ func (s *Service) PutType(ctx context.Context, who Caller, row TypeRow, when Con
 	if _, err := s.load(ctx, row.Tenant, row.Files); err != nil {
 		return TypeRow{}, nil, err
 	}
+	old, err := s.cfg.Rows.TypeOf(ctx, row.TypeID)
+	if err != nil {
+		return TypeRow{}, nil, err
+	}
 	id, err := setting.identity(row)
 	if err != nil {
 		return TypeRow{}, nil, &FieldError{"certificate", "must be PEM certificates, the pass certificate first"}
@@ -66,6 +72,12 @@ func (s *Service) PutType(ctx context.Context, who Caller, row TypeRow, when Con
 	if err != nil {
 		return TypeRow{}, nil, err
 	}
+	if err := checkTemplate(about{settings, row, id}); err != nil {
+		return TypeRow{}, nil, err
+	}
+	if old.Revision > 0 && when.Holds(old.Revision) && sameType(old, row) {
+		return old, found, nil
+	}
 	in := who.intent(record.PutPassType, ID{TypeID: row.TypeID}, nil)
 	if id.Certificate != nil {
 		sum := sha256.Sum256(id.Certificate.Raw)
@@ -73,6 +85,36 @@ func (s *Service) PutType(ctx context.Context, who Caller, row TypeRow, when Con
 	}
 	err = s.write(ctx, in, TypePut{Row: &row, If: when, Push: settings.Push, Now: s.cfg.Now()})
 	return row, found, err
+}
+
+// checkTemplate refuses a template whose members are of a wrong type: no pass of the type
+// could be made any more. What it leaves out, passes may have.
+func checkTemplate(a about) error {
+	doc, err := objectOf(a.row.Template)
+	if err != nil {
+		return err
+	}
+	for name, value := range served(ID{a.row.TypeID, "serial"}, a.team(), a.settings.webServiceURL(a.row.Tenant)) {
+		if err := doc.set(name, value); err != nil {
+			return err
+		}
+	}
+	text, err := doc.encode()
+	if err != nil {
+		return err
+	}
+	if _, found, err := passkit.Parse(text); err != nil || passkit.HasErrors(found) {
+		return errors.Join(&InvalidError{found}, err)
+	}
+	return nil
+}
+
+// sameType reports whether two rows are one revision.
+func sameType(a, b TypeRow) bool {
+	x, errX := objectOf(a.Template)
+	y, errY := objectOf(b.Template)
+	same := func(v, w jsontext.Value) bool { return bytes.Equal(v, w) }
+	return errX == nil && errY == nil && maps.EqualFunc(x, y, same) && maps.Equal(a.Files, b.Files) && a.Certificate == b.Certificate
 }
 
 // checkIdentity holds a certificate against the type: its marks, its dates, its issuer, and
@@ -88,7 +130,7 @@ func checkIdentity(id TypeID, setting TypeSetting, with signer.PassIdentity, now
 		pinned, ok := setting.Chain[0].PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 		if !ok || !pinned.Equal(with.Certificate.PublicKey) {
 			found = append(found, passkit.Finding{Severity: passkit.Error, Message: "the certificate is for another key than the pass type's",
-				Remedy: "request it with the type's key: mintmark keys csr"})
+				Remedy: "request it with the type's key, by a signing request made with that"})
 		}
 	}
 	if passkit.HasErrors(found) {
@@ -137,7 +179,7 @@ func (s *Service) Get(ctx context.Context, id ID) (Stored, error) {
 	if _, _, err := s.setting(id.TypeID); err != nil {
 		return Stored{}, err
 	}
-	row, err := s.cfg.Rows.PassOf(ctx, id)
+	row, _, err := s.cfg.Rows.PassOf(ctx, id)
 	if err != nil {
 		return Stored{}, err
 	}
@@ -159,7 +201,8 @@ func stored(row PassRow) (Stored, error) {
 }
 
 // Put writes a pass as the next version, and has the devices that have it told. A document
-// that is the one already there changes nothing.
+// that is the one already there changes nothing. A voided pass stays voided unless the
+// document says otherwise.
 //
 // Errors: ErrUnknown for a type that the configuration does not name; *FieldError;
 // *InvalidError; ErrPrecondition; or one with RetryAfter.
@@ -174,14 +217,18 @@ func (s *Service) Put(ctx context.Context, who Caller, id ID, doc Document, when
 	if err := doc.Files.check(); err != nil {
 		return Stored{}, err
 	}
-	old, err := s.cfg.Rows.PassOf(ctx, id)
+	old, shared, err := s.cfg.Rows.PassOf(ctx, id)
 	if err != nil && !errors.Is(err, ErrUnknown) {
 		return Stored{}, err
 	}
 	if !when.Holds(old.Version) {
 		return Stored{}, errors.Join(ErrPrecondition, s.cfg.Recorder.Refuse(ctx, who.intent(record.PutPass, id, nil), "precondition"))
 	}
-	row, b, err := s.next(ctx, settings, id, old, doc)
+	a, err := s.aboutRow(shared)
+	if err != nil {
+		return Stored{}, err
+	}
+	row, b, err := s.next(ctx, a, id, old, doc)
 	if err != nil {
 		return Stored{}, err
 	}
@@ -204,20 +251,19 @@ func (s *Service) Put(ctx context.Context, who Caller, id ID, doc Document, when
 }
 
 // next is the row that a document makes of an old one, and the bundle of it.
-func (s *Service) next(ctx context.Context, settings *Settings, id ID, old PassRow, doc Document) (PassRow, built, error) {
+func (s *Service) next(ctx context.Context, a about, id ID, old PassRow, doc Document) (PassRow, built, error) {
 	whole, err := objectOf(doc.Pass)
 	if err != nil {
 		return PassRow{}, built{}, &FieldError{"pass", "must be an object with members of pass.json"}
 	}
-	about, err := s.about(ctx, id.TypeID)
+	own, token, err := strip(whole, served(id, a.team(), a.settings.webServiceURL(id.Tenant)))
 	if err != nil {
 		return PassRow{}, built{}, err
 	}
-	own, token, err := strip(whole, served(id, about.team(), settings.webServiceURL(id.Tenant)))
-	if err != nil {
-		return PassRow{}, built{}, err
+	row := PassRow{ID: id, Ref: old.Ref, Token: old.Token, Files: maps.Clone(doc.Files), Voided: old.Voided, Personal: old.Personal}
+	if doc.Voided != nil {
+		row.Voided = *doc.Voided
 	}
-	row := PassRow{ID: id, Ref: old.Ref, Token: old.Token, Files: maps.Clone(doc.Files), Personal: old.Personal}
 	switch {
 	case old.Version == 0:
 		if row.Token = token; token == "" {
@@ -230,7 +276,7 @@ func (s *Service) next(ctx context.Context, settings *Settings, id ID, old PassR
 	if row.Document, err = own.encode(); err != nil {
 		return PassRow{}, built{}, err
 	}
-	b, err := s.build(ctx, about, row)
+	b, err := s.build(ctx, a, row)
 	return row, b, err
 }
 
@@ -245,7 +291,7 @@ func (s *Service) Void(ctx context.Context, who Caller, id ID, when Condition) e
 	if err != nil {
 		return err
 	}
-	row, err := s.cfg.Rows.PassOf(ctx, id)
+	row, _, err := s.cfg.Rows.PassOf(ctx, id)
 	if err != nil {
 		return err
 	}

@@ -47,8 +47,10 @@ type PassRow struct {
 type Rows interface {
 	// TypeOf gives a pass type's row, the zero row with the id if there is none.
 	TypeOf(ctx context.Context, id TypeID) (TypeRow, error)
-	// PassOf gives a pass, or ErrUnknown.
-	PassOf(ctx context.Context, id ID) (PassRow, error)
+	// PassOf gives a pass and its type's row as of one moment: what is made of the one of
+	// before a change and the other of after it would be served under the wrong time.
+	// ErrUnknown if there is no such pass; the type's row is given all the same.
+	PassOf(ctx context.Context, id ID) (PassRow, TypeRow, error)
 	// PassAsset gives a tenant's file by the SHA-256 of its content, or ErrUnknown.
 	PassAsset(ctx context.Context, tenant, sha256 string) ([]byte, error)
 }
@@ -79,13 +81,15 @@ type Changed struct {
 // Devices keeps registrations. A nil error means that the change is durable.
 type Devices interface {
 	// Register writes a registration in place of the one that the device has for the pass,
-	// and reports whether there was none. A pending push moves to the new push token.
+	// and reports whether there was none; then it has a stamp of its own. A pending push moves to the new push token.
 	Register(ctx context.Context, r Registration) (created bool, err error)
 	// Unregister removes a registration, if there is one, and a pending push that was for
 	// it alone.
 	Unregister(ctx context.Context, device DeviceKey, pass PassRow) error
-	// ChangedSince gives the passes registered by a device whose stamp, or whose type's, is
-	// greater than since: as of one moment, and with every lesser stamp visible at it.
+	// ChangedSince gives the passes registered by a device whose stamp, or whose type's, or
+	// that of the registration, is greater than since: as of one moment, and with every
+	// lesser stamp visible at it. A since that is greater than any stamp of the type counts
+	// as 0: a device that was given it elsewhere would otherwise miss everything.
 	ChangedSince(ctx context.Context, device DeviceKey, id TypeID, since int64) ([]Changed, error)
 }
 
@@ -102,8 +106,9 @@ type Push struct {
 // stays, whatever the end.
 type PushEnd struct {
 	Push
-	RetryAt time.Time // try again then; zero: the entry goes
-	Forget  time.Time // also forget registrations of the token not renewed after this; zero: none
+	RetryAt  time.Time // try again then; zero: the entry goes
+	NotTried bool      // with RetryAt: this does not count as an attempt
+	Forget   time.Time // also forget registrations of the token not renewed after this; zero: none
 }
 
 // Outbox keeps pushes.

@@ -36,11 +36,17 @@ func (s *Store) Register(ctx context.Context, r passes.Registration) (created bo
 		if created = errors.Is(err, sql.ErrNoRows); err != nil && !created {
 			return failed("read registration", err)
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO pass_registrations (device, pass, push_token, client, renewed_at)
-			VALUES (?1, ?2, ?3, ?4, ?5)
+		var t typeState
+		if created {
+			if t, err = nextStamp(ctx, tx, r.Pass.TypeID, millis(r.At)); err != nil {
+				return err
+			}
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO pass_registrations (device, pass, push_token, client, renewed_at, stamp)
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6)
 			ON CONFLICT (device, pass) DO UPDATE
 			SET push_token = excluded.push_token, client = excluded.client, renewed_at = excluded.renewed_at`,
-			r.Device[:], r.Pass.Ref, r.PushToken, string(r.Client), millis(r.At))
+			r.Device[:], r.Pass.Ref, r.PushToken, string(r.Client), millis(r.At), t.stamp)
 		if err != nil || created || old == r.PushToken {
 			return failed("write registration", err)
 		}
@@ -95,11 +101,13 @@ func (s *Store) Unregister(ctx context.Context, device passes.DeviceKey, pass pa
 // so as of one moment.
 func (s *Store) ChangedSince(ctx context.Context, device passes.DeviceKey, id passes.TypeID, since int64) ([]passes.Changed, error) {
 	rows, err := s.read.QueryContext(ctx, `SELECT serial, stamp FROM (
-			SELECT p.serial AS serial, CASE WHEN p.stamp > t.content_stamp THEN p.stamp ELSE t.content_stamp END AS stamp
+			SELECT p.serial AS serial, t.stamp AS latest, CASE
+				WHEN p.stamp >= t.content_stamp AND p.stamp >= r.stamp THEN p.stamp
+				WHEN t.content_stamp >= r.stamp THEN t.content_stamp ELSE r.stamp END AS stamp
 			FROM pass_registrations r JOIN passes p ON p.ref = r.pass
 			JOIN pass_types t ON t.tenant = p.tenant AND t.type = p.type
 			WHERE r.device = ?1 AND p.tenant = ?2 AND p.type = ?3) AS newest
-		WHERE stamp > ?4 ORDER BY stamp`, device[:], id.Tenant, id.Type, since)
+		WHERE stamp > ?4 OR ?4 > latest ORDER BY stamp`, device[:], id.Tenant, id.Type, since)
 	if err != nil {
 		return nil, failed("list changed passes", err)
 	}
@@ -128,7 +136,7 @@ func (s *Store) LeasePushes(ctx context.Context, id passes.TypeID, now, until ti
 	}
 	var all []passes.Push
 	err = s.inTx(ctx, func(tx tx) error {
-		// The outer condition on due_at holds two processes apart that chose the same rows.
+		// The outer condition on due_at keeps a row that was leased since it was chosen.
 		rows, err := tx.QueryContext(ctx, `UPDATE pass_pushes SET due_at = ?1, fence = fence + 1
 			WHERE tenant = ?2 AND type = ?3 AND due_at <= ?4 AND push_token IN (
 				SELECT push_token FROM pass_pushes WHERE tenant = ?2 AND type = ?3 AND due_at <= ?4
@@ -175,9 +183,9 @@ func endPush(ctx context.Context, tx tx, e passes.PushEnd) error {
 		}
 	}
 	if !e.RetryAt.IsZero() {
-		_, err := tx.ExecContext(ctx, `UPDATE pass_pushes SET due_at = ?1, attempts = attempts + 1
-			WHERE tenant = ?2 AND type = ?3 AND push_token = ?4 AND fence = ?5`,
-			millis(e.RetryAt), e.Tenant, e.Type, e.PushToken, e.Fence)
+		_, err := tx.ExecContext(ctx, `UPDATE pass_pushes SET due_at = ?1, attempts = attempts + ?2
+			WHERE tenant = ?3 AND type = ?4 AND push_token = ?5 AND fence = ?6`,
+			millis(e.RetryAt), number(!e.NotTried), e.Tenant, e.Type, e.PushToken, e.Fence)
 		return failed("keep push", err)
 	}
 	_, err := tx.ExecContext(ctx, `DELETE FROM pass_pushes WHERE tenant = ?1 AND type = ?2 AND push_token = ?3 AND fence = ?4`,

@@ -29,24 +29,32 @@ func (s *Store) TypeOf(ctx context.Context, id passes.TypeID) (passes.TypeRow, e
 	return r, failed("read pass type", err)
 }
 
-// PassOf gives a pass.
-func (s *Store) PassOf(ctx context.Context, id passes.ID) (passes.PassRow, error) {
-	r := passes.PassRow{ID: id}
-	var document, files, state, info string
-	err := s.read.QueryRowContext(ctx, `SELECT ref, document, token, files, voided, version, stamp, modified, personal_state, personal_info
-		FROM passes WHERE tenant = ?1 AND type = ?2 AND serial = ?3`, id.Tenant, id.Type, id.Serial).
-		Scan(&r.Ref, &document, &r.Token, &files, &r.Voided, &r.Version, &r.Stamp, &r.Modified, &state, &info)
+// PassOf gives a pass and its type, in one statement and so as of one moment. There is no
+// pass without its type's row: whoever writes a pass locks that.
+func (s *Store) PassOf(ctx context.Context, id passes.ID) (passes.PassRow, passes.TypeRow, error) {
+	r, t := passes.PassRow{ID: id}, passes.TypeRow{TypeID: id.TypeID}
+	var template, shared, document, files, state, info string
+	err := s.read.QueryRowContext(ctx, `SELECT t.template, t.files, t.certificate, t.revision, t.content_stamp, t.content_modified,
+			COALESCE(p.ref, 0), COALESCE(p.document, ''), COALESCE(p.token, ''), COALESCE(p.files, '{}'), COALESCE(p.voided, 0),
+			COALESCE(p.version, 0), COALESCE(p.stamp, 0), COALESCE(p.modified, 0), COALESCE(p.personal_state, ''), COALESCE(p.personal_info, '')
+		FROM pass_types t LEFT JOIN passes p ON p.tenant = t.tenant AND p.type = t.type AND p.serial = ?1
+		WHERE t.tenant = ?2 AND t.type = ?3`, id.Serial, id.Tenant, id.Type).
+		Scan(&template, &shared, &t.Certificate, &t.Revision, &t.Stamp, &t.Modified,
+			&r.Ref, &document, &r.Token, &files, &r.Voided, &r.Version, &r.Stamp, &r.Modified, &state, &info)
 	if errors.Is(err, sql.ErrNoRows) {
-		return passes.PassRow{}, passes.ErrUnknown
+		return passes.PassRow{}, t, passes.ErrUnknown
 	}
 	if err == nil {
-		err = json.Unmarshal([]byte(files), &r.Files)
+		err = errors.Join(json.Unmarshal([]byte(shared), &t.Files), json.Unmarshal([]byte(files), &r.Files))
 	}
-	r.Document = []byte(document)
+	t.Template, r.Document = []byte(template), []byte(document)
 	if state == "done" {
 		r.Personal = []byte(info)
 	}
-	return r, failed("read pass", err)
+	if err == nil && r.Version == 0 {
+		return passes.PassRow{}, t, passes.ErrUnknown
+	}
+	return r, t, failed("read pass", err)
 }
 
 // PassAsset gives a file.

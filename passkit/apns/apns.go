@@ -114,9 +114,9 @@ type Outcome string
 const (
 	Sent         Outcome = "sent"
 	Unregistered Outcome = "unregistered" // 410: the token was good until Since
-	BadToken     Outcome = "bad-token"    // 400: it never was
-	Later        Outcome = "later"        // 429, 5xx, or nobody answered
-	Stop         Outcome = "stop"         // 403: the certificate or topic is refused
+	BadToken     Outcome = "bad-token"    // 400: it never was, or not with this topic
+	Later        Outcome = "later"        // 404, 405, 413, 429, 5xx, or nobody answered
+	Stop         Outcome = "stop"         // 403, or 400 for the topic or a header: all others are refused too
 	Refused      Outcome = "refused"      // another 4xx
 )
 
@@ -172,10 +172,12 @@ func read(res *http.Response, body []byte) Result {
 		if said.Timestamp > 0 {
 			r.Since = time.UnixMilli(said.Timestamp).UTC()
 		}
-	case res.StatusCode == http.StatusBadRequest && said.Reason == "BadDeviceToken":
-		r.Outcome = BadToken
+	case res.StatusCode == http.StatusBadRequest:
+		r.Outcome = badRequest(said.Reason)
 	case res.StatusCode == http.StatusForbidden:
 		r.Outcome = Stop
+	case res.StatusCode == http.StatusNotFound, res.StatusCode == http.StatusMethodNotAllowed, res.StatusCode == http.StatusRequestEntityTooLarge:
+		r.Outcome = Later // our own mistake, or of something on the way: the device is not to pay for it
 	case res.StatusCode == http.StatusTooManyRequests, res.StatusCode >= 500:
 		r.Outcome = Later
 		if s, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && s > 0 {
@@ -186,6 +188,20 @@ func read(res *http.Response, body []byte) Result {
 		r.Reason = "status " + strconv.Itoa(res.StatusCode)
 	}
 	return r
+}
+
+// badRequest is the table of the reasons that come with status 400.
+func badRequest(reason string) Outcome {
+	switch reason {
+	case "BadDeviceToken", "DeviceTokenNotForTopic", "MissingDeviceToken":
+		return BadToken
+	case "TopicDisallowed", "BadTopic", "MissingTopic", "InvalidPushType", "BadCollapseId", "BadExpirationDate", "BadMessageId",
+		"BadPriority", "DuplicateHeaders", "PayloadEmpty": // so would all that follow be answered
+		return Stop
+	case "IdleTimeout":
+		return Later
+	}
+	return Refused
 }
 
 // word bounds what a peer can put into logs.

@@ -11,7 +11,7 @@ import (
 // The bounds of one call to log.
 const (
 	MaxLogLines = 100
-	maxLogLine  = 1024 // bytes
+	maxLogLine  = 1024 // bytes of what is shown
 )
 
 // LogKind is what a device was doing when it met what it tells.
@@ -33,7 +33,7 @@ const (
 type LogLine struct {
 	Kind                     LogKind
 	Device, PassType, Serial string
-	Text                     string // bounded, without control characters
+	Text                     string // without control characters; not bounded, see Masked
 }
 
 // [B]: the shapes are those that servers in the field have published from their logs, such
@@ -51,7 +51,8 @@ var (
 		{LogPersonalize, regexp.MustCompile(`(?i)\bpersonali[sz]`)},
 		{LogWebService, regexp.MustCompile(`(?i)\bweb service (error|url)`)},
 	}
-	logDevice   = regexp.MustCompile(`\bfor device ([A-Za-z0-9._-]{1,64})`)
+	logDevice   = regexp.MustCompile(`\bfor device ([^\s,;()]+)`)
+	logDevices  = regexp.MustCompile(`(?:\bfor device |\bdevices/)([^/\s,;()]+)`) // in addresses too
 	logPassType = regexp.MustCompile(`\bpass type ([A-Za-z0-9._-]{1,128})`)
 	logSerial   = regexp.MustCompile(`\bserial number ([^\s,;()]{1,128})`)
 )
@@ -89,11 +90,23 @@ func parseLine(text string) LogLine {
 	return l
 }
 
-// clean is text on one line, of printing characters, bounded.
-func clean(text string) string {
-	if len(text) > maxLogLine {
-		text = text[:maxLogLine]
+// Masked is the text with instead in place of each device identifier, and then cut to a
+// bounded length: cutting first could leave half of one.
+func (l LogLine) Masked(instead func(device string) string) string {
+	var b strings.Builder
+	rest := 0
+	for _, m := range logDevices.FindAllStringSubmatchIndex(l.Text, -1) {
+		b.WriteString(l.Text[rest:m[2]])
+		b.WriteString(instead(l.Text[m[2]:m[3]]))
+		rest = m[3]
 	}
+	b.WriteString(l.Text[rest:])
+	text := b.String()
+	return strings.ToValidUTF8(text[:min(len(text), maxLogLine)], "?")
+}
+
+// clean is text on one line, of printing characters.
+func clean(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '

@@ -99,8 +99,17 @@ func TestLogLinesNameWhatTheyAreAbout(t *testing.T) {
 		t.Errorf("%d lines, %v", len(many), err)
 	}
 	long, err := webservice.ParseLogs([]byte(`{"logs":["` + strings.Repeat("y", 5000) + `"]}`))
-	if err != nil || len(long[0].Text) > 1024 {
-		t.Errorf("a line of %d bytes, %v", len(long[0].Text), err)
+	plain := func(string) string { return "(masked)" }
+	if err != nil || len(long[0].Masked(plain)) > 1024 {
+		t.Errorf("a line of %d bytes, %v", len(long[0].Masked(plain)), err)
+	}
+	device := strings.Repeat("d", 255)
+	for _, text := range []string{"Get pass (for device " + device + ", x)", "https://x/v1/devices/" + device + "/registrations",
+		strings.Repeat("y", 1000) + " for device " + device} {
+		lines, err := webservice.ParseLogs([]byte(`{"logs":["` + text + `"]}`))
+		if err != nil || strings.Contains(lines[0].Masked(plain), "dd") {
+			t.Errorf("the identifier, or a part, is left: %v", err)
+		}
 	}
 	if _, err := webservice.ParseLogs([]byte(`{"logs":"x"}`)); !errors.Is(err, webservice.ErrBody) {
 		t.Error(err)
