@@ -6,15 +6,19 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/mintmark/mintmark/internal/provisioning"
 )
 
 // keeper is a CardKeeper whose rekey finds one row that does not open.
-type keeper struct{ imported int }
+type keeper struct{ imported atomic.Int32 }
 
-func (k *keeper) ImportCard(context.Context, string, string, string) error { k.imported++; return nil }
+func (k *keeper) ImportCard(context.Context, string, string, string) error {
+	k.imported.Add(1)
+	return nil
+}
 
 func (k *keeper) Rekey(context.Context, provisioning.CardRow) (provisioning.RekeyStep, error) {
 	stuck := provisioning.CardRow{Owner: provisioning.Owner{Tenant: "bank"}, ID: "row-1"}
@@ -38,9 +42,9 @@ func TestAdminChangesNothingForAForeignHost(t *testing.T) {
 		"127.0.0.1:9090": 200, "[::1]:9090": 200, "localhost:9090": 200, "LOCALHOST": 200, "127.0.0.1": 200, "admin.internal:9090": 200,
 		"evil.example:9090": 421, "evil.example": 421, "192.0.2.1:9090": 421, "localhost.evil.example": 421, "": 421,
 	} {
-		before := k.imported
+		before := k.imported.Load()
 		code, _ := postTo(h, host, "/cards/import?tenant=bank", importMediaType, `{"encryptedCard":"x"}`)
-		if code != want || (k.imported != before) != (want == 200) {
+		if code != want || (k.imported.Load() != before) != (want == 200) {
 			t.Errorf("Host %q answers %d, want %d", host, code, want)
 		}
 	}

@@ -49,7 +49,9 @@ func newContract(t *testing.T, s *server) *contract {
 		for _, method := range slices.Sorted(maps.Keys(doc.Paths.Value(path).Operations())) {
 			op := operation{method: method, path: path}
 			if body := doc.Paths.Value(path).Operations()[method].RequestBody; body != nil {
-				op.example = body.Value.Content.Get("application/json").Example
+				if media := body.Value.Content.Get("application/json"); media != nil {
+					op.example = media.Example
+				}
 			}
 			c.requests = append(c.requests, op)
 		}

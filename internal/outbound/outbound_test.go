@@ -237,7 +237,10 @@ func TestContentUpToTheBoundIsTaken(t *testing.T) {
 }
 
 func TestSlowPeersAreNotWaitedFor(t *testing.T) {
-	silent := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	silent := func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler) // or the handler's end would be an answer
+	}
 	dripping := func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "a")
 		_ = http.NewResponseController(w).Flush()
