@@ -96,22 +96,22 @@ func (f *auditVerify) trust(v *audit.Verification) error {
 	return nil
 }
 
-// readAnchors reads the largest checkpoint of each file.
-func readAnchors(paths []string) (map[string]audit.Checkpoint, error) {
-	all := map[string]audit.Checkpoint{}
+// readAnchors reads all checkpoints of each file.
+func readAnchors(paths []string) (map[string][]audit.Checkpoint, error) {
+	all := map[string][]audit.Checkpoint{}
 	for _, path := range paths {
 		f, err := os.Open(path)
 		if err != nil {
 			return nil, exit(exitUsage, fmt.Errorf("--anchor: %w", err))
 		}
-		k, ok, err := audit.LastAnchored(f)
+		kept, err := audit.Anchored(f)
 		if err := errors.Join(err, f.Close()); err != nil {
 			return nil, exit(exitUsage, fmt.Errorf("--anchor %s: %w", path, err))
 		}
-		if !ok {
+		if len(kept) == 0 {
 			return nil, exit(exitUsage, fmt.Errorf("--anchor %s: no checkpoint is in it", path))
 		}
-		all[path] = k
+		all[path] = kept
 	}
 	return all, nil
 }

@@ -19,7 +19,7 @@ type Verification struct {
 	// Keys are such keys, as SPKI, for checkpoints that come without theirs.
 	Keys [][]byte
 	// Anchored are checkpoints that were kept elsewhere, by where.
-	Anchored map[string]Checkpoint
+	Anchored map[string][]Checkpoint
 	// Rows are the business rows that belong to the log; nil where there are none to be
 	// read.
 	Rows BusinessRows

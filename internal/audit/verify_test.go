@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -96,7 +97,7 @@ func TestWholeLogIsVerified(t *testing.T) {
 	anchor.SPKI = nil // as in a note alone
 	pin := sha256.Sum256(s.sign.spki)
 	report, err := audit.Verify(context.Background(), audit.Verification{
-		Source: s.store, Rows: s.store, Pins: map[[sha256.Size]byte]bool{pin: true}, Anchored: map[string]audit.Checkpoint{"elsewhere": anchor},
+		Source: s.store, Rows: s.store, Pins: map[[sha256.Size]byte]bool{pin: true}, Anchored: map[string][]audit.Checkpoint{"elsewhere": {anchor}},
 	})
 	if err != nil || len(report.Faults) != 0 {
 		t.Fatalf("%v, faults: %v", err, report.Faults)
@@ -216,12 +217,21 @@ func TestTamperingIsFoundAndNamed(t *testing.T) {
 // elsewhere shows it.
 func TestRollbackIsShownByAnAnchor(t *testing.T) {
 	s := lived(t)
+	file := &audit.FileAnchor{Path: filepath.Join(t.TempDir(), "anchor")}
+	keep := func() {
+		t.Helper()
+		if err := file.Keep(t.Context(), s.latest()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep()
 	older, err := os.ReadFile(backup(t, s))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.cards(3)
 	anchor := s.latest()
+	keep()
 	if err := s.store.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -246,6 +256,19 @@ func TestRollbackIsShownByAnAnchor(t *testing.T) {
 	report = s.verify(map[string]audit.Checkpoint{"elsewhere": anchor})
 	if len(report.Faults) == 0 || report.Faults[0].Seq != 16 || !strings.Contains(report.Faults[0].What, "other entries") {
 		t.Errorf("faults: %v", report.Faults)
+	}
+	// Nor is it mended by growing past the old one, with the anchor at hand again.
+	keep()
+	kept, err := file.Kept()
+	if err != nil || len(kept) != 3 || s.latest().Size <= anchor.Size {
+		t.Fatalf("kept %v, %v", kept, err)
+	}
+	if report = s.verifyAll(map[string][]audit.Checkpoint{"elsewhere": kept}); len(report.Faults) == 0 || report.Faults[0].Seq != 16 {
+		t.Errorf("faults: %v", report.Faults)
+	}
+	err = s.reopen(func(c *audit.CheckpointConfig) { c.Anchors = []audit.Anchor{file} })
+	if !errors.Is(err, audit.ErrChanged) {
+		t.Errorf("started with %v", err)
 	}
 }
 
