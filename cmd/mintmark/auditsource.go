@@ -171,6 +171,7 @@ func trustKeyring(path string, v *audit.Verification, pins bool) error {
 	if v.Origin == "" {
 		v.Origin = cfg.Origin()
 	}
+	v.MaxUnsigned = 2 * cfg.Audit.MaxUnsignedAge
 	if !pins {
 		return nil
 	}

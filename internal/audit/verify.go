@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -24,6 +25,10 @@ type Verification struct {
 	// Rows are the business rows that belong to the log; nil where there are none to be
 	// read.
 	Rows BusinessRows
+	// MaxUnsigned is how old an entry under no checkpoint may be; zero for no limit. Now is
+	// the time that it is held against, zero for that of the newest entry.
+	MaxUnsigned time.Duration
+	Now         time.Time
 	// Progress is told the number of entries done, now and then; nil for nobody.
 	Progress func(done, of uint64)
 }
@@ -63,9 +68,11 @@ type verifier struct {
 	claims *claims
 
 	tree   *Tree
-	broken bool   // entries are missing: the tree cannot be made
-	next   uint64 // the number of the next entry: the tree's size while it can be made
-	good   uint64 // the size of the largest checkpoint that the tree agreed with
+	broken bool      // entries are missing: the tree cannot be made
+	next   uint64    // the number of the next entry: the tree's size while it can be made
+	good   uint64    // the size of the largest checkpoint that the tree agreed with
+	since  time.Time // of the oldest entry behind it; zero if there is none
+	newest time.Time // of all entries
 	ops    *operations
 }
 
@@ -150,6 +157,12 @@ func (f *verifier) entry(r Row) {
 		return
 	}
 	f.next = r.Seq + 1
+	if f.since.IsZero() {
+		f.since = r.At
+	}
+	if r.At.After(f.newest) {
+		f.newest = r.At
+	}
 	leaf := r.LeafHash()
 	switch {
 	case !r.Expired() && sha256.Sum256(r.Body) != r.BodySHA256:
@@ -198,7 +211,7 @@ func (f *verifier) claim(c claim) {
 		f.fault(f.good, "%s was signed for other entries: one of %d to %d was changed, with all that was recorded of it", c.from, f.good, last)
 		return
 	}
-	f.good = c.Size
+	f.good, f.since = c.Size, time.Time{}
 	f.report.Checkpoints++
 	f.report.Covered = max(f.report.Covered, c.Size)
 	if c.anchored {
@@ -237,8 +250,22 @@ func (f *verifier) rest(ctx context.Context) error {
 		f.claims.drop(*c)
 	}
 	f.report.Origin = f.claims.origin
+	f.uncovered()
 	if f.next > 0 && f.report.Checkpoints == 0 && len(f.report.Faults) == 0 {
 		f.fault(0, "nothing is signed: there is no checkpoint")
 	}
 	return nil
+}
+
+// uncovered finds entries under no checkpoint that are too old for that: a log whose
+// checkpoints were deleted from some size on can hold anything behind it.
+func (f *verifier) uncovered() {
+	now := f.Now
+	if now.IsZero() {
+		now = f.newest
+	}
+	if f.MaxUnsigned == 0 || f.since.IsZero() || f.report.Checkpoints == 0 || now.Sub(f.since) <= f.MaxUnsigned {
+		return
+	}
+	f.fault(f.good, "entries %d to %d are under no checkpoint, since %s", f.good, f.next-1, f.since.UTC().Format(time.RFC3339))
 }

@@ -291,6 +291,25 @@ func TestSourceThatDoesNotAdvanceIsAFault(t *testing.T) {
 	}
 }
 
+// Deleting the checkpoints behind a change hides it from what is left of them, and shows
+// for what it is: entries that nobody signed in time.
+func TestOldEntriesUnderNoCheckpointAreAFault(t *testing.T) {
+	s := lived(t)
+	s.beside("DELETE FROM audit_checkpoints WHERE size > 7", "UPDATE audit_entries SET body = replace(body, 'marker-missing', 'x') WHERE seq = 7")
+	s.forge()
+	for age, want := range map[time.Duration]int{time.Minute: 0, time.Minute - time.Millisecond: 1} {
+		for name, now := range map[string]time.Time{"now": s.clock(), "at the newest": {}} {
+			report, err := audit.Verify(t.Context(), audit.Verification{Source: s.store, Rows: s.store, Keys: [][]byte{s.sign.spki}, MaxUnsigned: age, Now: now})
+			if err != nil || len(report.Faults) != want || report.Covered != 7 {
+				t.Errorf("%v, %s: %v, %v", age, name, err, report.Faults)
+			}
+			if want == 1 && !strings.Contains(report.Faults[0].What, "entries 7 to 15 are under no checkpoint") {
+				t.Errorf("fault %v", report.Faults[0])
+			}
+		}
+	}
+}
+
 // stuck gives the first rows whatever it is asked for.
 type stuck struct{ audit.Source }
 
