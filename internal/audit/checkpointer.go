@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,8 @@ type CheckpointStore interface {
 	SaveCheckpoint(ctx context.Context, c Checkpoint) error
 	// LastCheckpoint gives the largest; false if there is none.
 	LastCheckpoint(ctx context.Context) (Checkpoint, bool, error)
+	// Rows gives entries from a number on, at most limit, in order.
+	Rows(ctx context.Context, from uint64, limit int) ([]Row, error)
 }
 
 // CheckpointConfig says how checkpoints are made.
@@ -30,6 +33,11 @@ type CheckpointConfig struct {
 	// Free gives the bytes that are free where the database is; nil if that is not ours
 	// to know.
 	Free func() (uint64, error)
+	// Pins are the SHA-256 of the keys that may have signed the last checkpoint; nil for
+	// any.
+	Pins map[[sha256.Size]byte]bool
+	// Strict refuses to start where a doubt about the log would be a warning.
+	Strict bool
 	// Anchors are told of every checkpoint.
 	Anchors []Anchor
 	// Every is how often a checkpoint is made when there are new entries.
@@ -84,6 +92,9 @@ func (c *Checkpointer) Start(ctx context.Context) error {
 		c.last = last
 		c.mu.Unlock()
 		c.log.writer.signed(last.Size, c.log.now())
+	}
+	if err := c.takeUp(ctx, last, ok); err != nil {
+		return err
 	}
 	for _, a := range c.cfg.Anchors {
 		if err := c.anchorAgrees(ctx, a); err != nil {
