@@ -68,9 +68,9 @@ func (h *offHost) read(conn net.Conn) {
 		if _, err := io.ReadFull(r, message); err != nil {
 			return
 		}
-		if c, ok, err := audit.LastAnchored(bytes.NewReader(message)); ok && err == nil {
+		if kept, err := audit.Anchored(bytes.NewReader(message)); len(kept) != 0 && err == nil {
 			h.mu.Lock()
-			h.last = c
+			h.last = kept[len(kept)-1]
 			h.mu.Unlock()
 		}
 	}

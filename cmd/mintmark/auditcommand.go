@@ -62,7 +62,12 @@ func (f *auditVerify) run(c *cobra.Command, args []string) error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	v := audit.Verification{Source: log.Source, Origin: f.origin, Rows: log.rows, Progress: progress(c.ErrOrStderr())}
+	v := audit.Verification{
+		Source: log.Source, Origin: f.origin, Rows: log.rows, Progress: progress(c.ErrOrStderr()), MaxUnsigned: 2 * defaultUnsignedAge,
+	}
+	if _, export := log.Source.(*audit.File); !export { // an export stays as old as it is
+		v.Now = time.Now()
+	}
 	if err := f.trust(&v); err != nil {
 		return err
 	}
@@ -75,6 +80,9 @@ func (f *auditVerify) run(c *cobra.Command, args []string) error {
 	}
 	return printReport(c.OutOrStdout(), report, len(f.anchors) != 0)
 }
+
+// defaultUnsignedAge is the configuration's, for a log that comes without one.
+const defaultUnsignedAge = time.Minute
 
 // trust takes the keys of the flags, and the keyring's if there are none.
 func (f *auditVerify) trust(v *audit.Verification) error {
@@ -96,22 +104,22 @@ func (f *auditVerify) trust(v *audit.Verification) error {
 	return nil
 }
 
-// readAnchors reads the largest checkpoint of each file.
-func readAnchors(paths []string) (map[string]audit.Checkpoint, error) {
-	all := map[string]audit.Checkpoint{}
+// readAnchors reads all checkpoints of each file.
+func readAnchors(paths []string) (map[string][]audit.Checkpoint, error) {
+	all := map[string][]audit.Checkpoint{}
 	for _, path := range paths {
 		f, err := os.Open(path)
 		if err != nil {
 			return nil, exit(exitUsage, fmt.Errorf("--anchor: %w", err))
 		}
-		k, ok, err := audit.LastAnchored(f)
+		kept, err := audit.Anchored(f)
 		if err := errors.Join(err, f.Close()); err != nil {
 			return nil, exit(exitUsage, fmt.Errorf("--anchor %s: %w", path, err))
 		}
-		if !ok {
+		if len(kept) == 0 {
 			return nil, exit(exitUsage, fmt.Errorf("--anchor %s: no checkpoint is in it", path))
 		}
-		all[path] = k
+		all[path] = kept
 	}
 	return all, nil
 }
@@ -140,6 +148,9 @@ const mostShown = 20
 func printReport(out io.Writer, r audit.Report, anchored bool) error {
 	fmt.Fprintf(out, "log          %s\nentries      %d (%d expired)\nroot         %s\ncheckpoints  %d verified, %d of them from anchors, covering %d entries\n",
 		r.Origin, r.Entries, r.Expired, r.Root, r.Checkpoints, r.Anchored, r.Covered)
+	if r.Covered < r.Entries {
+		fmt.Fprintf(out, "unsigned     entries %d to %d are under no checkpoint\n", r.Covered, r.Entries-1)
+	}
 	if n := len(r.Open); n != 0 {
 		fmt.Fprintf(out, "open         %d intents without a result: under way, or ended by a crash; nothing of them was released\n", n)
 		for _, row := range r.Open[:min(n, mostShown)] {

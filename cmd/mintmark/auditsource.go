@@ -171,6 +171,7 @@ func trustKeyring(path string, v *audit.Verification, pins bool) error {
 	if v.Origin == "" {
 		v.Origin = cfg.Origin()
 	}
+	v.MaxUnsigned = 2 * cfg.Audit.MaxUnsignedAge
 	if !pins {
 		return nil
 	}
@@ -178,7 +179,13 @@ func trustKeyring(path string, v *audit.Verification, pins bool) error {
 	if err != nil {
 		return exit(exitConfiguration, err)
 	}
-	v.Pins = map[[sha256.Size]byte]bool{}
+	v.Pins = checkpointPins(ring)
+	return nil
+}
+
+// checkpointPins gives the pins of a keyring's checkpoint keys.
+func checkpointPins(ring *hsm.Keyring) map[[sha256.Size]byte]bool {
+	pins := map[[sha256.Size]byte]bool{}
 	for _, k := range ring.Keys {
 		if k.Purpose != hsm.AuditCheckpoint {
 			continue
@@ -186,9 +193,9 @@ func trustKeyring(path string, v *audit.Verification, pins bool) error {
 		for _, pin := range k.Pins {
 			digest, _ := strings.CutPrefix(string(pin), "spki-sha256:")
 			if b, err := hex.DecodeString(digest); err == nil && len(b) == sha256.Size {
-				v.Pins[[sha256.Size]byte(b)] = true
+				pins[[sha256.Size]byte(b)] = true
 			}
 		}
 	}
-	return nil
+	return pins
 }

@@ -125,8 +125,8 @@ func TestEndDoesNotWaitForAnAnchorThatIsAway(t *testing.T) {
 func TestFileAnchorKeepsLinesAcrossACrash(t *testing.T) {
 	s := newScene(t)
 	f := &audit.FileAnchor{Path: filepath.Join(t.TempDir(), "anchor")}
-	if _, ok, err := f.Last(); ok || err != nil {
-		t.Errorf("no file: %v, %v", ok, err)
+	if got, err := f.Kept(); len(got) != 0 || err != nil {
+		t.Errorf("no file: %v, %v", got, err)
 	}
 	for i := range 3 {
 		s.cards(1)
@@ -139,9 +139,9 @@ func TestFileAnchorKeepsLinesAcrossACrash(t *testing.T) {
 			}
 		}
 	}
-	got, ok, err := f.Last()
-	if diff := cmp.Diff(s.latest(), got); !ok || err != nil || diff != "" {
-		t.Errorf("%v, %v: %s", ok, err, diff)
+	got, err := f.Kept()
+	if err != nil || len(got) != 3 || cmp.Diff(s.latest(), got[len(got)-1]) != "" {
+		t.Errorf("%v: %+v", err, got)
 	}
 	info, err := os.Stat(f.Path)
 	if err != nil || info.Mode().Perm() != 0o600 {
@@ -170,17 +170,18 @@ func TestAnchorsAreReadAsTheyAreKept(t *testing.T) {
 	for name, text := range map[string]string{
 		"a note":             c.Note,
 		"a line":             string(line) + "\n",
+		"a line twice":       string(line) + "\n" + string(line) + "\n",
 		"without its end":    string(line),
 		"a syslog daemon's":  "Nov 22 12:00:00 host other[1]: {not ours}\nNov 22 12:00:01 host mintmark[7]: " + string(line) + "\nNov 22 12:00:02 host x: end\n",
 		"a witness's object": fmt.Sprintf("%s\n", line),
 	} {
-		got, ok, err := audit.LastAnchored(strings.NewReader(text))
-		if !ok || err != nil || got.Note != c.Note || got.Size != c.Size {
-			t.Errorf("%s: %+v, %v, %v", name, got, ok, err)
+		got, err := audit.Anchored(strings.NewReader(text))
+		if len(got) != 1 || err != nil || got[0].Note != c.Note || got[0].Size != c.Size {
+			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
 	for name, text := range map[string]string{"empty": "", "foreign": "nothing of ours\n{}\n"} {
-		if got, ok, err := audit.LastAnchored(strings.NewReader(text)); ok || err != nil {
+		if got, err := audit.Anchored(strings.NewReader(text)); len(got) != 0 || err != nil {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}

@@ -51,38 +51,40 @@ func endsLine(f *os.File) bool {
 	return err == nil && last[0] == '\n'
 }
 
-// Last gives the last checkpoint in the file; false if there is none.
-func (f *FileAnchor) Last() (Checkpoint, bool, error) {
+// Kept gives all checkpoints in the file, as they follow each other; none if there is no
+// file.
+func (f *FileAnchor) Kept() ([]Checkpoint, error) {
 	file, err := os.Open(f.Path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Checkpoint{}, false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return Checkpoint{}, false, err
+		return nil, err
 	}
 	defer func() { _ = file.Close() }()
-	return LastAnchored(file)
+	return Anchored(file)
 }
 
 // maxAnchorLine bounds a line of an anchor's file.
 const maxAnchorLine = 1 << 16
 
-// LastAnchored reads what an anchor has kept and gives the largest checkpoint in it. It
-// takes a file anchor's lines, lines of a log that a syslog anchor wrote to, what a
-// webhook was sent, and a single signed note. False says that there is none.
-func LastAnchored(r io.Reader) (Checkpoint, bool, error) {
-	var best Checkpoint
-	found := false
+// Anchored reads what an anchor has kept: each checkpoint once, as they follow each other.
+// All of them count: the largest alone may be of a history that replaced the one before.
+// It takes a file anchor's lines, lines of a log that a syslog anchor wrote to, what a
+// webhook was sent, and a single signed note.
+func Anchored(r io.Reader) ([]Checkpoint, error) {
 	b, err := io.ReadAll(r)
 	if err != nil {
-		return best, false, err
+		return nil, err
 	}
 	if c, err := ParseCheckpoint(string(b)); err == nil {
-		return c, true, nil
+		return []Checkpoint{c}, nil
 	}
+	var all []Checkpoint
+	seen := map[string]bool{} // by note
 	lines := bufio.NewScanner(bytes.NewReader(b))
 	lines.Buffer(nil, maxAnchorLine)
-	for n := 1; lines.Scan(); n++ {
+	for lines.Scan() {
 		_, object, ok := strings.Cut(lines.Text(), "{")
 		if !ok {
 			continue
@@ -91,12 +93,13 @@ func LastAnchored(r io.Reader) (Checkpoint, bool, error) {
 		if err := json.NewDecoder(strings.NewReader("{" + object)).Decode(&c); err != nil {
 			continue // another line of a log, or half a line
 		}
-		if !found || c.Size > best.Size {
-			best, found = c, true
+		if !seen[c.Note] {
+			seen[c.Note] = true
+			all = append(all, c)
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return best, found, fmt.Errorf("read anchor: %w", err)
+		return all, fmt.Errorf("read anchor: %w", err)
 	}
-	return best, found, nil
+	return all, nil
 }

@@ -298,6 +298,31 @@ func TestDatabaseThatChangesUnderTheProcessIsNotSigned(t *testing.T) {
 	}
 }
 
+// Production does not start on entries that should have had checkpoints, nor on a last
+// checkpoint that no pinned key signed. What a crash leaves is taken up, however long ago.
+func TestStrictStartRefusesWhatNoProcessLeaves(t *testing.T) {
+	s := newScene(t)
+	pins := map[[sha256.Size]byte]bool{sha256.Sum256(s.sign.spki): true}
+	strict := func(c *audit.CheckpointConfig) { c.Strict, c.Pins = true, pins }
+	lax := func(c *audit.CheckpointConfig) { c.Pins = map[[sha256.Size]byte]bool{} }
+	s.cards(1)
+	if err := s.card(); err != nil {
+		t.Fatal(err)
+	}
+	s.later(48 * time.Hour)
+	s.open(strict)
+	s.cards(1)
+	s.open(lax)
+	if err := s.reopen(lax, func(c *audit.CheckpointConfig) { c.Strict = true }); !errors.Is(err, audit.ErrSignature) {
+		t.Errorf("started with %v on another key's checkpoint", err)
+	}
+	s.beside("DELETE FROM audit_checkpoints WHERE size > 2")
+	if err := s.reopen(strict); !errors.Is(err, audit.ErrChanged) {
+		t.Errorf("started with %v on deleted checkpoints", err)
+	}
+	s.open(lax)
+}
+
 // A process does not start on a database that is older than its checkpoints or anchors,
 // or another log's.
 func TestStartRefusesWhatCheckpointsDeny(t *testing.T) {

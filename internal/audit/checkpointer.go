@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,8 @@ type CheckpointStore interface {
 	SaveCheckpoint(ctx context.Context, c Checkpoint) error
 	// LastCheckpoint gives the largest; false if there is none.
 	LastCheckpoint(ctx context.Context) (Checkpoint, bool, error)
+	// Rows gives entries from a number on, at most limit, in order.
+	Rows(ctx context.Context, from uint64, limit int) ([]Row, error)
 }
 
 // CheckpointConfig says how checkpoints are made.
@@ -30,6 +33,11 @@ type CheckpointConfig struct {
 	// Free gives the bytes that are free where the database is; nil if that is not ours
 	// to know.
 	Free func() (uint64, error)
+	// Pins are the SHA-256 of the keys that may have signed the last checkpoint; nil for
+	// any.
+	Pins map[[sha256.Size]byte]bool
+	// Strict refuses to start where a doubt about the log would be a warning.
+	Strict bool
 	// Anchors are told of every checkpoint.
 	Anchors []Anchor
 	// Every is how often a checkpoint is made when there are new entries.
@@ -85,21 +93,39 @@ func (c *Checkpointer) Start(ctx context.Context) error {
 		c.mu.Unlock()
 		c.log.writer.signed(last.Size, c.log.now())
 	}
+	if err := c.takeUp(ctx, last, ok); err != nil {
+		return err
+	}
 	for _, a := range c.cfg.Anchors {
-		reader, ok := a.(interface {
-			Last() (Checkpoint, bool, error)
-		})
-		if !ok {
+		if err := c.anchorAgrees(ctx, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxCompared is how many of an anchor's checkpoints a start compares: about an hour of
+// them. Verify compares all.
+const maxCompared = 4096
+
+// anchorAgrees compares the database with what an anchor that can be read has kept: the
+// newest checkpoints, and before them those that a smaller one follows, where a history
+// ended.
+func (c *Checkpointer) anchorAgrees(ctx context.Context, a Anchor) error {
+	reader, ok := a.(interface{ Kept() ([]Checkpoint, error) })
+	if !ok {
+		return nil
+	}
+	kept, err := reader.Kept()
+	if err != nil {
+		return fmt.Errorf("read anchor %s: %w", a.Name(), err)
+	}
+	for i, k := range kept {
+		if len(kept)-i > maxCompared && kept[i+1].Size > k.Size {
 			continue
 		}
-		anchored, ok, err := reader.Last()
-		if err != nil {
-			return fmt.Errorf("read anchor %s: %w", a.Name(), err)
-		}
-		if ok {
-			if err := c.agrees(ctx, anchored, "anchor "+a.Name()); err != nil {
-				return err
-			}
+		if err := c.agrees(ctx, k, "anchor "+a.Name()); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -155,7 +181,9 @@ func (c *Checkpointer) step(ctx context.Context) {
 	defer cancel()
 	made, err := c.checkpoint(ctx)
 	changed := errors.Is(err, ErrChanged)
-	c.log.guard.changed.Store(changed)
+	if changed { // taken back by nothing but a comparison that went well
+		c.log.guard.changed.Store(true)
+	}
 	c.report(err, changed)
 	c.reportHeld(c.Well())
 	if made != nil {
@@ -183,6 +211,7 @@ func (c *Checkpointer) checkpoint(ctx context.Context) (*Checkpoint, error) {
 	if err := c.unchanged(ctx, state.Tree); err != nil {
 		return nil, err
 	}
+	c.log.guard.changed.Store(false)
 	if state.Tree.Size() <= state.Signed {
 		return nil, nil
 	}

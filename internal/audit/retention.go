@@ -8,9 +8,10 @@ import (
 	"github.com/mintmark/mintmark/internal/record"
 )
 
-// Expire is the change that empties the bodies of the first entries. Their digests and
-// hashes stay, so that the tree can still be verified and nothing looks lost.
-type Expire struct{ Before uint64 }
+// Expire is the change that empties the bodies of the first entries; those before From
+// are empty. Their digests and hashes stay, so that the tree can still be verified and
+// nothing looks lost.
+type Expire struct{ From, Before uint64 }
 
 // IsChange marks Expire as a record.Change.
 func (Expire) IsChange() {}
@@ -30,6 +31,9 @@ type Ages interface {
 	FirstSince(ctx context.Context, at time.Time) (first, live uint64, err error)
 }
 
+// maxExpired is how many bodies are emptied in one transaction, which others wait for.
+const maxExpired = 2000
+
 // ExpireOlder empties the bodies of entries that are older than a time, and puts on
 // record that it did.
 func (l *Log) ExpireOlder(ctx context.Context, ages Ages, than time.Time) error {
@@ -37,9 +41,13 @@ func (l *Log) ExpireOlder(ctx context.Context, ages Ages, than time.Time) error 
 	if err != nil || first <= live {
 		return err
 	}
-	changes := []record.Change{Expire{Before: first}}
-	if err := l.append(ctx, KindLifecycle, "", "", retention{eventRetention, first}, changes); err != nil {
-		return fmt.Errorf("record retention: %w", err)
+	for live < first {
+		before := min(first, live+maxExpired)
+		changes := []record.Change{Expire{From: live, Before: before}}
+		if err := l.append(ctx, KindLifecycle, "", "", retention{eventRetention, before}, changes); err != nil {
+			return fmt.Errorf("record retention: %w", err)
+		}
+		live = before
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 )
 
@@ -18,7 +19,11 @@ func Each(ctx context.Context, s Source, from uint64, visit func(Row) error) err
 				return err
 			}
 		}
-		from = rows[len(rows)-1].Seq + 1
+		next := rows[len(rows)-1].Seq + 1
+		if next <= from { // or reading would never end
+			return fmt.Errorf("entry %d was given for those from %d on", next-1, from)
+		}
+		from = next
 	}
 }
 

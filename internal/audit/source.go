@@ -97,6 +97,9 @@ func (p *checkpointPages) next(ctx context.Context) (*Checkpoint, error) {
 		}
 	}
 	c := p.got[0]
+	if c.Size < p.from { // or reading would never end
+		return nil, fmt.Errorf("checkpoint %d was given for those from %d on", c.Size, p.from)
+	}
 	p.got, p.from = p.got[1:], c.Size+1
 	return &c, nil
 }

@@ -1,10 +1,12 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -19,10 +21,14 @@ type Verification struct {
 	// Keys are such keys, as SPKI, for checkpoints that come without theirs.
 	Keys [][]byte
 	// Anchored are checkpoints that were kept elsewhere, by where.
-	Anchored map[string]Checkpoint
+	Anchored map[string][]Checkpoint
 	// Rows are the business rows that belong to the log; nil where there are none to be
 	// read.
 	Rows BusinessRows
+	// MaxUnsigned is how old an entry under no checkpoint may be; zero for no limit. Now is
+	// the time that it is held against, zero for that of the newest entry.
+	MaxUnsigned time.Duration
+	Now         time.Time
 	// Progress is told the number of entries done, now and then; nil for nobody.
 	Progress func(done, of uint64)
 }
@@ -43,7 +49,7 @@ type Report struct {
 	Checkpoints uint64    // verified
 	Anchored    uint64    // of these, from anchors
 	Covered     uint64    // entries that the largest checkpoint covers
-	Root        tlog.Hash // of all entries
+	Root        tlog.Hash // of all entries, up to the first that is missing
 	// Open are intents without a result: operations under way, or ended by a crash.
 	Open []Row
 	// Unprovable counts business rows from the time of expired entries.
@@ -62,8 +68,11 @@ type verifier struct {
 	claims *claims
 
 	tree   *Tree
-	broken bool   // entries are missing: the tree cannot be made
-	good   uint64 // the size of the largest checkpoint that the tree agreed with
+	broken bool      // entries are missing: the tree cannot be made
+	next   uint64    // the number of the next entry: the tree's size while it can be made
+	good   uint64    // the size of the largest checkpoint that the tree agreed with
+	since  time.Time // of the oldest entry behind it; zero if there is none
+	newest time.Time // of all entries
 	ops    *operations
 }
 
@@ -91,8 +100,8 @@ func Verify(ctx context.Context, v Verification) (Report, error) {
 	if err := f.ops.finish(ctx, f); err != nil {
 		return f.report, err
 	}
-	f.report.Entries, f.report.Root = f.tree.Size(), f.tree.Root()
-	slices.SortStableFunc(f.report.Faults, func(a, b Fault) int { return int(a.Seq) - int(b.Seq) })
+	f.report.Entries, f.report.Root = f.next, f.tree.Root()
+	slices.SortStableFunc(f.report.Faults, func(a, b Fault) int { return cmp.Compare(a.Seq, b.Seq) })
 	return f.report, nil
 }
 
@@ -108,7 +117,11 @@ func (f *verifier) entries(ctx context.Context, size uint64) error {
 		return err
 	}
 	for {
-		rows, err := f.Source.Rows(ctx, f.tree.Size(), page)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		before := f.next
+		rows, err := f.Source.Rows(ctx, before, page)
 		if err != nil {
 			return err
 		}
@@ -117,26 +130,38 @@ func (f *verifier) entries(ctx context.Context, size uint64) error {
 		}
 		for _, r := range rows {
 			f.entry(r)
-			if err := f.reached(ctx, f.tree.Size()); err != nil {
+			if err := f.reached(ctx, f.next); err != nil {
 				return err
 			}
 		}
+		if f.next <= before { // a server that lies, or rows that stand still
+			f.fault(before, "missing: entries before it are given for it, again and again")
+			return nil
+		}
 		if f.Progress != nil {
-			f.Progress(f.tree.Size(), max(size, f.tree.Size()))
+			f.Progress(f.next, max(size, f.next))
 		}
 	}
 }
 
 // entry takes one entry into the tree.
 func (f *verifier) entry(r Row) {
-	want := f.tree.Size()
+	want := f.next
 	switch {
 	case r.Seq > want:
+		// What is not there has no leaf: from here on entries are only counted.
 		f.fault(want, "missing: the next is entry %d", r.Seq)
-		f.skipTo(r.Seq)
+		f.broken = true
 	case r.Seq < want:
 		f.fault(r.Seq, "out of order: it stands behind entry %d", want-1)
 		return
+	}
+	f.next = r.Seq + 1
+	if f.since.IsZero() {
+		f.since = r.At
+	}
+	if r.At.After(f.newest) {
+		f.newest = r.At
 	}
 	leaf := r.LeafHash()
 	switch {
@@ -150,21 +175,15 @@ func (f *verifier) entry(r Row) {
 	if len(r.Hashes) != 0 {
 		leaf = r.Hashes[0]
 	}
-	if made := f.tree.Add(leaf); !f.broken && len(r.Hashes) != 0 && !slices.Equal(made, r.Hashes) {
-		f.fault(r.Seq, "the tree's hashes that were recorded with it are others")
+	if !f.broken {
+		if made := f.tree.Add(leaf); len(r.Hashes) != 0 && !slices.Equal(made, r.Hashes) {
+			f.fault(r.Seq, "the tree's hashes that were recorded with it are others")
+		}
 	}
 	if r.Expired() {
 		f.report.Expired++
 	}
 	f.ops.entry(f, r)
-}
-
-// skipTo goes on behind entries that are missing.
-func (f *verifier) skipTo(seq uint64) {
-	f.broken = true
-	for f.tree.Size() < seq {
-		f.tree.Add(tlog.Hash{})
-	}
 }
 
 // reached holds the tree against the checkpoints of its size.
@@ -186,13 +205,13 @@ func (f *verifier) claim(c claim) {
 		return
 	}
 	switch root := f.tree.Root(); {
-	case root != c.Root && f.faultBefore(c.Size):
+	case f.broken || root != c.Root && f.faultBefore(c.Size):
 		return // that is why
 	case root != c.Root:
 		f.fault(f.good, "%s was signed for other entries: one of %d to %d was changed, with all that was recorded of it", c.from, f.good, last)
 		return
 	}
-	f.good = c.Size
+	f.good, f.since = c.Size, time.Time{}
 	f.report.Checkpoints++
 	f.report.Covered = max(f.report.Covered, c.Size)
 	if c.anchored {
@@ -202,7 +221,7 @@ func (f *verifier) claim(c claim) {
 
 // faultBefore reports whether something is known to be wrong with the first entries.
 func (f *verifier) faultBefore(size uint64) bool {
-	return f.broken || slices.ContainsFunc(f.report.Faults, func(k Fault) bool { return k.Seq < size })
+	return slices.ContainsFunc(f.report.Faults, func(k Fault) bool { return k.Seq < size })
 }
 
 // rest is what was signed and is not there. A log that is being written to has grown
@@ -216,11 +235,11 @@ func (f *verifier) rest(ctx context.Context) error {
 		if c == nil {
 			break
 		}
-		before := f.tree.Size()
+		before := f.next
 		if err := f.entries(ctx, c.Size); err != nil {
 			return err
 		}
-		if f.tree.Size() != before {
+		if f.next != before {
 			continue
 		}
 		if err := f.claims.trusted(*c); err != nil {
@@ -231,8 +250,22 @@ func (f *verifier) rest(ctx context.Context) error {
 		f.claims.drop(*c)
 	}
 	f.report.Origin = f.claims.origin
-	if f.tree.Size() > 0 && f.report.Checkpoints == 0 && len(f.report.Faults) == 0 {
+	f.uncovered()
+	if f.next > 0 && f.report.Checkpoints == 0 && len(f.report.Faults) == 0 {
 		f.fault(0, "nothing is signed: there is no checkpoint")
 	}
 	return nil
+}
+
+// uncovered finds entries under no checkpoint that are too old for that: a log whose
+// checkpoints were deleted from some size on can hold anything behind it.
+func (f *verifier) uncovered() {
+	now := f.Now
+	if now.IsZero() {
+		now = f.newest
+	}
+	if f.MaxUnsigned == 0 || f.since.IsZero() || f.report.Checkpoints == 0 || now.Sub(f.since) <= f.MaxUnsigned {
+		return
+	}
+	f.fault(f.good, "entries %d to %d are under no checkpoint, since %s", f.good, f.next-1, f.since.UTC().Format(time.RFC3339))
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -96,7 +97,7 @@ func TestWholeLogIsVerified(t *testing.T) {
 	anchor.SPKI = nil // as in a note alone
 	pin := sha256.Sum256(s.sign.spki)
 	report, err := audit.Verify(context.Background(), audit.Verification{
-		Source: s.store, Rows: s.store, Pins: map[[sha256.Size]byte]bool{pin: true}, Anchored: map[string]audit.Checkpoint{"elsewhere": anchor},
+		Source: s.store, Rows: s.store, Pins: map[[sha256.Size]byte]bool{pin: true}, Anchored: map[string][]audit.Checkpoint{"elsewhere": {anchor}},
 	})
 	if err != nil || len(report.Faults) != 0 {
 		t.Fatalf("%v, faults: %v", err, report.Faults)
@@ -179,21 +180,26 @@ func TestTamperingIsFoundAndNamed(t *testing.T) {
 			tamper: []string{`DELETE FROM audit_entries WHERE seq = 7`, `UPDATE audit_entries SET seq = -seq WHERE seq > 7`, `UPDATE audit_entries SET seq = -seq - 1 WHERE seq < 0`}, then: (*scene).forge,
 			want: found{7, "one of 7 to 11 was changed"},
 		},
-		"two reordered":                   {tamper: []string{`UPDATE audit_entries SET seq = -1 WHERE seq = 4`, `UPDATE audit_entries SET seq = 4 WHERE seq = 5`, `UPDATE audit_entries SET seq = 5 WHERE seq = -1`}, want: found{4, "not the leaf"}},
-		"signed with another key":         {then: (*scene).resign, want: found{15, "not signed by a trusted key"}},
-		"checkpoints deleted":             {tamper: []string{`DELETE FROM audit_checkpoints`}, want: found{0, "there is no checkpoint"}},
-		"checkpoint's root changed":       {tamper: []string{`UPDATE audit_checkpoints SET root = zeroblob(32) WHERE size = 12`}, want: found{11, "the note says something else"}},
-		"checkpoint's note changed":       {tamper: []string{`UPDATE audit_checkpoints SET note = replace(note, 'bank', 'bonk') WHERE size = 12`}, want: found{11, "another log"}},
-		"checkpoint moved":                {tamper: []string{`UPDATE audit_checkpoints SET size = 11 WHERE size = 12`}, want: found{10, "the note says something else"}},
-		"bodies emptied":                  {tamper: []string{`UPDATE audit_entries SET body = '' WHERE seq IN (5, 6)`}, want: found{5, "no retention"}},
-		"first bodies emptied":            {tamper: []string{`UPDATE audit_entries SET body = '' WHERE seq < 3`}, want: found{0, "no retention"}},
-		"nonce marked as used":            {tamper: []string{`INSERT INTO apple_nonces VALUES ('bank', x'00', 'used', 1, 1)`}, want: found{16, "no entry says how"}},
-		"used nonce freed":                {tamper: []string{`UPDATE apple_nonces SET state = 'free' WHERE rowid = 1`}, want: found{4, "row is missing"}},
-		"used nonce deleted":              {tamper: []string{`DELETE FROM apple_nonces WHERE rowid = 2`}, want: found{6, "row is missing"}},
-		"card put in":                     {tamper: []string{`INSERT INTO cards SELECT 'bank', 'card-2', x'aa', owner_iss, owner_sub, vault_key, iv, sealed, created_at FROM cards`}, want: found{16, "card card-2 of tenant bank"}},
-		"card moved to another tenant":    {tamper: []string{`UPDATE cards SET tenant = 'other'`}, want: found{16, "of tenant other"}},
-		"entries appended by someone":     {tamper: []string{`INSERT INTO audit_entries SELECT 16, at, kind, ticket, tenant, body, body_sha256, hashes FROM audit_entries WHERE seq = 7`}, want: found{16, "not the leaf"}},
-		"result put in without an intent": {tamper: []string{`UPDATE audit_entries SET ticket = 'x' WHERE seq = 15`}, then: (*scene).forge, want: found{15, "a result and no intent"}},
+		"two reordered":                    {tamper: []string{`UPDATE audit_entries SET seq = -1 WHERE seq = 4`, `UPDATE audit_entries SET seq = 4 WHERE seq = 5`, `UPDATE audit_entries SET seq = 5 WHERE seq = -1`}, want: found{4, "not the leaf"}},
+		"signed with another key":          {then: (*scene).resign, want: found{15, "not signed by a trusted key"}},
+		"checkpoints deleted":              {tamper: []string{`DELETE FROM audit_checkpoints`}, want: found{0, "there is no checkpoint"}},
+		"checkpoint's root changed":        {tamper: []string{`UPDATE audit_checkpoints SET root = zeroblob(32) WHERE size = 12`}, want: found{11, "the note says something else"}},
+		"checkpoint's note changed":        {tamper: []string{`UPDATE audit_checkpoints SET note = replace(note, 'bank', 'bonk') WHERE size = 12`}, want: found{11, "another log"}},
+		"checkpoint moved":                 {tamper: []string{`UPDATE audit_checkpoints SET size = 11 WHERE size = 12`}, want: found{10, "the note says something else"}},
+		"bodies emptied":                   {tamper: []string{`UPDATE audit_entries SET body = '' WHERE seq IN (5, 6)`}, want: found{5, "no retention"}},
+		"first bodies emptied":             {tamper: []string{`UPDATE audit_entries SET body = '' WHERE seq < 3`}, want: found{0, "no retention"}},
+		"nonce marked as used":             {tamper: []string{`INSERT INTO apple_nonces VALUES ('bank', x'00', 'used', 1, 1)`}, want: found{16, "no entry says how"}},
+		"used nonce freed":                 {tamper: []string{`UPDATE apple_nonces SET state = 'free' WHERE rowid = 1`}, want: found{4, "row is missing"}},
+		"used nonce deleted":               {tamper: []string{`DELETE FROM apple_nonces WHERE rowid = 2`}, want: found{6, "row is missing"}},
+		"card put in":                      {tamper: []string{`INSERT INTO cards SELECT 'bank', 'card-2', x'aa', owner_iss, owner_sub, vault_key, iv, sealed, created_at FROM cards`}, want: found{16, "card card-2 of tenant bank"}},
+		"card moved to another tenant":     {tamper: []string{`UPDATE cards SET tenant = 'other'`}, want: found{16, "of tenant other"}},
+		"entries appended by someone":      {tamper: []string{`INSERT INTO audit_entries SELECT 16, at, kind, ticket, tenant, body, body_sha256, hashes FROM audit_entries WHERE seq = 7`}, want: found{16, "not the leaf"}},
+		"result put in without an intent":  {tamper: []string{`UPDATE audit_entries SET ticket = 'x' WHERE seq = 15`}, then: (*scene).forge, want: found{15, "a result and no intent"}},
+		"entry numbered beyond all reason": {tamper: []string{`UPDATE audit_entries SET seq = 9000000000000000000 WHERE seq = 15`}, want: found{15, "missing: the next is entry 9000000000000000000"}},
+		"retention of what comes after": {
+			tamper: []string{`UPDATE audit_entries SET kind = 'lifecycle', body = '{"event":"retention","before":17}' WHERE seq = 7`}, then: (*scene).forge,
+			want: found{7, "it expires entries that come after it"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := lived(t)
@@ -216,12 +222,21 @@ func TestTamperingIsFoundAndNamed(t *testing.T) {
 // elsewhere shows it.
 func TestRollbackIsShownByAnAnchor(t *testing.T) {
 	s := lived(t)
+	file := &audit.FileAnchor{Path: filepath.Join(t.TempDir(), "anchor")}
+	keep := func() {
+		t.Helper()
+		if err := file.Keep(t.Context(), s.latest()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep()
 	older, err := os.ReadFile(backup(t, s))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.cards(3)
 	anchor := s.latest()
+	keep()
 	if err := s.store.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -247,6 +262,59 @@ func TestRollbackIsShownByAnAnchor(t *testing.T) {
 	if len(report.Faults) == 0 || report.Faults[0].Seq != 16 || !strings.Contains(report.Faults[0].What, "other entries") {
 		t.Errorf("faults: %v", report.Faults)
 	}
+	// Nor is it mended by growing past the old one, with the anchor at hand again.
+	keep()
+	kept, err := file.Kept()
+	if err != nil || len(kept) != 3 || s.latest().Size <= anchor.Size {
+		t.Fatalf("kept %v, %v", kept, err)
+	}
+	if report = s.verifyAll(map[string][]audit.Checkpoint{"elsewhere": kept}); len(report.Faults) == 0 || report.Faults[0].Seq != 16 {
+		t.Errorf("faults: %v", report.Faults)
+	}
+	err = s.reopen(func(c *audit.CheckpointConfig) { c.Anchors = []audit.Anchor{file} })
+	if !errors.Is(err, audit.ErrChanged) {
+		t.Errorf("started with %v", err)
+	}
+}
+
+// A source that gives the same rows for ever ends with a fault, not never.
+func TestSourceThatDoesNotAdvanceIsAFault(t *testing.T) {
+	s := lived(t)
+	report, err := audit.Verify(t.Context(), audit.Verification{Source: stuck{s.store}, Origin: origin, Keys: [][]byte{s.sign.spki}})
+	if err != nil || len(report.Faults) == 0 {
+		t.Errorf("%v, faults: %v", err, report.Faults)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := audit.Verify(ctx, audit.Verification{Source: stuck{s.store}}); !errors.Is(err, context.Canceled) {
+		t.Errorf("the caller is gone: %v", err)
+	}
+}
+
+// Deleting the checkpoints behind a change hides it from what is left of them, and shows
+// for what it is: entries that nobody signed in time.
+func TestOldEntriesUnderNoCheckpointAreAFault(t *testing.T) {
+	s := lived(t)
+	s.beside("DELETE FROM audit_checkpoints WHERE size > 7", "UPDATE audit_entries SET body = replace(body, 'marker-missing', 'x') WHERE seq = 7")
+	s.forge()
+	for age, want := range map[time.Duration]int{time.Minute: 0, time.Minute - time.Millisecond: 1} {
+		for name, now := range map[string]time.Time{"now": s.clock(), "at the newest": {}} {
+			report, err := audit.Verify(t.Context(), audit.Verification{Source: s.store, Rows: s.store, Keys: [][]byte{s.sign.spki}, MaxUnsigned: age, Now: now})
+			if err != nil || len(report.Faults) != want || report.Covered != 7 {
+				t.Errorf("%v, %s: %v, %v", age, name, err, report.Faults)
+			}
+			if want == 1 && !strings.Contains(report.Faults[0].What, "entries 7 to 15 are under no checkpoint") {
+				t.Errorf("fault %v", report.Faults[0])
+			}
+		}
+	}
+}
+
+// stuck gives the first rows whatever it is asked for.
+type stuck struct{ audit.Source }
+
+func (s stuck) Rows(ctx context.Context, _ uint64, limit int) ([]audit.Row, error) {
+	return s.Source.Rows(ctx, 0, limit)
 }
 
 // backup copies the database.

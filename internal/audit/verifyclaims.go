@@ -37,8 +37,10 @@ func newClaims(v Verification) *claims {
 		c.pins[sha256.Sum256(spki)] = true
 		c.known = append(c.known, spki)
 	}
-	for name, k := range v.Anchored {
-		c.anchored = append(c.anchored, claim{k, fmt.Sprintf("the checkpoint %d of anchor %s", k.Size, name), true})
+	for name, all := range v.Anchored {
+		for _, k := range all {
+			c.anchored = append(c.anchored, claim{k, fmt.Sprintf("the checkpoint %d of anchor %s", k.Size, name), true})
+		}
 	}
 	slices.SortFunc(c.anchored, func(a, b claim) int { return cmp.Compare(a.Size, b.Size) })
 	return c

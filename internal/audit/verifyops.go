@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -94,14 +95,24 @@ func (o *operations) entry(f *verifier, r Row) {
 	case KindOperation:
 		o.whole(f, r)
 	case KindLifecycle:
-		var body retention
-		if json.Unmarshal(r.Body, &body) == nil && body.Event == eventRetention {
-			o.allowed = max(o.allowed, body.Before)
-		}
+		o.retention(f, r)
 	case KindRefusal:
 	default:
 		f.fault(r.Seq, "it is of a kind that does not exist: %q", r.Kind)
 	}
+}
+
+// retention takes note of what bodies may be gone. What was expired was there before.
+func (o *operations) retention(f *verifier, r Row) {
+	var body retention
+	if json.Unmarshal(r.Body, &body) != nil || body.Event != eventRetention {
+		return
+	}
+	if body.Before > r.Seq {
+		f.fault(r.Seq, "it expires entries that come after it, those before %d", body.Before)
+		return
+	}
+	o.allowed = max(o.allowed, body.Before)
 }
 
 func (o *operations) intent(f *verifier, r Row) {
@@ -187,7 +198,7 @@ func (o *operations) finish(ctx context.Context, f *verifier) error {
 	for _, op := range o.open {
 		f.report.Open = append(f.report.Open, op.row)
 	}
-	slices.SortFunc(f.report.Open, func(a, b Row) int { return int(a.Seq) - int(b.Seq) })
+	slices.SortFunc(f.report.Open, func(a, b Row) int { return cmp.Compare(a.Seq, b.Seq) })
 	if o.source == nil {
 		return nil
 	}
@@ -198,7 +209,7 @@ func (o *operations) finish(ctx context.Context, f *verifier) error {
 		case !r.At.After(o.expiredAt.Add(rowSlack)) && o.expired > 0:
 			f.report.Unprovable++
 		default:
-			f.fault(f.tree.Size(), "missing: %s %s of tenant %s is in the database and no entry says how it got there", r.Kind, r.ID, r.Tenant)
+			f.fault(f.next, "missing: %s %s of tenant %s is in the database and no entry says how it got there", r.Kind, r.ID, r.Tenant)
 		}
 		return nil
 	})

@@ -157,7 +157,9 @@ func (w *Writer) commitQueue() {
 	for batch := w.next(); len(batch) != 0; batch = w.next() {
 		err := w.commit(batch)
 		for _, a := range batch {
-			if a.err == nil {
+			if err != nil {
+				// Also of those refused in it: what refused them may be an append of the
+				// same batch, which nobody knows the outcome of.
 				a.err = err
 			}
 			close(a.done)

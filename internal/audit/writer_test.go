@@ -180,6 +180,30 @@ func TestDatabaseThatWasChangedIsNotWrittenTo(t *testing.T) {
 	requireWhole(t, s, 4)
 }
 
+// Who was refused in a transaction that failed is told of the failure: what refused him
+// may have been in it.
+func TestRefusalWithinAFailedTransactionIsItsFailure(t *testing.T) {
+	_, s := newLog(t)
+	lost := errors.New("connection lost")
+	w := audit.NewWriter(refusing{s, lost}, time.Now)
+	if _, err := w.Append(context.Background(), line(0), nil); !errors.Is(err, lost) {
+		t.Errorf("error %v, want %v", err, lost)
+	}
+}
+
+// refusing refuses each append of a transaction that then fails.
+type refusing struct {
+	audit.Store
+	err error
+}
+
+func (r refusing) Commit(_ context.Context, batch []*audit.Append, _ func([]*audit.Append) []audit.Row) error {
+	for _, a := range batch {
+		a.Refuse(errors.New("used"))
+	}
+	return r.err
+}
+
 type swapped struct {
 	audit.Store
 	err error

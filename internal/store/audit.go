@@ -48,7 +48,10 @@ func (s *Store) Commit(ctx context.Context, batch []*audit.Append, number func([
 		return failed("append to the log", err)
 	}
 	// A crash before this line leaves nothing; after it, everything.
-	return failed("commit", tx.Commit())
+	if err := tx.Commit(); err != nil {
+		return failed("commit", err)
+	}
+	return s.present()
 }
 
 // applyAll makes the changes of one append, or none of them: refused is why not. In a
@@ -168,18 +171,27 @@ func splitHashes(b []byte) []tlog.Hash {
 	return all
 }
 
-// Head gives the tree of what is committed.
+// Head gives the tree of what is committed. It asks the connection that writes: a commit
+// whose answer was lost is over, one way or the other, when that connection answers, or
+// when a new one has the lock of the old. Another connection might look too early.
 func (s *Store) Head(ctx context.Context) (*audit.Tree, error) {
-	size, err := s.Size(ctx)
+	if err := s.present(); err != nil {
+		return nil, err
+	}
+	size, err := sizeOf(ctx, s.write)
 	if err != nil {
 		return nil, err
 	}
-	return s.TreeAt(ctx, size)
+	return treeAt(ctx, s.write, size)
 }
 
 // TreeAt gives the tree of the first entries, by the stored hashes.
 func (s *Store) TreeAt(ctx context.Context, size uint64) (*audit.Tree, error) {
-	peaks, err := s.ReadHashes(ctx, audit.PeakIndexes(size))
+	return treeAt(ctx, s.read, size)
+}
+
+func treeAt(ctx context.Context, p pool, size uint64) (*audit.Tree, error) {
+	peaks, err := readHashes(ctx, p, audit.PeakIndexes(size))
 	if err != nil {
 		return nil, err
 	}
@@ -188,11 +200,15 @@ func (s *Store) TreeAt(ctx context.Context, size uint64) (*audit.Tree, error) {
 
 // ReadHashes gives stored hashes of the tree, by tlog's numbering.
 func (s *Store) ReadHashes(ctx context.Context, indexes []int64) ([]tlog.Hash, error) {
+	return readHashes(ctx, s.read, indexes)
+}
+
+func readHashes(ctx context.Context, p pool, indexes []int64) ([]tlog.Hash, error) {
 	all := make([]tlog.Hash, len(indexes))
 	for i, index := range indexes {
 		seq, at := audit.StoredAt(index)
 		var b []byte
-		err := s.read.QueryRowContext(ctx, `SELECT hashes FROM audit_entries WHERE seq = ?1`, seq).Scan(&b)
+		err := p.QueryRowContext(ctx, `SELECT hashes FROM audit_entries WHERE seq = ?1`, seq).Scan(&b)
 		hashes := splitHashes(b)
 		switch {
 		case errors.Is(err, sql.ErrNoRows), err == nil && at >= len(hashes):

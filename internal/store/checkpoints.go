@@ -70,10 +70,10 @@ func scanCheckpoint(rows *sql.Rows) (audit.Checkpoint, error) {
 	return c, nil
 }
 
-// expire empties the bodies of the first entries; their digests stay. Of checkpoints as
+// expire empties the bodies of entries; their digests stay. Of checkpoints as
 // old as they are, one an hour stays.
 func expire(ctx context.Context, tx tx, e audit.Expire) error {
-	_, err := tx.ExecContext(ctx, `UPDATE audit_entries SET body = '' WHERE seq < ?1 AND body <> ''`, e.Before)
+	_, err := tx.ExecContext(ctx, `UPDATE audit_entries SET body = '' WHERE seq >= ?1 AND seq < ?2 AND body <> ''`, e.From, e.Before)
 	if err != nil {
 		return failed("expire entries", err)
 	}
@@ -83,17 +83,46 @@ func expire(ctx context.Context, tx tx, e audit.Expire) error {
 }
 
 // FirstSince gives the number of the first entry that is not older than a time, and the
-// number of the first that has a body.
+// number of the first that has a body. Bodies are emptied from the first entry on, and
+// times ascend but for the moments between a record and its commit, so that both are
+// found by halves, with the key alone.
 func (s *Store) FirstSince(ctx context.Context, at time.Time) (first, live uint64, err error) {
-	err = s.read.QueryRowContext(ctx, `SELECT
-		COALESCE((SELECT MIN(seq) FROM audit_entries WHERE at >= ?1), (SELECT COALESCE(MAX(seq) + 1, 0) FROM audit_entries)),
-		COALESCE((SELECT MIN(seq) FROM audit_entries WHERE body <> ''), 0)`, millis(at)).Scan(&first, &live)
-	return first, live, failed("read the log", err)
+	size, err := s.Size(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	if live, err = s.firstWhere(ctx, `body <> ''`, 0, size); err != nil {
+		return 0, 0, err
+	}
+	first, err = s.firstWhere(ctx, `at >= ?2`, live, size, millis(at))
+	return first, live, err
+}
+
+// firstWhere gives the first of the entries from low to high for which a condition
+// holds, if it holds for all that follow; high if for none.
+func (s *Store) firstWhere(ctx context.Context, condition string, low, high uint64, args ...any) (uint64, error) {
+	for low < high {
+		middle := low + (high-low)/2
+		var holds int
+		err := s.read.QueryRowContext(ctx, `SELECT CASE WHEN `+condition+` THEN 1 ELSE 0 END FROM audit_entries WHERE seq = ?1`,
+			append([]any{middle}, args...)...).Scan(&holds)
+		if err != nil {
+			return 0, failed("read the log", err)
+		}
+		if holds == 1 {
+			high = middle
+		} else {
+			low = middle + 1
+		}
+	}
+	return low, nil
 }
 
 // Size is the number of entries.
-func (s *Store) Size(ctx context.Context) (uint64, error) {
+func (s *Store) Size(ctx context.Context) (uint64, error) { return sizeOf(ctx, s.read) }
+
+func sizeOf(ctx context.Context, p pool) (uint64, error) {
 	var size uint64
-	err := s.read.QueryRowContext(ctx, `SELECT COALESCE(MAX(seq) + 1, 0) FROM audit_entries`).Scan(&size)
+	err := p.QueryRowContext(ctx, `SELECT COALESCE(MAX(seq) + 1, 0) FROM audit_entries`).Scan(&size)
 	return size, failed("read the log", err)
 }

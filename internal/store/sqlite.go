@@ -12,6 +12,8 @@ import (
 
 	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
 	"golang.org/x/sys/unix"
+
+	"github.com/mintmark/mintmark/internal/audit"
 )
 
 // Open opens the SQLite database at path, making and migrating it as needed, and
@@ -37,7 +39,12 @@ func openSQLite(ctx context.Context, path, environment string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(f.Chmod(0o600), f.Close()); err != nil {
+	info, err := f.Stat()
+	if err := errors.Join(err, f.Chmod(0o600), f.Close()); err != nil {
+		return nil, err
+	}
+	// One file has one lock, by whatever name it is opened.
+	if abs, err = filepath.EvalSymlinks(abs); err != nil {
 		return nil, err
 	}
 	lock, err := lockFile(abs + "-writer")
@@ -54,7 +61,23 @@ func openSQLite(ctx context.Context, path, environment string) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, write.Close(), lock.Close())
 	}
-	return prepare(ctx, &Store{write: pool{write, sqlite}, read: pool{read, sqlite}, path: abs, unlock: sync.OnceValue(lock.Close)}, environment)
+	read.SetMaxOpenConns(8)
+	read.SetMaxIdleConns(8)
+	s := &Store{write: pool{write, sqlite}, read: pool{read, sqlite}, path: abs, file: info, unlock: sync.OnceValue(lock.Close)}
+	return prepare(ctx, s, environment)
+}
+
+// present is nil if the file at the path is the one that was opened. Connections go on
+// writing to a file that was replaced or removed, and nothing of that lasts.
+func (s *Store) present() error {
+	if s.file == nil {
+		return nil
+	}
+	now, err := os.Stat(s.path)
+	if err != nil || !os.SameFile(s.file, now) {
+		return fmt.Errorf("%w: its file was replaced or removed", audit.ErrChanged)
+	}
+	return nil
 }
 
 func sqliteDSN(abs string) string { return (&url.URL{Scheme: "file", Path: abs}).String() }

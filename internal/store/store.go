@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -30,7 +31,8 @@ var migrations embed.FS
 type Store struct {
 	write  pool // one connection
 	read   pool
-	path   string // of the SQLite file; empty otherwise
+	path   string      // of the SQLite file; empty otherwise
+	file   os.FileInfo // the SQLite file that was opened to be written to; nil otherwise
 	unlock func() error
 }
 

@@ -315,3 +315,49 @@ func TestWriterWaitsForAnotherProcess(t *testing.T) {
 		t.Errorf("%d entries, want one", len(all))
 	}
 }
+
+// Connections go on writing to a file that has lost its name. What is written there does
+// not last, and is no record.
+func TestFileThatWasReplacedIsNoRecord(t *testing.T) {
+	for name, replace := range map[string]func(path string) error{
+		"removed": os.Remove,
+		"replaced": func(path string) error {
+			return errors.Join(os.WriteFile(path+"-other", nil, 0o600), os.Rename(path+"-other", path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, path := engines[0].openNew(t)
+			mustAppend(t, s)
+			if err := os.Link(path, path+"-kept"); err != nil {
+				t.Fatal(err)
+			}
+			if err := replace(path); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if err := appendEntry(t, s); !errors.Is(err, audit.ErrChanged) {
+					t.Errorf("append: %v, want ErrChanged", err)
+				}
+				if _, err := s.Head(context.Background()); !errors.Is(err, audit.ErrChanged) {
+					t.Errorf("head: %v, want ErrChanged", err)
+				}
+			}
+			if err := os.Rename(path+"-kept", path); err != nil {
+				t.Fatal(err)
+			}
+			mustAppend(t, s)
+		})
+	}
+}
+
+// A database has one lock, by whatever name it is opened.
+func TestDatabaseUnderAnotherNameIsTaken(t *testing.T) {
+	_, path := engines[0].openNew(t)
+	link := filepath.Join(t.TempDir(), "link.db")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := store.Open(context.Background(), link, environment); s != nil || !errors.Is(err, store.ErrTaken) {
+		t.Errorf("opened %v with %v, want ErrTaken", s, err)
+	}
+}
