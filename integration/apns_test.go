@@ -226,7 +226,7 @@ func answersAreHeeded(t *testing.T, apple *pushService, p *passServer) {
 	apple.tell(deviceToken(gone), pushAnswer{status: 410, body: future})
 	apple.tell(deviceToken(renewed), pushAnswer{status: 410, body: past}) // registered since
 	apple.tell(deviceToken(busy), pushAnswer{status: 429, retryAfter: "1", body: `{"reason":"TooManyRequests"}`, times: 2})
-	apple.tell(deviceToken(odd), pushAnswer{status: 400, body: `{"reason":"PayloadEmpty"}`})
+	apple.tell(deviceToken(odd), pushAnswer{status: 400, body: `{"reason":"BadSomething"}`})
 	p.change(ecPasses, "2", 1)
 	p.await("the one that was busy is told at last", func() bool { return apple.took(deviceToken(busy)) == 1 })
 	if apple.wasAsked(deviceToken(busy)) != 3 {
