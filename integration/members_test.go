@@ -311,6 +311,9 @@ func TestKeyThatOneMemberLacksIsServedByTheOther(t *testing.T) {
 				}
 			}
 			for _, purpose := range hsm.Purposes() {
+				if purpose == hsm.CardTransport || purpose == hsm.VisaZone {
+					continue // the operator here has no material of these kinds to import
+				}
 				if k, err := p.hsm.Active(purpose); err != nil || k.Purpose != purpose {
 					t.Errorf("%s: %v, %v", purpose, k.Name, err)
 				}

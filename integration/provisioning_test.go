@@ -299,7 +299,7 @@ func TestImportSurvivesKill9(t *testing.T) {
 		t.Fatalf("%d cards are stored", half)
 	}
 	out, err := s.cards("import", "--tenant", "dev", file)
-	if err != nil || !strings.Contains(out, fmt.Sprintf("%d lines", cards)) || !strings.Contains(out, fmt.Sprintf("%d stored, %d stored before, 0 refused", cards-half, half)) {
+	if err != nil || !strings.Contains(out, fmt.Sprintf("%d lines", cards)) || !strings.Contains(out, fmt.Sprintf("%d stored, %d used before, 0 refused", cards-half, half)) {
 		t.Errorf("run again: %v\n%s", err, out)
 	}
 	if n := s.count(`SELECT COUNT(*) FROM cards`) - before; n != cards {

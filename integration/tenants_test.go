@@ -61,6 +61,9 @@ func TestTenantsAreApart(t *testing.T) {
 	endpoints := described(t)
 	for _, endpoint := range slices.Sorted(maps.Keys(endpoints)) {
 		holds, ok := apart[endpoint]
+		if !ok && slices.ContainsFunc(elsewhere, func(path string) bool { return strings.Contains(endpoint, " "+path) }) {
+			continue
+		}
 		if !ok {
 			t.Errorf("nothing here holds the tenants apart at %s", endpoint)
 			continue
@@ -123,6 +126,13 @@ var apart = map[string]func(t *testing.T, w *tenancy, own, other tenant){
 	"POST /apple/proximity-token":        proximityApart,
 	"GET /.well-known/jwks.json":         jwksApart,
 	"GET /v1/keys/{kid}/certificate.pem": certificatesApart,
+}
+
+// elsewhere are paths whose tenants are held apart by tests of their own, beside their
+// domains: cards by tenant, iss and sub in internal/provisioning; passes, whose tenant stands
+// in the path, in internal/passes and httpapi. The checkpoint is for everybody.
+var elsewhere = []string{
+	"/v1/cards/", "/issuer/push-provisioning/activation-data", "/api/{tenantId}/", "/v1/audit/checkpoint",
 }
 
 func cardsApart(t *testing.T, w *tenancy, own, other tenant) {
