@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -270,8 +271,13 @@ api:
 		t.Errorf("%d entries for handshakes", n-entries)
 	}
 
-	// Another certificate of the key is taken up as it is written into the keyring.
-	s.must("keys", "certify", "--name", "api-tls", "--common-name", "mint", "--dns", "mint.example,localhost", "--out", "api-tls-2.crt", "--write")
+	// Another certificate of the key is taken up as it is written into the keyring. The
+	// service writes to its database, so that the record of it goes to another.
+	config := strings.Replace(readFile(t, s.dir+"/mintmark.yaml"), "mintmark.db", "keys.db", 1)
+	if err := os.WriteFile(s.dir+"/keys-config.yaml", []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.must("keys", "certify", "--config", "keys-config.yaml", "--name", "api-tls", "--common-name", "mint", "--dns", "mint.example,localhost", "--out", "api-tls-2.crt", "--write")
 	f.roots.AddCert(parsePEM(t, s.dir+"/api-tls-2.crt"))
 	eventually(t, 15*time.Second, func() error {
 		_, err := f.dial("api", func(cfg *tls.Config) { cfg.ServerName = "mint.example" })

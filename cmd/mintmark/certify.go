@@ -39,7 +39,9 @@ func keysCertifyCommand() *cobra.Command {
 		Long: "Makes a self-signed certificate for a merchant-jwt, proximity-token or api-tls key, signed\n" +
 			"in the token and on record, and prints it, or puts it into a file beside the keyring.\n" +
 			"Partners ask for the key of merchant JWTs in this form; the service serves it under\n" +
-			"/v1/keys/KID/certificate.pem once the keyring names it.",
+			"/v1/keys/KID/certificate.pem once the keyring names it.\n\n" +
+			"A running service holds its database: give the record of this another one meanwhile,\n" +
+			"with MINTMARK_STORE_SQLITE=FILE.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {

@@ -55,7 +55,7 @@ func New(t softhsm.TB, options ...Option) *Token {
 	var keys []hsm.NewKey
 	for _, p := range hsm.Purposes() {
 		k := hsm.NewKey{Name: string(p), Purpose: p}
-		if p == hsm.Pass || p == hsm.NetworkOTP {
+		if p == hsm.Pass {
 			k.Algorithm = hsm.P256 // made in no time; RSA has its own tests
 		}
 		keys = append(keys, k)
