@@ -240,7 +240,9 @@ func (r *rekeying) run(ctx context.Context) error {
 	return fmt.Errorf("%d cards do not open and were not moved; keep the old key", len(r.stuck))
 }
 
-// pass goes over all cards once. found is how many it moved, or saw somebody else change.
+// pass goes over all cards once. found is how many it moved. A card that somebody else changed
+// meanwhile is the next pass's, if it is still under the old key: under load there are always
+// some.
 func (r *rekeying) pass(ctx context.Context) (found int, err error) {
 	r.stuck = nil
 	var place httpapi.RekeyPlace
@@ -254,7 +256,7 @@ func (r *rekeying) pass(ctx context.Context) (found int, err error) {
 			return found, err
 		}
 		r.moved += place.Moved
-		found += place.Moved + place.Changed
+		found += place.Moved
 		r.stuck = append(r.stuck, place.Stuck...)
 		r.progress("\r%d cards moved", r.moved)
 	}
