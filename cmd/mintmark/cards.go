@@ -216,7 +216,7 @@ type rekeying struct {
 	stuck []httpapi.CardRef // those of the last pass
 }
 
-// run passes over the cards until a whole pass finds nothing to move: while one runs, an
+// run passes over the cards until a whole pass moves nothing: while one runs, an
 // instance that was slow to restart may store cards under the old key behind it.
 func (r *rekeying) run(ctx context.Context) error {
 	began := time.Now()
