@@ -25,12 +25,13 @@ const (
 	// ClassDevice: the token or its module is gone.
 	ClassDevice
 	// ClassSuspect: CKR_GENERAL_ERROR and CKR_FUNCTION_FAILED, which modules answer for
-	// bad input too (SoftHSM 2.6.1 for a bad GCM tag), and codes that the standard does not
+	// bad input too (SoftHSM 2.6.1 for a bad GCM tag), CKR_HOST_MEMORY, which NSS 3.87
+	// answers for a key that a logout has closed, and codes that the standard does not
 	// know, such as vendors' for a lost link. They alone prove nothing.
 	ClassSuspect
 	// ClassPIN: the PIN was refused or is locked. Never retried.
 	ClassPIN
-	// ClassExhausted: no session or memory to be had at the moment.
+	// ClassExhausted: no session to be had at the moment.
 	ClassExhausted
 )
 
@@ -54,7 +55,7 @@ func classOf(rv pkcs11.Error) Class {
 	case pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE,
 		pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_LOCKED:
 		return ClassPIN
-	case pkcs11.CKR_SESSION_COUNT, pkcs11.CKR_HOST_MEMORY:
+	case pkcs11.CKR_SESSION_COUNT:
 		return ClassExhausted
 	}
 	if slices.Contains(requestCodes, rv) {

@@ -32,12 +32,12 @@ func TestClassOfEachCode(t *testing.T) {
 			pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_DEVICE_MEMORY, pkcs11.CKR_TOKEN_NOT_PRESENT,
 			pkcs11.CKR_TOKEN_NOT_RECOGNIZED, pkcs11.CKR_SLOT_ID_INVALID, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED,
 		},
-		ClassSuspect: {pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED},
+		ClassSuspect: {pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_HOST_MEMORY},
 		ClassPIN: {
 			pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_EXPIRED,
 			pkcs11.CKR_PIN_LOCKED,
 		},
-		ClassExhausted: {pkcs11.CKR_SESSION_COUNT, pkcs11.CKR_HOST_MEMORY},
+		ClassExhausted: {pkcs11.CKR_SESSION_COUNT},
 	}
 	names := map[Class]string{
 		ClassRequest: "request", ClassSession: "session", ClassLogin: "login", ClassDevice: "device",
