@@ -2,17 +2,13 @@ package hsm
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/miekg/pkcs11"
 
+	"github.com/mintmark/mintmark/hsm/hsmtest/realtoken"
 	"github.com/mintmark/mintmark/softhsm"
 )
 
@@ -24,42 +20,12 @@ func onEveryModule(t *testing.T, test func(t *testing.T, on *softhsm.Token)) {
 	t.Run("NSS", func(t *testing.T) { test(t, newNSS(t)) })
 }
 
-// newNSS makes a token of NSS's softoken for one test, described as SoftHSM's are. It
-// is behind a module of its own, since NSS takes its parameters where crypto11 has
-// nothing to say (pReserved). Like softhsm.New it fails the test if NSS is missing.
+// newNSS makes a token of NSS's softoken for one test, behind the counting module.
 func newNSS(t testing.TB) *softhsm.Token {
 	t.Helper()
-	dir := t.TempDir()
-	pin := filepath.Join(dir, "pin")
-	if err := os.WriteFile(pin, []byte("a PIN of the test"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("certutil", "-N", "-d", "sql:"+dir, "-f", pin).CombinedOutput(); err != nil {
-		t.Fatalf("make an NSS database (tools/ensure.sh nss installs certutil): %v: %s", err, out)
-	}
-	on := &softhsm.Token{Module: softoken(t), Label: "NSS of the test", PINFile: pin, Dir: dir}
-	shim(t, on, "-DRESERVED="+strconv.Quote(fmt.Sprintf("configdir='sql:%s' flags=noModDB dbTokenDescription='%s'", dir, on.Label)))
+	on := realtoken.NSS(t)
+	shim(t, on)
 	return on
-}
-
-// softoken finds NSS's PKCS#11 module.
-func softoken(t testing.TB) string {
-	t.Helper()
-	for _, place := range []string{
-		"/usr/lib/*-linux-*/libsoftokn3.so",
-		"/usr/lib/*-linux-*/nss/libsoftokn3.so",
-		"/usr/lib64/libsoftokn3.so",
-		"/usr/lib/libsoftokn3.so",
-		"/opt/homebrew/lib/libsoftokn3.dylib",
-		"/usr/local/lib/libsoftokn3.dylib",
-		"/home/linuxbrew/.linuxbrew/lib/libsoftokn3.so",
-	} {
-		if found, _ := filepath.Glob(place); len(found) > 0 {
-			return found[0]
-		}
-	}
-	t.Fatal("libsoftokn3 is not installed (tools/ensure.sh nss installs it)")
-	return ""
 }
 
 // In the token means that nothing of the chain can be read: not the shared secret, not

@@ -17,7 +17,7 @@ import (
 // refuses to destroy what should go (refuse), boasts of having decrypted a MiB (boast),
 // keeps who signs inside (hold), is lost to logins and signatures (lost), signs no digest
 // of SHA-384 or SHA-512 as it is (strict), or gives CKA_EC_POINT without the OCTET STRING
-// around it (bare). Built with RESERVED, it gives that to C_Initialize.
+// around it (bare).
 // CK_FUNCTION_LIST is a version and then 68 function pointers; the numbers are places
 // among them (PKCS#11 v2.40, pkcs11f.h).
 const shimSource = `
@@ -28,9 +28,8 @@ const shimSource = `
 typedef unsigned long ul;
 struct list { unsigned char version[2]; ul (*f[68])(); };
 struct attribute { ul type; void *value; ul length; };
-enum { C_Initialize = 0, C_OpenSession = 12, C_CloseSession = 13, C_Login = 18, C_DestroyObject = 22, C_GetAttributeValue = 24, C_Decrypt = 34, C_Sign = 43 };
+enum { C_OpenSession = 12, C_CloseSession = 13, C_Login = 18, C_DestroyObject = 22, C_GetAttributeValue = 24, C_Decrypt = 34, C_Sign = 43 };
 static struct list ours;
-static ul (*initialize)(void *);
 static ul (*open_session)(ul, ul, void *, void *, ul *);
 static ul (*close_session)(ul);
 static ul (*login)(ul, ul, const char *, ul);
@@ -85,20 +84,12 @@ static ul my_decrypt(ul s, char *in, ul n, char *out, ul *room) {
 	if (says(DIR "/boast")) *room = 1 << 20;
 	return rv;
 }
-#ifdef RESERVED
-/* CK_C_INITIALIZE_ARGS; NSS looks for one pointer more behind it, which must be null. */
-static ul my_initialize(void *given) {
-	struct { void *mutex[4]; ul flags; const char *reserved; void *beyond; } args = {{0}, 2 /* CKF_OS_LOCKING_OK */, RESERVED, 0};
-	return initialize(&args);
-}
-#endif
 ul C_GetFunctionList(struct list **out) {
 	void *lib = dlopen(MODULE, RTLD_NOW);
 	ul (*get)(struct list **) = lib ? (ul (*)(struct list **))dlsym(lib, "C_GetFunctionList") : 0;
 	struct list *real;
 	if (!get || get(&real)) return 5; /* CKR_GENERAL_ERROR */
 	ours = *real;
-	initialize = (ul (*)(void *))real->f[C_Initialize];
 	open_session = (ul (*)(ul, ul, void *, void *, ul *))real->f[C_OpenSession];
 	close_session = (ul (*)(ul))real->f[C_CloseSession];
 	login = (ul (*)(ul, ul, const char *, ul))real->f[C_Login];
@@ -106,9 +97,6 @@ ul C_GetFunctionList(struct list **out) {
 	decrypt = (ul (*)(ul, char *, ul, char *, ul *))real->f[C_Decrypt];
 	sign = (ul (*)(ul, char *, ul, char *, ul *))real->f[C_Sign];
 	get_attributes = (ul (*)(ul, ul, struct attribute *, ul))real->f[C_GetAttributeValue];
-#ifdef RESERVED
-	ours.f[C_Initialize] = (ul (*)())my_initialize;
-#endif
 	ours.f[C_OpenSession] = (ul (*)())my_open_session;
 	ours.f[C_CloseSession] = (ul (*)())my_close_session;
 	ours.f[C_Login] = (ul (*)())my_login;
@@ -123,7 +111,7 @@ ul C_GetFunctionList(struct list **out) {
 
 // shim puts the counting module before the token's own; calls tells how often a
 // function was called. misbehave says how it may be told to do otherwise.
-func shim(t testing.TB, on *softhsm.Token, defines ...string) (calls func(function string) int) {
+func shim(t testing.TB, on *softhsm.Token) (calls func(function string) int) {
 	t.Helper()
 	dir := t.TempDir()
 	source, library := filepath.Join(dir, "shim.c"), filepath.Join(dir, "shim.so")
@@ -134,9 +122,8 @@ func shim(t testing.TB, on *softhsm.Token, defines ...string) (calls func(functi
 	if cc == "" {
 		cc = "cc"
 	}
-	args := []string{"-shared", "-fPIC", "-w", "-o", library, source, "-ldl",
-		"-DMODULE=" + strconv.Quote(on.Module), "-DDIR=" + strconv.Quote(dir)}
-	build := exec.Command(cc, append(args, defines...)...)
+	build := exec.Command(cc, "-shared", "-fPIC", "-w", "-o", library, source, "-ldl",
+		"-DMODULE="+strconv.Quote(on.Module), "-DDIR="+strconv.Quote(dir))
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
