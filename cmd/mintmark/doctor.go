@@ -47,8 +47,14 @@ func (d *diagnosis) add(ok bool, what, found, remedy string) {
 
 func doctorCommand() *cobra.Command {
 	var path, output string
+	var try conformanceFlags
 	c := &cobra.Command{
-		Use: "doctor", Short: "Say what the token is, what it can do, and what it lacks", Args: cobra.NoArgs,
+		Use: "doctor", Short: "Say what the token is, what it can do, and what it lacks",
+		Long: "Opens each member and says what the token is, what it can do, and what it lacks; nothing\n" +
+			"is written to it. With --conformance it instead tries all that mintmark asks of a token,\n" +
+			"with keys that it makes and destroys again, and recovery from lost sessions, logins and\n" +
+			"a finalized module, and fails if something is missing that the configuration needs.",
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if output != "text" && output != "json" {
 				return exit(exitUsage, errors.New("-o must be text or json"))
@@ -60,6 +66,12 @@ func doctorCommand() *cobra.Command {
 			members, err := memberConfigs(p, p.keyring, nil)
 			if err != nil {
 				return err
+			}
+			if try.wanted {
+				if err := try.check(p); err != nil {
+					return err
+				}
+				return conform(c.Context(), p, members, c.OutOrStdout(), output)
 			}
 			var r report
 			for _, m := range members {
@@ -78,6 +90,8 @@ func doctorCommand() *cobra.Command {
 	}
 	configFlag(c, &path)
 	c.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	c.Flags().BoolVar(&try.wanted, "conformance", false, "try everything, with disposable keys")
+	c.Flags().BoolVar(&try.inProduction, "in-production", false, "allow --conformance to write to a token of production")
 	return c
 }
 

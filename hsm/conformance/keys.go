@@ -61,6 +61,11 @@ func (b *bench) makeKeys(ctx context.Context) error {
 			return err
 		}
 	}
+	if _, ok := b.keys[victim]; !ok { // a token without P-256
+		if err := b.generate(ctx, hsm.NewKey{Name: victim, Purpose: hsm.TAVSigning}); err != nil {
+			return err
+		}
+	}
 	b.cross()
 	for what, make := range map[string]func([]byte, hsm.Key) (hsm.Pin, error){knownAES: pinAES, knownHMAC: pinHMAC, knownTDEA: pinTDEA} {
 		if err := b.know(what, make); err != nil {

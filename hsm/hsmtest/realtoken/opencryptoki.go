@@ -21,7 +21,7 @@ const (
 	ockFactorySO    = "87654321" // every new openCryptoki token's
 	ockSO           = "76543210"
 	ockFirstPIN     = "12348765"
-	ockPIN          = "12345678" // this token holds nothing worth keeping; 8 digits at most
+	ockPIN          = "11223344" // this token holds nothing worth keeping; 8 digits at most
 	ockPIDFile      = "/run/pkcsslotd.pid"
 )
 
@@ -44,38 +44,39 @@ func OpenCryptoki(t softhsm.TB) (*softhsm.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	so := ockSO
 	switch label {
 	case ockFactoryLabel:
-		so = ockFactorySO
-	case ockLabel:
+		if err := initialize(slot); err != nil {
+			return nil, err
+		}
+	case ockLabel: // of an earlier test, which has removed its keys
 	default:
 		return nil, fmt.Errorf("its software token is somebody's: label %q", label)
-	}
-	// The tool reads PINs from where its input comes. It refuses to do much before both PINs
-	// are others than the first ones.
-	steps := []struct {
-		input string
-		args  []string
-	}{
-		{so + "\n" + ockLabel + "\n", []string{"-I"}},
-		{so + "\n" + ockSO + "\n" + ockSO + "\n", []string{"-P"}},
-		{"", []string{"-u", "-S", ockSO, "-n", ockFirstPIN}},
-		{"", []string{"-p", "-U", ockFirstPIN, "-n", ockPIN}},
-	}
-	for _, step := range steps {
-		if step.args[0] == "-P" && so == ockSO {
-			continue
-		}
-		cmd := exec.Command("pkcsconf", append(step.args, "-c", slot)...)
-		cmd.Stdin = strings.NewReader(step.input)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("pkcsconf %s: %w: %s", step.args[0], err, out)
-		}
 	}
 	dir := t.TempDir()
 	on := &softhsm.Token{Module: module, Label: ockLabel, Dir: dir, PINFile: filepath.Join(dir, "pin")}
 	return on, os.WriteFile(on.PINFile, []byte(ockPIN), 0o600)
+}
+
+// initialize makes the new token this package's. The tool reads PINs from where its input
+// comes, and does little before both PINs are others than the first ones.
+func initialize(slot string) error {
+	for _, step := range []struct {
+		input string
+		args  []string
+	}{
+		{ockFactorySO + "\n" + ockLabel + "\n", []string{"-I"}},
+		{ockFactorySO + "\n" + ockSO + "\n" + ockSO + "\n", []string{"-P"}},
+		{"", []string{"-u", "-S", ockSO, "-n", ockFirstPIN}},
+		{"", []string{"-p", "-U", ockFirstPIN, "-n", ockPIN}},
+	} {
+		cmd := exec.Command("pkcsconf", append(step.args, "-c", slot)...)
+		cmd.Stdin = strings.NewReader(step.input)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("pkcsconf %s: %w: %s", step.args[0], err, out)
+		}
+	}
+	return nil
 }
 
 // startSlotDaemon starts pkcsslotd for the time of the test, unless it runs.

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/hsm/conformance"
+	"github.com/mintmark/mintmark/internal/config"
+)
+
+// conformanceFlags are doctor's for trying members with disposable keys.
+type conformanceFlags struct{ wanted, inProduction bool }
+
+// errAskFirst keeps doctor from writing to a token that serves.
+var errAskFirst = errors.New("--conformance makes keys on the token and destroys them again (labels that begin with " +
+	conformance.Prefix + "); on a token of production it wants --in-production as well")
+
+func (f conformanceFlags) check(p *plan) error {
+	if p.cfg.Environment == config.Production && !f.inProduction {
+		return exit(exitUsage, errAskFirst)
+	}
+	return nil
+}
+
+// conform tries every member and says what it can do. Its error is what mintmark needs, as
+// it is configured, and does not find.
+func conform(ctx context.Context, p *plan, members []hsm.Config, out io.Writer, form string) error {
+	var reports []conformance.Report
+	var wrong []error
+	for _, m := range members {
+		r := conformance.Run(ctx, m, needsOf(p, m))
+		reports = append(reports, r)
+		wrong = append(wrong, r.Err())
+		if form == "text" {
+			r.Print(out)
+		}
+	}
+	if form == "json" {
+		if err := json.MarshalWrite(out, map[string]any{"members": reports}, jsontext.Multiline(true)); err != nil {
+			return err
+		}
+	}
+	return exit(exitHSM, errors.Join(wrong...))
+}
+
+// needsOf are the keys that a member's token must be able to serve: those that the keyring
+// lists for the process's roles, and for a purpose without any, what it would be given.
+func needsOf(p *plan, m hsm.Config) (needs []hsm.Key) {
+	for _, purpose := range p.bound() {
+		listed := p.keyring.Listed(purpose)
+		if len(listed) == 0 {
+			listed = []hsm.Key{{Purpose: purpose, Algorithm: purpose.DefaultAlgorithm()}}
+		}
+		for _, k := range listed {
+			signs := k.Algorithm.Public() && purpose != hsm.CardTransport
+			if signs || !m.SignaturesOnly {
+				needs = append(needs, k)
+			}
+		}
+	}
+	return needs
+}
