@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math/big"
 	"sync"
 	"testing"
 	"time"
@@ -152,7 +153,7 @@ func importRSAPublic(t testing.TB, u *unit, k Key, pub *rsa.PublicKey) handle {
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Name),
 		pkcs11.NewAttribute(pkcs11.CKA_ID, k.ckaID()),
 		pkcs11.NewAttribute(pkcs11.CKA_MODULUS, pub.N.Bytes()),
-		pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}),
+		pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, big.NewInt(int64(pub.E)).Bytes()),
 	)
 }
 
@@ -168,7 +169,7 @@ func importRSAPrivate(t testing.TB, u *unit, k Key, key *rsa.PrivateKey, more ..
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Name),
 		pkcs11.NewAttribute(pkcs11.CKA_ID, k.ckaID()),
 		pkcs11.NewAttribute(pkcs11.CKA_MODULUS, key.N.Bytes()),
-		pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}),
+		pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, big.NewInt(int64(key.E)).Bytes()),
 		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE_EXPONENT, key.D.Bytes()),
 		pkcs11.NewAttribute(pkcs11.CKA_PRIME_1, key.Primes[0].Bytes()),
 		pkcs11.NewAttribute(pkcs11.CKA_PRIME_2, key.Primes[1].Bytes()),
