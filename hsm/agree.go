@@ -72,16 +72,19 @@ func (u *unit) agreeAndSeal(s Sealing, how kdf) (Sealed, error) {
 		return Sealed{}, err
 	}
 	defer u.destroy(public, private)
-	at, err := u.attributes(public, pkcs11.CKA_EC_POINT)
+	value, err := u.e.sized.attribute(u.s, public, pkcs11.CKA_EC_POINT, ecPointRoom)
 	if err != nil {
 		return Sealed{}, err
 	}
-	point, err := parseECPoint(at[0])
+	point, err := parseECPoint(value)
 	if err != nil {
 		return Sealed{}, fmt.Errorf("ephemeral public key: %w", err)
 	}
 	return u.sealFrom(private, point, s, how)
 }
+
+// ecPointRoom is more than a point of P-256 takes, DER or not (67 and 65 bytes).
+const ecPointRoom = 80
 
 // sealFrom seals with the pair of which private is the token's half and point the
 // public one.

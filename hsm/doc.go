@@ -38,6 +38,5 @@
 //     the time in the queue and the time in the token are reported apart (Observer).
 //
 // What it does not promise: a call that hangs inside a vendor's library cannot be
-// cancelled from here; where the shared secret itself must be read (KDF way
-// read-and-wipe), it passes through C memory that the binding frees without overwriting.
+// cancelled from here; what a vendor's library keeps in its own memory is the vendor's.
 package hsm

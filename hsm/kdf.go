@@ -276,17 +276,18 @@ func (u *unit) digestKey(z handle, otherInfo []byte) ([]byte, error) {
 
 // readAndHash reads Z and hashes it here.
 func (u *unit) readAndHash(z handle, otherInfo []byte) ([]byte, error) {
-	at, err := u.attributes(z, pkcs11.CKA_VALUE)
+	const room = 64 // for one that is longer than it should be, to say so
+	value, err := u.e.sized.attribute(u.s, z, pkcs11.CKA_VALUE, room)
 	if err != nil {
 		return nil, err
 	}
-	defer secret.Wipe(at[0])
-	if len(at[0]) != 32 {
-		return nil, fmt.Errorf("shared secret has %d bytes instead of 32", len(at[0]))
+	defer secret.Wipe(value)
+	if len(value) != 32 {
+		return nil, fmt.Errorf("shared secret has %d bytes instead of 32", len(value))
 	}
 	h := sha256.New()
 	h.Write(kdfCounter)
-	h.Write(at[0])
+	h.Write(value)
 	h.Write(otherInfo)
 	k := h.Sum(nil)
 	h.Reset()

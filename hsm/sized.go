@@ -15,7 +15,7 @@ typedef struct {
 	CK_BYTE version[2];
 	void (*at[68])(void);
 } CK_FUNCTION_LIST;
-enum { AT_Encrypt = 30, AT_Decrypt = 34, AT_DigestFinal = 41, AT_Sign = 43 };
+enum { AT_GetAttributeValue = 24, AT_Encrypt = 30, AT_Decrypt = 34, AT_DigestFinal = 41, AT_Sign = 43 };
 
 #ifndef RTLD_NOLOAD
 #define RTLD_NOLOAD 0
@@ -41,6 +41,15 @@ static CK_RV call(CK_FUNCTION_LIST *list, int at, CK_ULONG session, CK_BYTE *in,
 		return ((CK_RV (*)(CK_ULONG, CK_BYTE *, CK_ULONG *))list->at[at])(session, out, room);
 	return ((CK_RV (*)(CK_ULONG, CK_BYTE *, CK_ULONG, CK_BYTE *, CK_ULONG *))list->at[at])(session, in, n, out, room);
 }
+
+// attribute is C_GetAttributeValue for one attribute. Its CK_ATTRIBUTE stands here, since Go
+// memory may not hold pointers to Go memory over a call.
+static CK_RV attribute(CK_FUNCTION_LIST *list, CK_ULONG session, CK_ULONG object, CK_ULONG type, CK_BYTE *out, CK_ULONG *room) {
+	struct { CK_ULONG type; void *value; CK_ULONG length; } a = {type, out, *room};
+	CK_RV rv = ((CK_RV (*)(CK_ULONG, CK_ULONG, void *, CK_ULONG))list->at[AT_GetAttributeValue])(session, object, &a, 1);
+	*room = a.length;
+	return rv;
+}
 */
 import "C"
 
@@ -58,6 +67,7 @@ import (
 // and then lets the module write into memory of its own:
 //
 //   - that is a call more, which a network HSM pays with a round trip;
+//   - a value that was read stays in memory that is freed without being overwritten;
 //   - NSS leaves GCM's tag out of the length it answers, so that C_Encrypt fails;
 //   - a failed C_Decrypt loses the binding's buffer (v1.1.2), and what is not lost is
 //     freed with the key or the clear text still in it.
@@ -99,13 +109,26 @@ func (f sized) digestFinal(s pkcs11.SessionHandle, room int) ([]byte, error) {
 	return f.call("C_DigestFinal", C.AT_DigestFinal, s, nil, room)
 }
 
-// call gives what the function wrote into a buffer of room bytes. What it wrote before
+// attribute is C_GetAttributeValue for one attribute of at most room bytes.
+func (f sized) attribute(s pkcs11.SessionHandle, h handle, typ uint, room int) ([]byte, error) {
+	return taken("C_GetAttributeValue", room, func(out *C.CK_BYTE, n *C.CK_ULONG) C.CK_RV {
+		return C.attribute(f.list, C.CK_ULONG(s), C.CK_ULONG(h), C.CK_ULONG(typ), out, n)
+	})
+}
+
+func (f sized) call(name string, at C.int, s pkcs11.SessionHandle, in []byte, room int) ([]byte, error) {
+	return taken(name, room, func(out *C.CK_BYTE, n *C.CK_ULONG) C.CK_RV {
+		return C.call(f.list, at, C.CK_ULONG(s), pointer(in), C.CK_ULONG(len(in)), out, n)
+	})
+}
+
+// taken gives what the function wrote into a buffer of room bytes. What it wrote before
 // it failed (text whose tag proved wrong) or behind its answer is overwritten. The error
 // is an *Error.
-func (f sized) call(name string, at C.int, s pkcs11.SessionHandle, in []byte, room int) ([]byte, error) {
+func taken(name string, room int, call func(out *C.CK_BYTE, n *C.CK_ULONG) C.CK_RV) ([]byte, error) {
 	out := make([]byte, max(room, 1)) // without a buffer it would tell the length
 	n := C.CK_ULONG(room)
-	rv := uint(C.call(f.list, at, C.CK_ULONG(s), pointer(in), C.CK_ULONG(len(in)), pointer(out), &n))
+	rv := uint(call(pointer(out), &n))
 	if rv == pkcs11.CKR_OK && n > C.CK_ULONG(room) {
 		rv = pkcs11.CKR_BUFFER_TOO_SMALL // a length beyond what it was given
 	}
