@@ -121,3 +121,19 @@ func TestIVHasTwelveBytes(t *testing.T) {
 		}
 	}
 }
+
+// A module that opens no read-only sessions is worked with in read-write ones, of which no
+// more are opened.
+func TestModuleWithoutReadOnlySessionsServes(t *testing.T) {
+	on := softhsm.New(t)
+	_, vault, _ := stock(t, on)
+	shim(t, on)
+	misbehave(t, on, "writers")
+	tok := open(t, on, ringOf(vault))
+	for range 3 {
+		requireSeals(t, tok, vault.Name)
+	}
+	if _, most := sessionsOf(t, on); most > tok.Sessions() {
+		t.Errorf("%d sessions at most, want %d", most, tok.Sessions())
+	}
+}

@@ -16,8 +16,8 @@ import (
 // and C_CloseSession that succeeds. While a file says so it
 // refuses to destroy what should go (refuse), boasts of having decrypted a MiB (boast),
 // keeps who signs inside (hold), is lost to logins and signatures (lost), signs no digest
-// of SHA-384 or SHA-512 as it is (strict), or gives CKA_EC_POINT without the OCTET STRING
-// around it (bare).
+// of SHA-384 or SHA-512 as it is (strict), gives CKA_EC_POINT without the OCTET STRING
+// around it (bare), or opens no read-only sessions (writers).
 // CK_FUNCTION_LIST is a version and then 68 function pointers; the numbers are places
 // among them (PKCS#11 v2.40, pkcs11f.h).
 const shimSource = `
@@ -44,6 +44,7 @@ static void note(const char *s) {
 	close(fd);
 }
 static ul my_open_session(ul slot, ul flags, void *app, void *notify, ul *s) {
+	if (!(flags & 2) && says(DIR "/writers")) return 6; /* CKR_FUNCTION_FAILED */
 	ul rv = open_session(slot, flags, app, notify, s);
 	if (rv == 0) note("C_OpenSession\n");
 	return rv;
