@@ -8,10 +8,10 @@ DATA    ?= .mintmark
 export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint generate calls faults soak bulk kills bench-log passload passpeers fuzz clean
+.PHONY: help run demo build test lint generate calls test-modules faults soak bulk kills bench-log passload passpeers fuzz clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 run: softhsm build ## install SoftHSM if need be, build, and run the development server
 	@$(BIN) dev --data $(DATA)
@@ -31,6 +31,10 @@ test: softhsm ## run every test, from scratch
 calls: softhsm ## print the PKCS#11 calls of one sealed card, as in docs/pkcs11.md
 	@tools/ensure.sh gcc
 	$(GO) test -count=1 -v -run TestCallsOfOneSealedCard ./integration
+
+test-modules: softhsm ## try every PKCS#11 module found here; prints the table of docs/hsm
+	@tools/ensure.sh gcc nss
+	$(GO) test -count=1 -v -tags modules -run 'TestModules$$' ./hsm/conformance
 
 faults: softhsm ## run the fault table against real processes; prints it for docs/recovery.md (minutes)
 	@tools/ensure.sh gcc

@@ -13,6 +13,7 @@ fi
 
 go vet ./...
 go vet -tags faults,soak,benchlog,bulk,passload,passpeers ./integration
+go vet -tags modules ./hsm/conformance
 go vet -tags trace ./signer ./internal/provisioning ./cmd/mintmark
 
 # Generated code is current if making it again changes nothing.
@@ -31,4 +32,5 @@ staticcheck() {
 
 go tool -modfile=tools/go.mod staticcheck -version >/dev/null # a pipe would hide that it is not there
 staticcheck -tags faults,soak,benchlog,bulk,passload,passpeers ./...
+staticcheck -tags modules ./hsm/conformance
 staticcheck -tags trace ./signer ./internal/provisioning ./cmd/mintmark
