@@ -213,9 +213,16 @@ func (b *bench) open(ctx context.Context) (err error) {
 const closeWithin = 30 * time.Second
 
 func (b *bench) close() error {
+	if b.tok == nil { // it could not be opened again
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
-	return b.tok.Close(ctx)
+	err := b.tok.Close(ctx)
+	if err == nil {
+		b.tok = nil
+	}
+	return err
 }
 
 // reopen opens the token with all keys made so far in its keyring.
@@ -231,8 +238,8 @@ func (b *bench) reopen(ctx context.Context) error {
 	return b.open(ctx)
 }
 
-// clean destroys all disposable keys. A member that a check has left in trouble is opened
-// anew for it.
+// clean destroys all disposable keys. A member that a check has left in trouble, or that is
+// not open, is opened anew for it.
 func (b *bench) clean() error {
 	left, err := b.raw.destroyAll()
 	if err != nil {
