@@ -3,7 +3,8 @@
 //	mintmark dev                         everything for development, on this machine
 //	mintmark serve --config FILE         the service
 //	mintmark demo                        the client's journey against a running dev
-//	mintmark doctor --config FILE        what the token is, can do, and lacks
+//	mintmark doctor --config FILE        what the token is, can do, and lacks; --conformance
+//	                                     tries everything with disposable keys
 //	mintmark keys generate|adopt|list|certify
 //	                                     keys on the token
 //	mintmark audit verify|export|prove|search|tail  the audit log
