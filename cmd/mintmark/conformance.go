@@ -16,6 +16,12 @@ import (
 // conformanceFlags are doctor's for trying members with disposable keys.
 type conformanceFlags struct{ wanted, inProduction bool }
 
+// conformanceReport is what doctor found out about all members.
+type conformanceReport struct {
+	Conforms bool                 `json:"conforms"` // every member has what is needed
+	Members  []conformance.Report `json:"members"`
+}
+
 // errAskFirst keeps doctor from writing to a token that serves.
 var errAskFirst = errors.New("--conformance makes keys on the token and destroys them again (labels that begin with " +
 	conformance.Prefix + "); on a token of production it wants --in-production as well")
@@ -41,7 +47,8 @@ func conform(ctx context.Context, p *plan, members []hsm.Config, out io.Writer, 
 		}
 	}
 	if form == "json" {
-		if err := json.MarshalWrite(out, map[string]any{"members": reports}, jsontext.Multiline(true)); err != nil {
+		all := conformanceReport{Conforms: errors.Join(wrong...) == nil, Members: reports}
+		if err := json.MarshalWrite(out, all, jsontext.Multiline(true)); err != nil {
 			return err
 		}
 	}

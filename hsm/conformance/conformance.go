@@ -130,6 +130,7 @@ type bench struct {
 	report Report
 	// missing says of a key that there is none, why.
 	missing map[string]string
+	ways    []hsm.Probe // of the key derivation, once they were tried
 	// narrowed counts the keys whose narrowing attributes the token took, and all keys.
 	narrowed, generated int
 }
@@ -153,7 +154,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	if b.raw, err = newRaw(b.cfg.Module, b.tok, ctx); err != nil {
+	if b.raw, err = newRaw(ctx, b.cfg.Module, b.tok); err != nil {
 		return err
 	}
 	defer b.raw.close()

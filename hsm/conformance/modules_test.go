@@ -5,7 +5,9 @@ package conformance_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/mintmark/mintmark/hsm/conformance"
@@ -42,8 +44,40 @@ func TestModules(t *testing.T) {
 			names, reports = append(names, module.name), append(reports, r)
 		})
 	}
-	conformance.Markdown(os.Stdout, names, reports)
+	markdown(os.Stdout, names, reports)
 	for _, line := range not {
 		fmt.Println(line)
+	}
+}
+
+// markdown writes several reports as one table: a capability a line, a module a column,
+// and under it the notes of what is not there.
+func markdown(out io.Writer, names []string, reports []conformance.Report) {
+	var rows []string
+	cells := map[string]map[int]conformance.Result{}
+	for i, r := range reports {
+		for _, c := range r.Results {
+			if cells[c.Capability] == nil {
+				cells[c.Capability] = map[int]conformance.Result{}
+				rows = append(rows, c.Capability)
+			}
+			cells[c.Capability][i] = c
+		}
+	}
+	fmt.Fprintf(out, "| capability | %s |\n|---|%s\n", strings.Join(names, " | "), strings.Repeat("---|", len(names)))
+	for _, row := range rows {
+		fmt.Fprintf(out, "| %s |", row)
+		for i := range reports {
+			fmt.Fprintf(out, " %s |", cells[row][i].Outcome)
+		}
+		fmt.Fprintln(out)
+	}
+	for i, r := range reports {
+		fmt.Fprintf(out, "\n%s (%s):\n\n", names[i], r.Date)
+		for _, c := range r.Results {
+			if c.Note != "" {
+				fmt.Fprintf(out, "- %s: %s: %s\n", c.Capability, c.Outcome, c.Note)
+			}
+		}
 	}
 }

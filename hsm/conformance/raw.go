@@ -21,7 +21,7 @@ type raw struct {
 
 // newRaw loads the library a second time, which gives the same one; the member has
 // initialized it.
-func newRaw(module string, tok *hsm.Token, ctx context.Context) (*raw, error) {
+func newRaw(ctx context.Context, module string, tok *hsm.Token) (*raw, error) {
 	info, err := tok.Info(ctx)
 	if err != nil {
 		return nil, err

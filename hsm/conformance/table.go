@@ -3,7 +3,6 @@ package conformance
 import (
 	"fmt"
 	"io"
-	"strings"
 	"text/tabwriter"
 )
 
@@ -27,37 +26,5 @@ func (r Report) Print(out io.Writer) {
 	}
 	if r.Error != "" {
 		fmt.Fprintf(out, "ended early: %s\n", r.Error)
-	}
-}
-
-// Markdown writes several reports as one table: a capability a line, a module a column,
-// and under it the notes of what is not there.
-func Markdown(out io.Writer, names []string, reports []Report) {
-	var rows []string
-	cells := map[string]map[int]Result{}
-	for i, r := range reports {
-		for _, c := range r.Results {
-			if cells[c.Capability] == nil {
-				cells[c.Capability] = map[int]Result{}
-				rows = append(rows, c.Capability)
-			}
-			cells[c.Capability][i] = c
-		}
-	}
-	fmt.Fprintf(out, "| capability | %s |\n|---|%s\n", strings.Join(names, " | "), strings.Repeat("---|", len(names)))
-	for _, row := range rows {
-		fmt.Fprintf(out, "| %s |", row)
-		for i := range reports {
-			fmt.Fprintf(out, " %s |", cells[row][i].Outcome)
-		}
-		fmt.Fprintln(out)
-	}
-	for i, r := range reports {
-		fmt.Fprintf(out, "\n%s (%s):\n\n", names[i], r.Date)
-		for _, c := range r.Results {
-			if c.Note != "" {
-				fmt.Fprintf(out, "- %s: %s: %s\n", c.Capability, c.Outcome, c.Note)
-			}
-		}
 	}
 }
