@@ -103,9 +103,9 @@ type child struct {
 // asked is a call under way.
 type asked struct {
 	message
-	child  *child
-	cancel context.CancelFunc
-	told   chan message // what the parent answers to what the call asks
+	child *child
+	told  chan message  // what the parent answers to what the call asks
+	over  chan struct{} // closed when it has been answered, which a call that is stuck may outlive
 }
 
 // open loads the module and opens the token, as often as it takes.
@@ -132,13 +132,9 @@ func (c *child) take(alive context.Context, m message) {
 	under := c.calls[m.id]
 	switch {
 	case m.kind == kindCall && under == nil:
-		a := &asked{message: m, child: c, told: make(chan message, 1)}
-		ctx, cancel := deadline(alive, m)
-		a.cancel = cancel
+		a := &asked{message: m, child: c, told: make(chan message, 1), over: make(chan struct{})}
 		c.calls[m.id] = a
-		go c.serve(ctx, a)
-	case m.kind == kindCancel && under != nil:
-		under.cancel()
+		go c.serve(alive, a)
 	case m.kind == kindTell && under != nil:
 		select {
 		case under.told <- m:
@@ -147,24 +143,15 @@ func (c *child) take(alive context.Context, m message) {
 	}
 }
 
-// deadline gives a call the time that is left to it.
-func deadline(alive context.Context, m message) (context.Context, context.CancelFunc) {
-	if len(m.fields) > 0 {
-		if left := asNumber(m.fields[0]); left > 0 {
-			return context.WithTimeout(alive, time.Duration(left)*time.Microsecond)
-		}
-	}
-	return context.WithCancel(alive)
-}
-
-// serve does one call and answers it.
+// serve does one call and answers it. How long somebody waits for the answer is the parent's
+// matter: it has admitted the call, and what is in the token cannot be cancelled.
 func (c *child) serve(ctx context.Context, a *asked) {
 	began := time.Now()
 	out, err := c.perform(ctx, a)
-	a.cancel()
 	c.mu.Lock()
 	delete(c.calls, a.id)
 	c.mu.Unlock()
+	close(a.over)
 	a.wipe()
 	answer := message{id: a.id, kind: kindAnswer, op: a.op}
 	v := vitals{took: int64(time.Since(began))}
@@ -188,10 +175,9 @@ func (c *child) perform(ctx context.Context, a *asked) (out [][]byte, err error)
 			out, err = nil, errBindingPanic
 		}
 	}()
-	if int(a.op) >= len(operations) || len(a.fields) != 1+operations[a.op].fields {
+	if int(a.op) >= len(operations) || len(a.fields) != operations[a.op].fields {
 		return nil, errMessage
 	}
-	a.fields = a.fields[1:]
 	t := c.token.Load()
 	switch {
 	case a.op == opBeat:
@@ -203,8 +189,13 @@ func (c *child) perform(ctx context.Context, a *asked) (out [][]byte, err error)
 }
 
 // ask has the parent compute a seal's OtherInfo and associated data: what they are made of
-// is the caller's code. Nothing comes back for a call that nobody waits for.
-func (a *asked) ask(ctx context.Context, point []byte) (otherInfo, aad []byte) {
+// is the caller's code. Nothing comes back for a call that nobody waits for any more.
+func (a *asked) ask(point []byte) (otherInfo, aad []byte) {
+	select {
+	case <-a.over:
+		return nil, nil
+	default:
+	}
 	a.child.send(message{id: a.id, kind: kindAsk, fields: [][]byte{point}})
 	select {
 	case m := <-a.told:
@@ -214,7 +205,7 @@ func (a *asked) ask(ctx context.Context, point []byte) (otherInfo, aad []byte) {
 		if len(m.fields) > 1 {
 			aad = m.fields[1]
 		}
-	case <-ctx.Done():
+	case <-a.over:
 	}
 	return otherInfo, aad
 }

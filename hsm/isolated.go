@@ -361,7 +361,7 @@ func (m *isolated) do(ctx context.Context, l *lane, n int, r request) ([][]byte,
 		err = fmt.Errorf("%s: %w", name, m.failed(err))
 	case errors.Is(err, errNotSent) && ctx.Err() == nil:
 		err = fmt.Errorf("%s: %w", name, err)
-	case errors.Is(err, errNotSent), err == errLate:
+	case errors.Is(err, errNotSent), errors.Is(err, errLate):
 		err = fmt.Errorf("%s: %w", name, &unavailable{err: errLate, after: time.Second})
 	}
 	m.observe(name, l, queued, took, outcome(err))

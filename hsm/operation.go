@@ -50,7 +50,7 @@ var operations = [...]struct {
 		sealed, err := t.AgreeAndSeal(ctx, Sealing{
 			Peer: peer, IV: c.fields[1], Plaintext: c.fields[2],
 			OtherInfo: func(point []byte) (otherInfo []byte) {
-				otherInfo, aad = c.ask(ctx, point)
+				otherInfo, aad = c.ask(point)
 				return otherInfo
 			},
 			AAD: func([]byte) []byte { return aad }, // asked for after OtherInfo, and once for each

@@ -140,6 +140,8 @@ func (p *process) deliver(m message) error {
 	case p.over:
 		m.wipe()
 		return errProcessLost
+	case w == nil && m.kind == kindAsk:
+		return nil // of a call that was stuck, and answered
 	case w == nil:
 		return errMessage
 	}
@@ -148,7 +150,7 @@ func (p *process) deliver(m message) error {
 		w.release()
 	}
 	if w.left {
-		m.wipe() // what nobody took
+		p.discard(m)
 		return nil
 	}
 	select {
@@ -173,21 +175,27 @@ func (p *process) expect(release func()) (uint64, *waiter, error) {
 	return p.last, w, nil
 }
 
-// leave says that nobody waits for a call any more, and tells the child. Of a call that was
-// not sent it hears nothing.
+// leave says that nobody waits for a call any more. The child goes on with one that it has
+// got.
 func (p *process) leave(id uint64, w *waiter, sent bool) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	w.left = true
 	for len(w.answers) > 0 {
-		(<-w.answers).wipe()
+		p.discard(<-w.answers)
 	}
 	if !sent && p.waiting[id] == w {
 		delete(p.waiting, id)
 		w.release()
 	}
-	p.mu.Unlock()
-	if sent {
-		_ = p.send(p.gone, message{id: id, kind: kindCancel})
+}
+
+// discard overwrites what nobody takes. A question is answered all the same: the call would
+// wait for it.
+func (p *process) discard(m message) {
+	m.wipe()
+	if m.kind == kindAsk {
+		go func() { _ = p.send(p.gone, message{id: m.id, kind: kindTell}) }()
 	}
 }
 
@@ -218,12 +226,7 @@ func (p *process) exchange(ctx context.Context, r request, release func()) (out 
 	if err != nil {
 		return nil, 0, err
 	}
-	var left time.Duration // 0: any time
-	if until, ok := ctx.Deadline(); ok {
-		left = max(time.Until(until), time.Microsecond)
-	}
-	call := message{id: id, kind: kindCall, op: r.op, fields: append([][]byte{number(left.Microseconds())}, r.fields...)}
-	if err := p.send(ctx, call); err != nil {
+	if err := p.send(ctx, message{id: id, kind: kindCall, op: r.op, fields: r.fields}); err != nil {
 		p.leave(id, w, false)
 		return nil, 0, err
 	}

@@ -35,12 +35,11 @@ type messageKind byte
 
 const (
 	kindHello  messageKind = iota // to the child, once: its configuration (JSON)
-	kindCall                      // to the child: do this; microseconds left or 0, then the operation's own fields
-	kindCancel                    // to the child: nobody waits for this any more
+	kindCall                      // to the child: do this
 	kindAnswer                    // from the child: vitals, and what the operation gives
 	kindFailed                    // from the child: vitals, and an error (JSON)
 	kindAsk                       // from the child, under a seal: its ephemeral public key
-	kindTell                      // to the child: OtherInfo for it, and the associated data if there are any
+	kindTell                      // to the child: OtherInfo and the associated data, or nothing if nobody waits any more
 	kindEvent                     // from the child: what has happened (JSON)
 )
 
