@@ -44,6 +44,10 @@ func startMember(member string) (conn net.Conn, cmd *exec.Cmd, ended <-chan stru
 	cmd = exec.Command("/proc/self/exe", MemberCommand, member)
 	cmd.Args[0] = os.Args[0]
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr // what a library prints
+	if os.Getenv("GOTRACEBACK") == "" {
+		// At a crash the registers would be printed, and with them what was worked on.
+		cmd.Env = append(os.Environ(), "GOTRACEBACK=none")
+	}
 	cmd.ExtraFiles = []*os.File{theirs}           // socketFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started, done := make(chan error), make(chan struct{})
