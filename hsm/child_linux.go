@@ -48,7 +48,7 @@ func startMember(member string) (conn net.Conn, cmd *exec.Cmd, ended <-chan stru
 		// At a crash the registers would be printed, and with them what was worked on.
 		cmd.Env = append(os.Environ(), "GOTRACEBACK=none")
 	}
-	cmd.ExtraFiles = []*os.File{theirs}           // socketFD
+	cmd.ExtraFiles = []*os.File{theirs} // socketFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started, done := make(chan error), make(chan struct{})
 	go func() {

@@ -173,7 +173,9 @@ func (m *isolated) Restart(cause error) {
 // lost takes note that the child is of no more use. It is called before anybody who waits for
 // it is let go.
 func (m *isolated) lost(cause error) {
-	m.enter(Reinit, cause)
+	if !m.closed.Load() {
+		m.enter(Reinit, cause)
+	}
 	m.keys.Store(nil)
 	m.loaded.Store(false)
 	m.mu.Lock()

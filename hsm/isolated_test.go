@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -31,6 +32,7 @@ func wherever(t *testing.T, on *softhsm.Token, ring *Keyring, test func(t *testi
 	t.Helper()
 	for _, where := range []Isolation{NoIsolation, ProcessIsolation} {
 		t.Run(string(where), func(t *testing.T) {
+			needsLinux(t, where)
 			cfg := configFor(on, ring)
 			cfg.Isolation, cfg.DataDir = where, t.TempDir()
 			for _, c := range change {
@@ -48,6 +50,14 @@ func wherever(t *testing.T, on *softhsm.Token, ring *Keyring, test func(t *testi
 			until(func() bool { return h.Ready() == nil })
 			test(t, h.Members()[0])
 		})
+	}
+}
+
+// needsLinux skips a test of a member in a process of its own elsewhere.
+func needsLinux(t testing.TB, where Isolation) {
+	t.Helper()
+	if where == ProcessIsolation && runtime.GOOS != "linux" {
+		t.Skip(errNoIsolation)
 	}
 }
 
@@ -354,6 +364,27 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// Whatever a child that has lost its wits sends, reading it ends.
+func FuzzReadMessage(f *testing.F) {
+	for _, m := range []message{{kind: kindHello}, {id: 1, kind: kindAnswer, fields: [][]byte{vitals{}.field(), fill(1)}}} {
+		b, err := m.encode()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := readMessage(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		again, err := m.encode()
+		if err != nil || !bytes.HasPrefix(b, again) {
+			t.Errorf("%x is read, and written as %x, %v", b, again, err)
+		}
+	})
+}
+
 // A caller whose time is up leaves; the place in the lane is the child's until it has done
 // what it was asked for.
 func TestCallerLeavesAndThePlaceIsKept(t *testing.T) {
@@ -406,6 +437,7 @@ func TestStartFailsForWhatIsNoModuleWherever(t *testing.T) {
 	cfg := configFor(on, ringOf())
 	cfg.Module, cfg.DataDir = on.PINFile, t.TempDir() // no library
 	for _, where := range []Isolation{NoIsolation, ProcessIsolation} {
+		needsLinux(t, where)
 		cfg.Isolation = where
 		if _, err := Start(context.Background(), Failover, []Config{cfg}); err == nil || !strings.Contains(err.Error(), "not a PKCS#11 library") {
 			t.Errorf("%s: %v", where, err)

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,29 +29,6 @@ func isolated(t *testing.T, change func(*hsm.Config)) *rig {
 	return r.start()
 }
 
-// childOf gives the processes that a process has started for members.
-func childOf(t *testing.T, parent int, member string) (pid int, ok bool) {
-	t.Helper()
-	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range all {
-		line, err := os.ReadFile(path)
-		args := strings.Split(string(line), "\x00")
-		if err != nil || len(args) < 3 || args[1] != hsm.MemberCommand || args[2] != member {
-			continue // it has ended, or is another one
-		}
-		stat, err := os.ReadFile(filepath.Join(filepath.Dir(path), "stat"))
-		_, after, found := strings.Cut(string(stat), ") ")
-		if fields := strings.Fields(after); err == nil && found && len(fields) > 1 && fields[1] == strconv.Itoa(parent) {
-			pid, _ = strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			return pid, true
-		}
-	}
-	return 0, false
-}
-
 // child is the process of a member of this test's own HSM.
 func child(t *testing.T, member string) int {
 	t.Helper()
@@ -66,9 +42,6 @@ func child(t *testing.T, member string) int {
 	})
 	return pid
 }
-
-// ended is the log's text at the end of a member's process.
-const ended = "process of HSM member has ended"
 
 // What ends or stops a member's process costs that process: who waited for it is told to come
 // again, nobody is left waiting, nothing is released that is wrong, and the next process
