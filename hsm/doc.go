@@ -37,6 +37,10 @@
 //   - Calls are admitted through bounded lanes, of which none keeps another one waiting;
 //     the time in the queue and the time in the token are reported apart (Observer).
 //
-// What it does not promise: a call that hangs inside a vendor's library cannot be
-// cancelled from here; what a vendor's library keeps in its own memory is the vendor's.
+// A member's module may have a process of its own (Config.Isolation): whoever calls Start with
+// such a configuration calls ServeMember when its first argument is MemberCommand. A call that
+// hangs inside a vendor's library for good, or crashes, then costs that process.
+//
+// What it does not promise: a call that hangs cannot be cancelled; in this process it is for
+// Config.OnWedged to end it. What a vendor's library keeps in its own memory is the vendor's.
 package hsm

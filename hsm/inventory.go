@@ -17,22 +17,11 @@ type KeyStatus struct {
 
 // Keys gives the state of every key of the keyring, in its order.
 func (t *Token) Keys() []KeyStatus {
-	e := t.current.Load()
-	all := make([]KeyStatus, 0, len(t.cfg.Keyring.Keys))
-	for _, k := range t.cfg.Keyring.Keys {
-		problem := KeyNotListed // when this epoch began, or there is none
-		switch {
-		case e != nil && e.keys[k.Name] != nil:
-			problem = e.keys[k.Name].problem
-			if e.keys[k.Name].lost.Load() {
-				problem = KeyLost
-			}
-		case !t.cfg.Keyring.binds(k.Purpose):
-			problem = KeyNotBound
-		}
-		all = append(all, KeyStatus{Key: k, Problem: problem})
+	var found tokenKeys
+	if e := t.current.Load(); e != nil {
+		found = e.keys
 	}
-	return all
+	return t.cfg.Keyring.statuses(found)
 }
 
 // Unlisted lists the private and secret keys of the token that no entry of the keyring

@@ -17,12 +17,16 @@ import (
 // while nothing is known of the keys. A Signer outlives epochs: what comes later is its
 // Sign's error.
 func (t *Token) Signer(ctx context.Context, name string) (crypto.Signer, error) {
-	pub, err := t.cfg.Keyring.signerKey(name, t.Public)
+	return memberSigner(ctx, t, t.cfg.Keyring, name)
+}
+
+func memberSigner(ctx context.Context, m Member, ring *Keyring, name string) (crypto.Signer, error) {
+	pub, err := ring.signerKey(name, m.Public)
 	if err != nil {
 		return nil, err
 	}
 	return &signer{pub: pub, sign: func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-		return t.signInTime(ctx, name, digest, opts)
+		return signInTime(ctx, m, name, digest, opts)
 	}}, nil
 }
 
@@ -35,7 +39,7 @@ func (h *HSM) Signer(ctx context.Context, name string) (crypto.Signer, error) {
 		return nil, err
 	}
 	return &signer{pub: pub, sign: func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-		return ask(ctx, h, func(t *Token) ([]byte, error) { return t.signInTime(ctx, name, digest, opts) })
+		return ask(ctx, h, func(t Member) ([]byte, error) { return signInTime(ctx, t, name, digest, opts) })
 	}}, nil
 }
 
@@ -51,8 +55,8 @@ func (r *Keyring) signerKey(name string, public func(string) (crypto.PublicKey, 
 }
 
 // signInTime is Sign for callers that may have no deadline of their own.
-func (t *Token) signInTime(ctx context.Context, name string, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.cfg.CallTimeout)
+func signInTime(ctx context.Context, t Member, name string, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.callTimeout())
 	defer cancel()
 	return t.Sign(ctx, name, digest, opts)
 }

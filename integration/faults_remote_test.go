@@ -75,7 +75,7 @@ func TestRemoteModuleKilledAndBack(t *testing.T) {
 	log := &lockedBuffer{}
 	h, err := hsm.Start(context.Background(), hsm.Failover, []hsm.Config{{
 		Name: "remote", Module: client.Path, TokenLabel: r.token.Label, PINFile: r.token.PINFile, DataDir: t.TempDir(),
-		Keyring: &hsm.Keyring{Environment: "test", Keys: []hsm.Key{tav.pinned("remote")}}, KeepAlive: time.Hour, SignaturesOnly: true,
+		Keyring: &hsm.Keyring{Environment: "test", Keys: []hsm.Key{tav.pinned("remote")}}, KeepAlive: time.Hour, SignaturesOnly: true, Isolation: isolation,
 		Log: slog.New(slog.NewTextHandler(log, nil)),
 	}})
 	if err != nil {
