@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/des"
@@ -9,6 +10,7 @@ import (
 	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -16,6 +18,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 	"time"
 
@@ -147,20 +150,29 @@ func idOf(k hsm.Key) []byte {
 // oidP256 is CKA_EC_PARAMS of P-256 (RFC 5480, 2.1.1.1).
 var oidP256 = []byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07}
 
-// cross makes two P-256 pairs of which each private key stands under the other's CKA_ID,
-// and lists the first with the pin of its public key: what signs under it is another key.
+// cross makes two pairs of which each private key stands under the other's CKA_ID, and
+// lists the first with the pin of its public key: what signs under it is another key.
 func (b *bench) cross() {
-	k := b.entry(crossed, hsm.APITLS, hsm.P256)
-	other := b.entry(crossed, hsm.APITLS, hsm.P256)
+	err := b.crossAs(hsm.APITLS, hsm.P256)
+	if err != nil { // a token without P-256
+		err = b.crossAs(hsm.TAVSigning, hsm.RSA2048)
+	}
+	if err != nil {
+		b.missing[crossed] = err.Error()
+	}
+}
+
+func (b *bench) crossAs(p hsm.Purpose, a hsm.Algorithm) error {
+	k, other := b.entry(crossed, p, a), b.entry(crossed, p, a)
 	err := b.raw.do(func(h hand) error {
-		public, _, err := h.pair(k.Name, idOf(k), idOf(other))
+		public, err := h.pair(k, idOf(other))
 		if err == nil {
-			_, _, err = h.pair(k.Name, idOf(other), idOf(k))
+			_, err = h.pair(other, idOf(k))
 		}
 		if err != nil {
 			return err
 		}
-		pub, err := h.publicEC(public)
+		pub, err := h.public(public, a)
 		if err != nil {
 			return err
 		}
@@ -168,25 +180,35 @@ func (b *bench) cross() {
 		return err
 	})
 	if err != nil {
-		b.missing[crossed] = err.Error()
-		return
+		return err
 	}
 	b.keys[crossed] = k
+	return nil
 }
 
-// pair makes a P-256 pair for signing, each half under a CKA_ID of its own.
-func (h hand) pair(label string, publicID, privateID []byte) (public, private pkcs11.ObjectHandle, err error) {
-	public, private, err = h.GenerateKeyPair(h.s, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_EC_KEY_PAIR_GEN, nil)},
-		[]*pkcs11.Attribute{
-			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
-			pkcs11.NewAttribute(pkcs11.CKA_ID, publicID), pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, oidP256),
-			pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true),
-		},
-		append(protected(label, privateID), pkcs11.NewAttribute(pkcs11.CKA_SIGN, true)))
-	if err != nil {
-		return 0, 0, fmt.Errorf("C_GenerateKeyPair: %w", err)
+// pair makes a pair for signing, whose private half stands under a CKA_ID of its own.
+func (h hand) pair(k hsm.Key, privateID []byte) (public pkcs11.ObjectHandle, err error) {
+	mechanism := uint(pkcs11.CKM_EC_KEY_PAIR_GEN)
+	kind := []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, oidP256)}
+	if k.Algorithm != hsm.P256 {
+		mechanism = pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN
+		kind = rsaOf2048()
 	}
-	return public, private, nil
+	public, _, err = h.GenerateKeyPair(h.s, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)},
+		append(kind,
+			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Name),
+			pkcs11.NewAttribute(pkcs11.CKA_ID, idOf(k)), pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true)),
+		append(protected(k.Name, privateID), pkcs11.NewAttribute(pkcs11.CKA_SIGN, true)))
+	if err != nil {
+		return 0, fmt.Errorf("C_GenerateKeyPair: %w", err)
+	}
+	return public, nil
+}
+
+func rsaOf2048() []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_MODULUS_BITS, 2048), pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}),
+	}
 }
 
 // protected are the attributes of a key that is never shown.
@@ -198,8 +220,12 @@ func protected(label string, id []byte) []*pkcs11.Attribute {
 	}
 }
 
-// publicEC reads a public key on P-256, as a DER OCTET STRING or bare.
-func (h hand) publicEC(o pkcs11.ObjectHandle) (*ecdsa.PublicKey, error) {
+// public reads a public key; a point on P-256 as a DER OCTET STRING or bare.
+func (h hand) public(o pkcs11.ObjectHandle, a hsm.Algorithm) (crypto.PublicKey, error) {
+	if a != hsm.P256 {
+		n, err := h.read(o, pkcs11.CKA_MODULUS)
+		return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: 65537}, err
+	}
 	b, err := h.read(o, pkcs11.CKA_EC_POINT)
 	if err != nil {
 		return nil, err
@@ -211,7 +237,7 @@ func (h hand) publicEC(o pkcs11.ObjectHandle) (*ecdsa.PublicKey, error) {
 	return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
 }
 
-// known describes the secret keys whose value the host has.
+// knownKeys describes the secret keys whose value the host has.
 var knownKeys = map[string]struct {
 	purpose   hsm.Purpose
 	algorithm hsm.Algorithm
@@ -286,7 +312,7 @@ func oddParity(key []byte) {
 
 const pinText = "mintmark-pin-v1"
 
-func pinSPKI(pub *ecdsa.PublicKey) (hsm.Pin, error) {
+func pinSPKI(pub crypto.PublicKey) (hsm.Pin, error) {
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	sum := sha256.Sum256(der)
 	return hsm.Pin("spki-sha256:" + hex.EncodeToString(sum[:])), err

@@ -32,7 +32,7 @@ func (b *bench) signing() []check {
 		all = append(all, check{string(a) + ", RSASSA-PKCS1-v1_5", with(a), signs(string(a))})
 	}
 	return append(all,
-		check{"verified before release", with(hsm.P256), refusesCrossed},
+		check{"verified before release", func(k hsm.Key) bool { return with(hsm.P256)(k) || with(hsm.RSA2048)(k) }, refusesCrossed},
 		check{"OAEP, SHA-1", nil, oaep(pkcs11.CKM_SHA_1, pkcs11.CKG_MGF1_SHA1, sha1.New)},
 		check{"OAEP, SHA-256", nil, oaep(pkcs11.CKM_SHA256, pkcs11.CKG_MGF1_SHA256, sha256.New)},
 	)
@@ -90,7 +90,7 @@ func refusesCrossed(ctx context.Context, b *bench) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	err = b.raw.do(func(h hand) error { return h.crossedSigns(idOf(b.keys[crossed])) })
+	err = b.raw.do(func(h hand) error { return h.crossedSigns(b.keys[crossed]) })
 	if err != nil {
 		return "", untried(err.Error())
 	}
@@ -105,33 +105,50 @@ func refusesCrossed(ctx context.Context, b *bench) (string, error) {
 	return "the signature of another key stays inside, and its key is lost", nil
 }
 
-// crossedSigns reports nil if the private key under the CKA_ID signs and what it signs does
+// crossedSigns reports nil if the private key under k's CKA_ID signs and what it signs does
 // not verify with the public key under it.
-func (h hand) crossedSigns(id []byte) error {
-	private, err := h.half(pkcs11.CKO_PRIVATE_KEY, id)
+func (h hand) crossedSigns(k hsm.Key) error {
+	private, err := h.half(pkcs11.CKO_PRIVATE_KEY, idOf(k))
 	if err != nil {
 		return err
 	}
-	public, err := h.half(pkcs11.CKO_PUBLIC_KEY, id)
+	public, err := h.half(pkcs11.CKO_PUBLIC_KEY, idOf(k))
 	if err != nil {
 		return err
 	}
-	pub, err := h.publicEC(public)
+	pub, err := h.public(public, k.Algorithm)
 	if err != nil {
 		return err
 	}
-	if err := h.SignInit(h.s, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_ECDSA, nil)}, private); err != nil {
+	mechanism := uint(pkcs11.CKM_ECDSA)
+	if k.Algorithm != hsm.P256 {
+		mechanism = pkcs11.CKM_RSA_PKCS
+	}
+	if err := h.SignInit(h.s, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, private); err != nil {
 		return err
 	}
 	sig, err := h.Sign(h.s, digest(crypto.SHA256))
 	if err != nil {
 		return err
 	}
-	der, err := asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(sig[:len(sig)/2]), new(big.Int).SetBytes(sig[len(sig)/2:])})
-	if err == nil && ecdsa.VerifyASN1(pub, digest(crypto.SHA256), der) {
+	if verifiesRaw(pub, sig) {
 		return errors.New("the token does not keep the CKA_ID of a pair's halves apart")
 	}
-	return err
+	return nil
+}
+
+// verifiesRaw reports whether sig is what PKCS#11 gives for the message's digest: r and s in
+// a row, or the digest padded without saying its hash.
+func verifiesRaw(pub crypto.PublicKey, sig []byte) bool {
+	switch pub := pub.(type) {
+	case *rsa.PublicKey:
+		return rsa.VerifyPKCS1v15(pub, 0, digest(crypto.SHA256), sig) == nil
+	case *ecdsa.PublicKey:
+		der, err := asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(sig[:len(sig)/2]), new(big.Int).SetBytes(sig[len(sig)/2:])})
+		return err == nil && ecdsa.VerifyASN1(pub, digest(crypto.SHA256), der)
+	default:
+		return false
+	}
 }
 
 // oaep has the host encrypt to a key pair of the token, which decrypts. No purpose of
@@ -170,11 +187,9 @@ func (h hand) pairForOAEP() (*rsa.PublicKey, pkcs11.ObjectHandle, error) {
 	private, err := h.half(pkcs11.CKO_PRIVATE_KEY, id)
 	if err != nil {
 		_, private, err = h.GenerateKeyPair(h.s, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil)},
-			[]*pkcs11.Attribute{
-				pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label), pkcs11.NewAttribute(pkcs11.CKA_ID, id),
-				pkcs11.NewAttribute(pkcs11.CKA_MODULUS_BITS, 2048), pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}),
-				pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, true),
-			},
+			append(rsaOf2048(),
+				pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
+				pkcs11.NewAttribute(pkcs11.CKA_ID, id), pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, true)),
 			append(protected(label, id), pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, true)))
 		if err != nil {
 			return nil, 0, fmt.Errorf("C_GenerateKeyPair: %w", err)
@@ -184,6 +199,9 @@ func (h hand) pairForOAEP() (*rsa.PublicKey, pkcs11.ObjectHandle, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	n, err := h.read(public, pkcs11.CKA_MODULUS)
-	return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: 65537}, private, err
+	pub, err := h.public(public, hsm.RSA2048)
+	if err != nil {
+		return nil, 0, err
+	}
+	return pub.(*rsa.PublicKey), private, nil
 }
