@@ -134,12 +134,17 @@ func (m *isolated) startProcess() (*process, error) {
 	return p, nil
 }
 
+// silentAtLeast is how long a child is given to say that it lives, at least: whatever the
+// timeouts are, it has to be scheduled.
+const silentAtLeast = 2 * time.Second
+
 // attend returns when the child is lost. One that does not answer, for as long as a call of
-// its module may take, is.
+// its module may take, is; the first answer may take as long as the opening of a token.
 func (m *isolated) attend(p *process) {
-	limit := m.cfg.CallTimeout + m.cfg.DrainTimeout
-	tick := time.NewTicker(limit / 4)
+	usual := max(silentAtLeast, m.cfg.CallTimeout+m.cfg.DrainTimeout)
+	tick := time.NewTicker(usual / 4)
 	defer tick.Stop()
+	limit := m.cfg.beginTimeout()
 	// Some libraries do not come back from being loaded.
 	loading := time.AfterFunc(m.cfg.beginTimeout(), func() {
 		if !m.loaded.Load() {
@@ -155,6 +160,7 @@ func (m *isolated) attend(p *process) {
 			p.lose(errProcessStuck)
 			return
 		}
+		limit = usual
 		select {
 		case <-tick.C:
 		case <-p.gone.Done():
