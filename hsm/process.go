@@ -271,8 +271,9 @@ func (p *process) answer(ctx context.Context, r request, question message) error
 			p.discard(question)
 		}
 	}()
-	if r.tell == nil {
-		return errMessage
+	if r.tell == nil { // it has lost its wits
+		p.lose(errMessage)
+		return errProcessLost
 	}
 	err := p.send(ctx, message{id: question.id, kind: kindTell, fields: r.tell(question.fields[0])})
 	answered = err == nil
