@@ -415,6 +415,41 @@ func TestCallerLeavesAndThePlaceIsKept(t *testing.T) {
 	}, func(c *Config) { c.RSAConcurrency = 1 })
 }
 
+// A seal whose caller leaves, or panics, when it is asked for OtherInfo is over all the same:
+// its place is free, and its objects are gone.
+func TestSealWhoseCallerFailsItIsOver(t *testing.T) {
+	on := softhsm.New(t)
+	_, _, index := stock(t, on)
+	wherever(t, on, ringOf(index), func(t *testing.T, m Member) {
+		for name, otherInfo := range map[string]func(leave func()) []byte{
+			"it leaves": func(leave func()) []byte { leave(); return []byte("info") },
+			"it panics": func(func()) []byte { panic("a fault of the caller's") },
+		} {
+			ctx, leave := context.WithCancel(context.Background())
+			s := appleSealing(t, receiver(t).PublicKey())
+			s.OtherInfo = func([]byte) []byte { return otherInfo(leave) }
+			func() {
+				defer func() { _ = recover() }()
+				_, err := m.AgreeAndSeal(ctx, s)
+				t.Logf("%s: %v", name, err)
+			}()
+			leave()
+			if err := second(m.HMAC(context.Background(), index.Name, []byte("data"))); err != nil {
+				t.Errorf("after a seal of which %s: %v", name, err)
+			}
+		}
+		if n, err := m.SessionObjects(context.Background()); err != nil || n != 0 {
+			t.Errorf("%d session objects, %v", n, err)
+		}
+		if s := m.Stats(); s.EphemeralCreated != s.EphemeralDestroyed {
+			t.Errorf("%+v", s)
+		}
+		if s := m.Status(); s.State != Ready {
+			t.Error(s)
+		}
+	}, func(c *Config) { c.ECConcurrency = 1 })
+}
+
 // Restart is one call wherever the module is: the member goes and comes back by itself.
 func TestRestartWherever(t *testing.T) {
 	on := softhsm.New(t)

@@ -175,16 +175,21 @@ func (p *process) expect(release func()) (uint64, *waiter, error) {
 	return p.last, w, nil
 }
 
-// leave says that nobody waits for a call any more. The child goes on with one that it has
-// got.
-func (p *process) leave(id uint64, w *waiter, sent bool) {
+// leave says that nobody waits for a call any more. The child goes on with it.
+func (p *process) leave(w *waiter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w.left = true
 	for len(w.answers) > 0 {
 		p.discard(<-w.answers)
 	}
-	if !sent && p.waiting[id] == w {
+}
+
+// unsent says that a call has not been sent.
+func (p *process) unsent(id uint64, w *waiter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiting[id] == w {
 		delete(p.waiting, id)
 		w.release()
 	}
@@ -226,32 +231,53 @@ func (p *process) exchange(ctx context.Context, r request, release func()) (out 
 	if err != nil {
 		return nil, 0, err
 	}
+	settled := false // also when what answers a question panics
+	defer func() {
+		if !settled {
+			p.leave(w)
+		}
+	}()
 	if err := p.send(ctx, message{id: id, kind: kindCall, op: r.op, fields: r.fields}); err != nil {
-		p.leave(id, w, false)
+		settled = true
+		p.unsent(id, w)
 		return nil, 0, err
 	}
 	for {
 		m, err := p.await(ctx, w)
 		if err == nil && m.kind == kindAsk {
-			if r.tell == nil {
-				p.lose(errMessage)
-				return nil, 0, errProcessLost
-			}
-			err = p.send(ctx, message{id: id, kind: kindTell, fields: r.tell(m.fields[0])})
+			err = p.answer(ctx, r, m)
 			if err == nil {
 				continue
 			}
 		}
 		if err != nil {
-			p.leave(id, w, true)
 			return nil, 0, err
 		}
+		settled = true
 		v, _ := asVitals(m.fields[0])
 		if m.kind == kindFailed {
 			return nil, time.Duration(v.took), unpackError(bytes.Join(m.fields[1:], nil))
 		}
 		return m.fields[1:], time.Duration(v.took), nil
 	}
+}
+
+// answer answers a call's question. The child waits for it: it gets an empty answer where
+// there is none.
+func (p *process) answer(ctx context.Context, r request, question message) error {
+	answered := false
+	defer func() {
+		if !answered {
+			p.discard(question)
+		}
+	}()
+	if r.tell == nil { // it has lost its wits
+		p.lose(errMessage)
+		return errProcessLost
+	}
+	err := p.send(ctx, message{id: question.id, kind: kindTell, fields: r.tell(question.fields[0])})
+	answered = err == nil
+	return err
 }
 
 // await gives the next message for a call.
