@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"internal/access":                 {"internal/record", "internal/secret"},
 	"internal/merchant":               {"signer", "internal/record", "internal/secret"},
 	"internal/outbound":               {},
+	"internal/keys":                   {"hsm"},
 	"passkit":                         {"passkit/cms"},
 	"passkit/cms":                     {},
 	"passkit/apns":                    {},
@@ -38,7 +39,7 @@ var mayImport = map[string][]string{
 	"internal/passes":                 {"passkit", "passkit/cms", "passkit/apns", "passkit/webservice", "signer", "internal/record", "internal/secret"},
 	"internal/store":                  {"internal/provisioning", "internal/merchant", "internal/passes", "passkit/webservice", "internal/audit", "internal/access", "internal/record"},
 	"internal/store/pgtest":           {},
-	"httpapi":                         {"internal/audit", "internal/provisioning", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/record", "internal/secret"},
+	"httpapi":                         {"internal/audit", "internal/provisioning", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/keys", "internal/record", "internal/secret"},
 }
 
 // free are the packages that may import anything of ours: commands, test support and
