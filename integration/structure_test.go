@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"internal/merchant":               {"signer", "internal/record", "internal/secret"},
 	"internal/outbound":               {},
 	"internal/keys":                   {"hsm"},
+	"internal/ceremony":               {"hsm", "passkit/cms"},
 	"passkit":                         {"passkit/cms"},
 	"passkit/cms":                     {},
 	"passkit/apns":                    {},

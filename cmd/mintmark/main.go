@@ -4,8 +4,9 @@
 //	mintmark serve --config FILE         the service
 //	mintmark demo                        the client's journey against a running dev
 //	mintmark doctor --config FILE        what the token is, can do, and lacks
-//	mintmark keys generate|adopt|list|certify
-//	                                     keys on the token
+//	mintmark keys generate|adopt|list|show|certify|csr|import-certificate|activate|retire|destroy
+//	                                     keys on the token, and their life
+//	mintmark ceremony run|verify|replay  keys made and destroyed by two people, from one signed file
 //	mintmark audit verify|export|prove|search|tail  the audit log
 //	mintmark clients check TOKEN|CERT    how a caller is decided, offline
 //	mintmark cards import|rekey          cards in bulk, through a running service
@@ -84,7 +85,7 @@ func newCommand() *cobra.Command {
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), auditCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), versionCommand())
+	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), ceremonyCommand(), auditCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), versionCommand())
 	asUsageErrors(root)
 	return root
 }
