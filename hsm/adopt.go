@@ -142,7 +142,7 @@ func idAttribute(k Key) *pkcs11.Attribute { return pkcs11.NewAttribute(pkcs11.CK
 // It is for development and tests, where the other side of a zone key is simulated: a
 // network's key is brought in as components, at the HSM, and taken over with Adopt.
 func (t *Token) ImportTDEA(ctx context.Context, n NewKey, value []byte, now time.Time) (Key, error) {
-	if t.cfg.Keyring.Environment == "production" {
+	if t.keyring().Environment == "production" {
 		return Key{}, errors.New("import key: a value is not taken in production; import components at the HSM and adopt the key")
 	}
 	n.Algorithm = TDEA
@@ -161,12 +161,16 @@ func (t *Token) ImportTDEA(ctx context.Context, n NewKey, value []byte, now time
 		}
 		defer func() { _ = e.ctx.CloseSession(s) }()
 		u := &unit{e: e, s: s}
-		template := append(templateFor(entry.Name, entry.ckaID(), entry.Purpose, TDEA).private,
+		from := templateFor(entry.Name, entry.ckaID(), entry.Purpose, TDEA)
+		template := append(from.private,
 			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
 			pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_DES3),
 			pkcs11.NewAttribute(pkcs11.CKA_VALUE, value),
 		)
-		h, err := e.ctx.CreateObject(s, template)
+		h, err := e.ctx.CreateObject(s, append(template, from.narrowing()...))
+		if err != nil { // not every module knows these
+			h, err = e.ctx.CreateObject(s, template)
+		}
 		if err != nil {
 			return Key{}, ckr("C_CreateObject", err)
 		}

@@ -36,7 +36,7 @@ func (t *Token) AgreeKey(ctx context.Context, name string, peer *ecdh.PublicKey,
 	}
 	otherInfo = bytes.Clone(otherInfo) // see AgreeAndSeal
 	return work(ctx, t, "agree", func(u *unit) ([]byte, error) {
-		k, err := u.e.usable(name, true)
+		k, err := u.e.using(name, true)
 		if err != nil {
 			return nil, err
 		}
@@ -72,7 +72,7 @@ func (e *epoch) proveAgreements() error {
 		return nil
 	}
 	ways := agreementWays
-	for _, listed := range e.token.cfg.Keyring.Keys {
+	for _, listed := range e.ring.Keys {
 		k := e.keys[listed.Name]
 		if k == nil || !k.Purpose.agrees() || (k.problem != "" && k.problem != KeyRetired) {
 			continue

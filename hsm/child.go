@@ -43,7 +43,7 @@ func serveMember(conn net.Conn) error {
 	if err := json.Unmarshal(hello.fields[0], &settings); err != nil {
 		return fmt.Errorf("serve HSM member: configuration: %w", errMessage)
 	}
-	c := &child{link: newLink(conn), calls: map[uint64]*asked{}}
+	c := &child{link: newLink(conn), calls: map[uint64]*asked{}, opened: make(chan struct{})}
 	alive, end := context.WithCancel(context.Background())
 	defer end()
 	go c.open(alive, settings.config(c))
@@ -59,32 +59,20 @@ func serveMember(conn net.Conn) error {
 // childSettings are a member's configuration as it is told to the child.
 type childSettings struct {
 	Config  Config // but for what is no data
-	Digest  string
-	Bound   []Purpose // of Config.Keyring; nil for all
-	Verbose bool      // whether the parent logs debug messages
+	Ring    ringSettings
+	Verbose bool // whether the parent logs debug messages
 }
 
-func settingsFor(cfg Config) childSettings {
-	s := childSettings{Config: cfg, Digest: cfg.Keyring.digest, Verbose: cfg.Log.Enabled(context.Background(), slog.LevelDebug)}
-	s.Config.Observer, s.Config.Log, s.Config.OnWedged = nil, nil, nil
-	if cfg.Keyring.bound != nil {
-		s.Bound = []Purpose{}
-		for _, p := range Purposes() {
-			if cfg.Keyring.binds(p) {
-				s.Bound = append(s.Bound, p)
-			}
-		}
-	}
+func settingsFor(cfg Config, ring ringSettings) childSettings {
+	s := childSettings{Config: cfg, Ring: ring, Verbose: cfg.Log.Enabled(context.Background(), slog.LevelDebug)}
+	s.Config.Keyring, s.Config.Observer, s.Config.Log, s.Config.OnWedged = nil, nil, nil, nil
 	return s
 }
 
 // config is the configuration of the child's own member.
 func (s childSettings) config(c *child) Config {
 	cfg := s.Config
-	if s.Bound != nil {
-		cfg.Keyring = cfg.Keyring.Only(s.Bound...)
-	}
-	cfg.Keyring.digest = s.Digest
+	cfg.Keyring = c.keyring(s.Ring)
 	cfg.expendable = true
 	cfg.Observer = tellingObserver{c}
 	cfg.Log = slog.New(tellingHandler{child: c, verbose: s.Verbose})
@@ -93,11 +81,14 @@ func (s childSettings) config(c *child) Config {
 
 // child is a member's process.
 type child struct {
-	link  *link
-	token atomic.Pointer[Token] // nil while the module is being loaded
+	link   *link
+	token  atomic.Pointer[Token] // nil while the module is being loaded
+	opened chan struct{}         // closed when it has been, or cannot be
 
 	mu    sync.Mutex
 	calls map[uint64]*asked // those under way; guarded by mu
+
+	rings sync.Map // the numbers of the keyrings (uint64), by *Keyring
 }
 
 // asked is a call under way.
@@ -111,12 +102,17 @@ type asked struct {
 // open loads the module and opens the token, as often as it takes.
 func (c *child) open(alive context.Context, cfg Config) {
 	t, err := newToken(cfg)
+	defer close(c.opened)
 	if err != nil {
 		c.tell(event{Unfit: err.Error()})
 		return
 	}
 	t.announce = func(s Status) { c.tell(event{State: &s}) }
-	t.keysChanged = func() { c.tell(event{Keys: keysOf(t)}) }
+	t.keysChanged = func() {
+		if found := c.keysOf(t); found != nil {
+			c.tell(event{Keys: found})
+		}
+	}
 	c.token.Store(t)
 	c.tell(event{Loaded: true})
 	var running sync.WaitGroup // which nobody waits for: the process ends as a whole
@@ -178,6 +174,9 @@ func (c *child) perform(ctx context.Context, a *asked) (out [][]byte, err error)
 	if int(a.op) >= len(operations) || len(a.fields) != operations[a.op].fields {
 		return nil, errMessage
 	}
+	if a.op == opUse { // which may be told to a child that has only just begun
+		<-c.opened
+	}
 	t := c.token.Load()
 	switch {
 	case a.op == opBeat:
@@ -234,6 +233,7 @@ func (c *child) tell(e event) {
 
 // keysFound are the keys of the keyring as the current epoch has them.
 type keysFound struct {
+	Ring uint64 // the keyring's number
 	Keys []keyFound
 }
 
@@ -243,13 +243,16 @@ type keyFound struct {
 	Public  []byte     `json:",omitempty"` // SubjectPublicKeyInfo (DER) of what the pin answers for
 }
 
-func keysOf(t *Token) *keysFound {
-	found := &keysFound{}
+// keysOf gives them; nil if there is no epoch.
+func (c *child) keysOf(t *Token) *keysFound {
 	e := t.current.Load()
 	if e == nil {
-		return found
+		return nil
 	}
-	for _, listed := range t.cfg.Keyring.Keys {
+	number, _ := c.rings.Load(e.ring)
+	found := &keysFound{}
+	found.Ring, _ = number.(uint64)
+	for _, listed := range e.ring.Keys {
 		k := e.keys[listed.Name]
 		if k == nil {
 			continue

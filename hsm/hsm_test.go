@@ -350,7 +350,7 @@ func sha(s string) []byte {
 }
 
 // requireSigns requires that the key called name signs, and rightly.
-func requireSigns(t testing.TB, tok *Token, name string) {
+func requireSigns(t testing.TB, tok Member, name string) {
 	t.Helper()
 	sig, err := tok.Sign(context.Background(), name, sha("message"), crypto.SHA256)
 	if err != nil {

@@ -24,13 +24,14 @@ type isolated struct {
 	condition
 	lanes // the same as the child's, so that nothing waits there
 	provedKeys
+	useCounts
 
 	cfg Config
 
 	// current is the child that serves; nil before the first, lost ones included.
 	current atomic.Pointer[process]
 	// keys are what the child's epoch has; nil while it has none.
-	keys atomic.Pointer[tokenKeys]
+	keys atomic.Pointer[heldKeys]
 	// loaded says whether the child has loaded the library.
 	loaded atomic.Bool
 
@@ -38,14 +39,21 @@ type isolated struct {
 	counted Stats  // of children that have ended; guarded by mu
 	now     vitals // of the current child; guarded by mu
 	wrong   error  // why it cannot ever work; guarded by mu
+	// rings are keyrings by the numbers that a child may still name; guarded by mu, as lastRing.
+	rings    map[uint64]*Keyring
+	lastRing uint64
+
+	wanted   atomic.Pointer[Keyring] // what children begin with; its number is lastRing
+	starting sync.Mutex              // held while a child is told what it begins with
 
 	tried     chan struct{} // closed when a child has tried to open the token, or was lost
 	triedOnce sync.Once
 }
 
 func newIsolated(cfg Config) *isolated {
-	m := &isolated{cfg: cfg, lanes: newLanes(cfg), tried: make(chan struct{})}
+	m := &isolated{cfg: cfg, lanes: newLanes(cfg), tried: make(chan struct{}), rings: map[uint64]*Keyring{}}
 	m.describe(cfg)
+	m.want(cfg.Keyring)
 	return m
 }
 
@@ -118,9 +126,11 @@ func (m *isolated) startProcess() (*process, error) {
 		return nil, fmt.Errorf("start the module's process: %w", err)
 	}
 	p := &process{link: newLink(conn), cmd: cmd, ended: ended, owner: m}
+	m.starting.Lock()
+	defer m.starting.Unlock()
 	p.begin()
 	m.current.Store(p)
-	hello, err := json.Marshal(settingsFor(m.cfg))
+	hello, err := json.Marshal(settingsFor(m.cfg, m.wantedSettings()))
 	if err == nil {
 		err = p.send(p.gone, message{kind: kindHello, fields: [][]byte{hello}})
 	}
@@ -143,9 +153,9 @@ func (m *isolated) attend(p *process) {
 	usual := max(silentAtLeast, m.cfg.CallTimeout+m.cfg.DrainTimeout)
 	tick := time.NewTicker(usual / 4)
 	defer tick.Stop()
-	limit := m.cfg.beginTimeout()
+	limit := m.cfg.beginTimeout(m.wanted.Load())
 	// Some libraries do not come back from being loaded.
-	loading := time.AfterFunc(m.cfg.beginTimeout(), func() {
+	loading := time.AfterFunc(m.cfg.beginTimeout(m.wanted.Load()), func() {
 		if !m.loaded.Load() {
 			p.lose(errProcessStuck)
 		}
@@ -219,9 +229,7 @@ func (m *isolated) told(e event) error {
 	case e.State != nil:
 		return m.follow(*e.State)
 	case e.Keys != nil:
-		found := e.Keys.keys(m.cfg)
-		m.keys.Store(&found)
-		m.remember(found)
+		return m.found(*e.Keys)
 	case e.Tried:
 		m.tryOver()
 	case e.Unfit != "":
@@ -258,10 +266,10 @@ func (m *isolated) follow(s Status) error {
 
 // keys are the keys as an epoch of this process would have them. What the child calls public
 // must answer to the pin here as well.
-func (f keysFound) keys(cfg Config) tokenKeys {
+func (f keysFound) keys(ring *Keyring, member string) tokenKeys {
 	found := tokenKeys{}
 	for _, k := range f.Keys {
-		listed, ok := cfg.Keyring.Find(k.Name)
+		listed, ok := ring.Find(k.Name)
 		if !ok {
 			continue
 		}
@@ -271,7 +279,7 @@ func (f keysFound) keys(cfg Config) tokenKeys {
 			if err == nil {
 				one.pub = pub
 			}
-			if pin, err := spkiPin(pub); (err != nil || pin != listed.Pins[cfg.Name]) && (k.Problem == "" || k.Problem == KeyRetired) {
+			if pin, err := spkiPin(pub); (err != nil || pin != listed.Pins[member]) && (k.Problem == "" || k.Problem == KeyRetired) {
 				one.problem = KeyLost
 			}
 		}
@@ -311,15 +319,14 @@ func (m *isolated) usable(name string, inactive bool) (*tokenKey, error) {
 
 // Keys gives the state of every key of the keyring, in its order.
 func (m *isolated) Keys() []KeyStatus {
-	var found tokenKeys
-	if keys := m.keys.Load(); keys != nil {
-		found = *keys
+	if held := m.keys.Load(); held != nil {
+		return held.ring.statuses(held.tokenKeys)
 	}
-	return m.cfg.Keyring.statuses(found)
+	return m.wanted.Load().statuses(nil)
 }
 
 // Active gives the key that new work of a purpose uses.
-func (m *isolated) Active(p Purpose) (Key, error) { return m.cfg.Keyring.activeOf(p, m.usable) }
+func (m *isolated) Active(p Purpose) (Key, error) { return m.keyring().activeOf(p, m.usable) }
 
 // Key gives the key called name if it may be used.
 func (m *isolated) Key(name string) (Key, error) {
@@ -341,5 +348,5 @@ func (m *isolated) Public(name string) (crypto.PublicKey, error) {
 
 // Signer gives the active key called name as a crypto.Signer.
 func (m *isolated) Signer(ctx context.Context, name string) (crypto.Signer, error) {
-	return memberSigner(ctx, m, m.cfg.Keyring, name)
+	return memberSigner(ctx, m, name)
 }

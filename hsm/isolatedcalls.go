@@ -53,10 +53,19 @@ func (m *isolated) first(ctx context.Context, l *lane, o op, fields ...[]byte) (
 	return out[0], nil
 }
 
+// withKey is first for what a key is used for: the first field is its name.
+func (m *isolated) withKey(ctx context.Context, l *lane, o op, fields ...[]byte) ([]byte, error) {
+	out, err := m.first(ctx, l, o, fields...)
+	if err == nil {
+		m.count(string(fields[0]))
+	}
+	return out, err
+}
+
 // Sign signs a digest with the key called name.
 func (m *isolated) Sign(ctx context.Context, name string, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	hash, scheme := packOpts(opts)
-	return m.first(ctx, m.signing(m.cfg.Keyring, name), opSign, []byte(name), digest, hash, scheme)
+	return m.withKey(ctx, m.signing(m.keyring(), name), opSign, []byte(name), digest, hash, scheme)
 }
 
 // AgreeAndSeal seals one payload. What the seal's OtherInfo and associated data are is
@@ -85,32 +94,32 @@ func (m *isolated) AgreeKey(ctx context.Context, name string, peer *ecdh.PublicK
 	if peer == nil || peer.Curve() != ecdh.P256() {
 		return nil, errNoPeer
 	}
-	return m.first(ctx, m.ec, opAgreeKey, []byte(name), peer.Bytes(), otherInfo)
+	return m.withKey(ctx, m.ec, opAgreeKey, []byte(name), peer.Bytes(), otherInfo)
 }
 
 // EncryptGCM seals plaintext with the AES key called name.
 func (m *isolated) EncryptGCM(ctx context.Context, name string, iv, aad, plaintext []byte) ([]byte, error) {
-	return m.first(ctx, m.ec, opEncryptGCM, []byte(name), iv, aad, plaintext)
+	return m.withKey(ctx, m.ec, opEncryptGCM, []byte(name), iv, aad, plaintext)
 }
 
 // DecryptGCM opens what EncryptGCM made.
 func (m *isolated) DecryptGCM(ctx context.Context, name string, iv, aad, ciphertext []byte) ([]byte, error) {
-	return m.first(ctx, m.ec, opDecryptGCM, []byte(name), iv, aad, ciphertext)
+	return m.withKey(ctx, m.ec, opDecryptGCM, []byte(name), iv, aad, ciphertext)
 }
 
 // EncryptTDEA encrypts whole blocks with the triple DES key called name.
 func (m *isolated) EncryptTDEA(ctx context.Context, name string, plaintext []byte) ([]byte, error) {
-	return m.first(ctx, m.ec, opEncryptTDEA, []byte(name), plaintext)
+	return m.withKey(ctx, m.ec, opEncryptTDEA, []byte(name), plaintext)
 }
 
 // HMAC computes HMAC-SHA-256 over data with the key called name.
 func (m *isolated) HMAC(ctx context.Context, name string, data []byte) ([]byte, error) {
-	return m.first(ctx, m.ec, opHMAC, []byte(name), data)
+	return m.withKey(ctx, m.ec, opHMAC, []byte(name), data)
 }
 
 // SelfTest has the key pair called name prove itself.
 func (m *isolated) SelfTest(ctx context.Context, name string) error {
-	_, err := m.do(ctx, m.signing(m.cfg.Keyring, name), 0, request{op: opSelfTest, fields: [][]byte{[]byte(name)}})
+	_, err := m.do(ctx, m.signing(m.keyring(), name), 0, request{op: opSelfTest, fields: [][]byte{[]byte(name)}})
 	return err
 }
 
@@ -133,4 +142,15 @@ func (m *isolated) Info(ctx context.Context) (info Info, err error) {
 func (m *isolated) SessionObjects(ctx context.Context) (int, error) {
 	b, err := m.first(ctx, m.ec, opSessionObjects)
 	return int(asNumber(b)), err
+}
+
+// Inventory reads the attributes of every object on the token; see Token.Inventory.
+func (m *isolated) Inventory(ctx context.Context) (Inventory, error) {
+	return inventoryOf(ctx, m, func(ctx context.Context) (seen []Observed, err error) {
+		b, err := m.first(ctx, m.ec, opInventory)
+		if err == nil {
+			err = json.Unmarshal(b, &seen)
+		}
+		return seen, err
+	})
 }

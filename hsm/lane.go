@@ -65,6 +65,24 @@ func newLanes(cfg Config) lanes {
 
 func (l lanes) all() []*lane { return []*lane{l.rsa, l.ec, l.tls} }
 
+// drain waits until no call is under way and keeps new ones out until release.
+func (l lanes) drain(ctx context.Context) (release func(), err error) {
+	var held []*lane
+	release = func() {
+		for _, one := range held {
+			one.slots.Release(int64(one.size))
+		}
+	}
+	for _, one := range l.all() {
+		if err := one.slots.Acquire(ctx, int64(one.size)); err != nil {
+			release()
+			return nil, err
+		}
+		held = append(held, one)
+	}
+	return release, nil
+}
+
 // signing is the lane of a key's signatures. Handshakes have one of their own: they come
 // before anybody is authenticated, and must not keep the signatures of those who are
 // waiting.

@@ -27,6 +27,7 @@ type Member interface {
 	// and to start another: one call, whatever it takes. Calls under way are answered.
 	Restart(cause error)
 	Close(ctx context.Context) error
+	Use(ctx context.Context, ring *Keyring) error
 
 	Keys() []KeyStatus
 	Active(p Purpose) (Key, error)
@@ -45,6 +46,8 @@ type Member interface {
 	Ping(ctx context.Context) error
 	Info(ctx context.Context) (Info, error)
 	SessionObjects(ctx context.Context) (int, error)
+	Inventory(ctx context.Context) (Inventory, error)
+	Uses(name string) uint64
 
 	// launch has the member opened, and kept alive until the context ends.
 	launch(alive context.Context, running *sync.WaitGroup)
@@ -52,6 +55,8 @@ type Member interface {
 	firstTry() <-chan struct{}
 	// unfit says after that why the member cannot ever work, if it cannot.
 	unfit() error
+	keyring() *Keyring
+	drain(ctx context.Context) (release func(), err error)
 	remembered(name string) crypto.PublicKey
 	callTimeout() time.Duration
 }

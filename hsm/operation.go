@@ -25,6 +25,8 @@ const (
 	opPing
 	opInfo
 	opSessionObjects
+	opInventory
+	opUse
 	opClose
 )
 
@@ -94,6 +96,21 @@ var operations = [...]struct {
 	opSessionObjects: {"count-session-objects", 0, func(ctx context.Context, t *Token, _ *asked) ([][]byte, error) {
 		n, err := t.SessionObjects(ctx)
 		return [][]byte{number(int64(n))}, err
+	}},
+	opInventory: {"inventory", 0, func(ctx context.Context, t *Token, _ *asked) ([][]byte, error) {
+		seen, err := t.observed(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return one(json.Marshal(seen))
+	}},
+	// ringSettings
+	opUse: {"use", 1, func(ctx context.Context, t *Token, c *asked) ([][]byte, error) {
+		var s ringSettings
+		if err := json.Unmarshal(c.fields[0], &s); err != nil || s.Keyring == nil {
+			return nil, errMessage
+		}
+		return nil, t.Use(ctx, c.child.keyring(s))
 	}},
 	opClose: {"close", 0, func(ctx context.Context, t *Token, _ *asked) ([][]byte, error) { return nil, t.Close(ctx) }},
 }

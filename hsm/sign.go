@@ -27,8 +27,8 @@ import (
 // Errors: *KeyError, or one with RetryAfter when the token did not answer.
 func (t *Token) Sign(ctx context.Context, name string, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	digest = bytes.Clone(digest) // the caller may be gone before the token is done
-	return run(ctx, t, t.signing(t.cfg.Keyring, name), "sign", func(e *epoch) ([]byte, error) {
-		k, err := e.usable(name, false)
+	return run(ctx, t, t.signing(t.keyring(), name), "sign", func(e *epoch) ([]byte, error) {
+		k, err := e.using(name, false)
 		if err != nil {
 			return nil, err
 		}
@@ -40,7 +40,7 @@ func (t *Token) Sign(ctx context.Context, name string, digest []byte, opts crypt
 // package's own, which is verified and goes no further, or agree with a key of our own.
 // Errors as Sign's.
 func (t *Token) SelfTest(ctx context.Context, name string) error {
-	_, err := run(ctx, t, t.signing(t.cfg.Keyring, name), "self-test", func(e *epoch) (struct{}, error) {
+	_, err := run(ctx, t, t.signing(t.keyring(), name), "self-test", func(e *epoch) (struct{}, error) {
 		k, err := e.usable(name, true)
 		if err == nil && k.problem != "" {
 			err = &KeyError{Name: name, Problem: k.problem} // it is retired

@@ -17,11 +17,11 @@ import (
 // while nothing is known of the keys. A Signer outlives epochs: what comes later is its
 // Sign's error.
 func (t *Token) Signer(ctx context.Context, name string) (crypto.Signer, error) {
-	return memberSigner(ctx, t, t.cfg.Keyring, name)
+	return memberSigner(ctx, t, name)
 }
 
-func memberSigner(ctx context.Context, m Member, ring *Keyring, name string) (crypto.Signer, error) {
-	pub, err := ring.signerKey(name, m.Public)
+func memberSigner(ctx context.Context, m Member, name string) (crypto.Signer, error) {
+	pub, err := signerKey(name, m.Public, m)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func memberSigner(ctx context.Context, m Member, ring *Keyring, name string) (cr
 // there also while no member is, once the key has been proved. Each signature has
 // Config.CallTimeout at most for each member that is asked.
 func (h *HSM) Signer(ctx context.Context, name string) (crypto.Signer, error) {
-	pub, err := h.ring.signerKey(name, h.Public)
+	pub, err := signerKey(name, h.Public, h.members...)
 	if err != nil {
 		return nil, err
 	}
@@ -43,15 +43,18 @@ func (h *HSM) Signer(ctx context.Context, name string) (crypto.Signer, error) {
 	}}, nil
 }
 
-// signerKey gives the public key of the key called name, if the keyring has it sign.
-func (r *Keyring) signerKey(name string, public func(string) (crypto.PublicKey, error)) (crypto.PublicKey, error) {
-	switch k, _ := r.Find(name); k.State {
-	case Next:
-		return nil, &KeyError{Name: name, Problem: KeyNext}
-	case Retired:
-		return nil, &KeyError{Name: name, Problem: KeyRetired}
+// signerKey gives the public key of the key called name, if a member's keyring has it sign:
+// while they take up another keyring, one after the other, it need not be every one's.
+func signerKey(name string, public func(string) (crypto.PublicKey, error), members ...Member) (crypto.PublicKey, error) {
+	problem := map[State]KeyProblem{Next: KeyNext, Retired: KeyRetired}
+	var k Key
+	for _, m := range members {
+		k, _ = m.keyring().Find(name)
+		if problem[k.State] == "" {
+			return public(name)
+		}
 	}
-	return public(name)
+	return nil, &KeyError{Name: name, Problem: problem[k.State]}
 }
 
 // signInTime is Sign for callers that may have no deadline of their own.

@@ -20,6 +20,7 @@ type Token struct {
 	condition
 	lanes
 	provedKeys
+	useCounts
 
 	cfg Config
 	mod *module
@@ -33,6 +34,8 @@ type Token struct {
 	// replaced whole, under gate.
 	current atomic.Pointer[epoch]
 	epochs  atomic.Uint64 // numbers given out
+	// wanted is the keyring that the next epoch begins with.
+	wanted atomic.Pointer[Keyring]
 
 	// keysChanged is called when what is known of the keys has changed, unless it is nil.
 	keysChanged func()
@@ -90,7 +93,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	case b = <-done:
 	case <-ctx.Done():
 		b.err = ctx.Err()
-	case <-time.After(t.cfg.beginTimeout()):
+	case <-time.After(t.cfg.beginTimeout(t.wanted.Load())):
 		b.err = errStuck
 	}
 	if b.err != nil {
@@ -113,6 +116,7 @@ func newToken(cfg Config) (*Token, error) {
 	}
 	t := &Token{cfg: cfg, mod: mod, lanes: newLanes(cfg), tried: make(chan struct{})}
 	t.describe(cfg)
+	t.wanted.Store(cfg.Keyring)
 	return t, nil
 }
 
@@ -150,7 +154,7 @@ func (t *Token) begin() (e *epoch, err error) {
 		}
 		return nil, err
 	}
-	e = &epoch{number: t.epochs.Add(1), token: t, slot: slot, ctx: t.mod.ctx, sized: t.mod.sized, c11: c11, ro: newSessions(t.mod.ctx, slot, t.cfg.ECConcurrency)}
+	e = &epoch{number: t.epochs.Add(1), token: t, slot: slot, ring: t.wanted.Load(), ctx: t.mod.ctx, sized: t.mod.sized, c11: c11, ro: newSessions(t.mod.ctx, slot, t.cfg.ECConcurrency)}
 	if err := e.preparePatiently(); err != nil {
 		e.retire()
 		return nil, err
@@ -171,28 +175,10 @@ func (t *Token) use() (*epoch, error) {
 
 func (t *Token) done() { t.gate.RUnlock() }
 
-// drain waits until no call is under way and keeps new ones out until release.
-func (t *Token) drain(ctx context.Context) (release func(), err error) {
-	var held []*lane
-	release = func() {
-		for _, l := range held {
-			l.slots.Release(int64(l.size))
-		}
-	}
-	for _, l := range t.all() {
-		if err := l.slots.Acquire(ctx, int64(l.size)); err != nil {
-			release()
-			return nil, err
-		}
-		held = append(held, l)
-	}
-	return release, nil
-}
-
 // report says once an epoch what was found, and of keys that cannot be used or are not
 // listed what is new.
 func (t *Token) report(e *epoch) {
-	t.log.Info("token ready", "epoch", e.number, "kdf", e.kdf.way.String(), "keys", len(e.keys), "keyring", t.cfg.Keyring.Digest())
+	t.log.Info("token ready", "epoch", e.number, "kdf", e.kdf.way.String(), "keys", len(e.keys), "keyring", e.ring.Digest())
 	told := map[string]KeyProblem{}
 	for name, k := range e.keys {
 		told[name] = k.problem
@@ -284,7 +270,7 @@ func (u *unit) ping() error {
 
 // Active gives the key that new work of a purpose uses. The error is a *KeyError.
 func (t *Token) Active(p Purpose) (Key, error) {
-	return t.cfg.Keyring.activeOf(p, t.usable)
+	return t.keyring().activeOf(p, t.usable)
 }
 
 // usable gives the key called name as this epoch has it.

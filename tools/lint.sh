@@ -12,7 +12,7 @@ if [ -n "$unformatted" ]; then
 fi
 
 go vet ./...
-go vet -tags faults,soak,benchlog,bulk,passload,passpeers ./integration
+go vet -tags faults,soak,benchlog,bulk,passload,rotation,passpeers ./integration
 go vet -tags modules ./hsm/conformance
 go vet -tags trace ./signer ./internal/provisioning ./cmd/mintmark
 
@@ -31,6 +31,6 @@ staticcheck() {
 }
 
 go tool -modfile=tools/go.mod staticcheck -version >/dev/null # a pipe would hide that it is not there
-staticcheck -tags faults,soak,benchlog,bulk,passload,passpeers ./...
+staticcheck -tags faults,soak,benchlog,bulk,passload,rotation,passpeers ./...
 staticcheck -tags modules ./hsm/conformance
 staticcheck -tags trace ./signer ./internal/provisioning ./cmd/mintmark

@@ -5,8 +5,9 @@
 //	mintmark demo                        the client's journey against a running dev
 //	mintmark doctor --config FILE        what the token is, can do, and lacks; --conformance
 //	                                     tries everything with disposable keys
-//	mintmark keys generate|adopt|list|certify
-//	                                     keys on the token
+//	mintmark keys generate|adopt|list|show|certify|csr|import-certificate|activate|retire|destroy
+//	                                     keys on the token, and their life
+//	mintmark ceremony run|verify|replay  keys made and destroyed by two people, from one signed file
 //	mintmark audit verify|export|prove|search|tail  the audit log
 //	mintmark clients check TOKEN|CERT    how a caller is decided, offline
 //	mintmark cards import|rekey          cards in bulk, through a running service
@@ -85,7 +86,7 @@ func newCommand() *cobra.Command {
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), auditCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), versionCommand(), memberCommand())
+	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), ceremonyCommand(), auditCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), versionCommand(), memberCommand())
 	asUsageErrors(root)
 	return root
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/mintmark/mintmark/httpapi"
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/config"
+	"github.com/mintmark/mintmark/internal/keys"
 	"github.com/mintmark/mintmark/internal/merchant"
 	"github.com/mintmark/mintmark/internal/passes"
 	"github.com/mintmark/mintmark/internal/provisioning"
@@ -23,7 +25,8 @@ import (
 
 // service is everything that runs, wired.
 type service struct {
-	plan         *plan // as it was at the start; what is reloaded is in its own place
+	plan         *plan                       // as it was at the start; what is reloaded is in its own place
+	keyring      atomic.Pointer[hsm.Keyring] // the one in use, whole
 	metrics      *httpapi.Metrics
 	hsm          *hsm.HSM
 	store        *store.Store
@@ -87,6 +90,7 @@ func memberConfigs(p *plan, ring *hsm.Keyring, observer hsm.Observer) ([]hsm.Con
 // process. The caller closes.
 func open(ctx context.Context, p *plan, wedged func(member string)) (*service, error) {
 	s := &service{plan: p, metrics: httpapi.NewMetrics(version), hup: make(chan os.Signal, 1)}
+	s.keyring.Store(p.keyring)
 	signal.Notify(s.hup, syscall.SIGHUP)
 	var err error
 	if s.store, err = openStore(ctx, p.cfg); err != nil {
@@ -106,6 +110,10 @@ func open(ctx context.Context, p *plan, wedged func(member string)) (*service, e
 		st := s.hsm.Stats()
 		return st.EphemeralCreated, st.EphemeralDestroyed
 	})
+	s.metrics.Keys(
+		func() []keys.Expiry { return keys.Expiries(s.keyring.Load(), time.Now()) },
+		func() []keys.Use { return keys.Uses(s.keyring.Load(), s.hsm.Uses) },
+	)
 	s.audit = audit.New(s.store, time.Now)
 	s.gate = signer.New(s.hsm)
 	s.callers = newCallers(p, s.gate)
@@ -187,6 +195,7 @@ func (s *service) serve(ctx context.Context, ready func(addresses) error) error 
 	var running sync.WaitGroup
 	running.Go(func() { s.summarise(background) })
 	running.Go(func() { s.expire(background) })
+	running.Go(func() { (&keys.Watcher{Ring: s.keyring.Load, Log: s.plan.log}).Run(background) })
 	s.watch(background, &running)
 	if s.pusher != nil {
 		running.Go(func() { s.pusher.Run(background) })
@@ -194,7 +203,7 @@ func (s *service) serve(ctx context.Context, ready func(addresses) error) error 
 	err := s.listen(ctx, ready)
 	stop()
 	running.Wait()
-	life.Event = "stop"
+	life.Event, life.KeyringSHA256 = "stop", s.keyring.Load().Digest()
 	// The context that ended may be why we stop; the record of it gets its own time.
 	stopCtx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()

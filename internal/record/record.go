@@ -54,6 +54,7 @@ const (
 	PersonalizePass    Operation = "passes.personalize"           // a personalization token signed for a device
 	ServePass          Operation = "passes.serve"                 // a device's call; only refusals are recorded
 	CertifyKey         Operation = "keys.certify"                 // a self-signed certificate over a key's public half
+	RequestCertificate Operation = "keys.request-certificate"     // a request (PKCS#10) for a certificate over a key's public half
 )
 
 // An Intent says what is about to be done, for whom. It holds identifiers and
