@@ -213,6 +213,8 @@ func readHashes(ctx context.Context, p pool, indexes []int64) ([]tlog.Hash, erro
 		switch {
 		case errors.Is(err, sql.ErrNoRows), err == nil && at >= len(hashes):
 			return nil, fmt.Errorf("entry %d: %w", seq, errors.Join(audit.ErrChanged, err))
+		case torn(err) != nil:
+			return nil, fmt.Errorf("entry %d: %w", seq, torn(err))
 		case err != nil:
 			return nil, failed("read the log", err)
 		}

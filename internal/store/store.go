@@ -33,6 +33,8 @@ type Store struct {
 	read   pool
 	path   string      // of the SQLite file; empty otherwise
 	file   os.FileInfo // the SQLite file that was opened to be written to; nil otherwise
+	wal    os.FileInfo // its write-ahead log; nil otherwise
+	held   *sql.Conn   // keeps the write-ahead log; nil otherwise
 	unlock func() error
 }
 
@@ -73,7 +75,13 @@ func (s *Store) checked(ctx context.Context, doing error) (*Store, error) {
 }
 
 // Close closes the database.
-func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close(), s.unlock()) }
+func (s *Store) Close() error {
+	var err error
+	if s.held != nil {
+		err = s.held.Close()
+	}
+	return errors.Join(err, s.read.Close(), s.write.Close(), s.unlock())
+}
 
 // Path is where the SQLite file is; empty for PostgreSQL.
 func (s *Store) Path() string { return s.path }
