@@ -175,14 +175,15 @@ func splitHashes(b []byte) []tlog.Hash {
 // whose answer was lost is over, one way or the other, when that connection answers, or
 // when a new one has the lock of the old. Another connection might look too early.
 func (s *Store) Head(ctx context.Context) (*audit.Tree, error) {
-	if err := s.present(); err != nil {
-		return nil, err
-	}
 	size, err := sizeOf(ctx, s.write)
 	if err != nil {
 		return nil, err
 	}
-	return treeAt(ctx, s.write, size)
+	tree, err := treeAt(ctx, s.write, size)
+	if err == nil {
+		err = s.present()
+	}
+	return tree, err
 }
 
 // TreeAt gives the tree of the first entries, by the stored hashes.

@@ -81,7 +81,7 @@ func (s *Store) holdWAL(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.held = held
+	s.held = sync.OnceValue(held.Close)
 	var n int
 	if err := held.QueryRowContext(ctx, "SELECT COUNT(*) FROM stamp").Scan(&n); err != nil { // opens the log
 		return err
