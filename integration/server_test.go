@@ -29,6 +29,9 @@ var mintmark string
 // raceDetector says whether the binary has it. Measurements do without.
 var raceDetector = true
 
+// buildTags are those that the binary is built with.
+var buildTags string
+
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "mintmark-integration-")
@@ -38,7 +41,7 @@ func TestMain(m *testing.M) {
 		}
 		defer func() { _ = os.RemoveAll(dir) }()
 		mintmark = filepath.Join(dir, "mintmark")
-		build := exec.Command("go", "build", fmt.Sprintf("-race=%t", raceDetector), "-o", mintmark, "../cmd/mintmark")
+		build := exec.Command("go", "build", fmt.Sprintf("-race=%t", raceDetector), "-tags="+buildTags, "-o", mintmark, "../cmd/mintmark")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build mintmark: %v\n%s", err, out)
 			return 1
