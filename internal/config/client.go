@@ -77,7 +77,7 @@ type Grant struct {
 	// Keys are the kid of the keys that count. None: any.
 	Keys []string `yaml:"keys"`
 	// AnyOwner lets the right be used on cards of every owner of the tenant, and not only of
-	// the caller's own iss and sub.
+	// the caller's own iss and sub; while no two of the others have a card of the same id.
 	AnyOwner bool `yaml:"anyOwner"`
 	// Tenants are those whose data it is for, of rights to calls that name a tenant
 	// (managePasses). None: the client's own.

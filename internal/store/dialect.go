@@ -18,7 +18,7 @@ type dialect struct {
 	numbered bool
 	// tables counts the tables with the name ?1.
 	tables string
-	// rowid makes audit_entries anew with seq as the engine's own key.
+	// rowid leaves audit_entries with no key but seq, as the engine's own.
 	rowid []string
 }
 
@@ -45,6 +45,7 @@ var (
 	postgres = dialect{
 		name: "postgres", goose: goose.DialectPostgres, numbered: true,
 		tables: `SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = ?1`,
+		rowid:  []string{`DROP INDEX IF EXISTS audit_entries_ticket`},
 	}
 )
 

@@ -183,7 +183,7 @@ func TestMigrationKeepsWhatWasThere(t *testing.T) {
 		if diff := cmp.Diff(before, contentsOf(db)); diff != "" {
 			t.Errorf("the migration changed: %s", diff)
 		}
-		if card, err := s.FindCard(context.Background(), "bank", []byte("lookup")); err != nil || card.ID != "row-1" {
+		if card, err := s.FindOnlyCard(context.Background(), "bank", []byte("lookup")); err != nil || card.ID != "row-1" {
 			t.Errorf("card %+v, %v", card, err)
 		}
 		if err := s.Close(); err != nil {

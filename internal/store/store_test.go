@@ -105,7 +105,7 @@ func testDatabaseKeepsWhatWasCommittedWhenOpenedAgain(t *testing.T, e engine) {
 		if diff := cmp.Diff(before, entries(t, s)); diff != "" {
 			t.Errorf("opening %d: %s", i, diff)
 		}
-		if got, err := s.FindCard(context.Background(), "bank", []byte("lookup")); err != nil || got.ID != "row-1" {
+		if got, err := s.FindOnlyCard(context.Background(), "bank", []byte("lookup")); err != nil || got.ID != "row-1" {
 			t.Errorf("opening %d: card %+v, %v", i, got, err)
 		}
 		if err := appendTo(s, newClaim("nonce", noon.Add(time.Hour), time.Minute)); !errors.Is(err, provisioning.ErrNonceUsed) {
@@ -243,7 +243,7 @@ var everything = map[string]func(context.Context, *opened) error{
 		return err
 	},
 	"find card": func(ctx context.Context, s *opened) error {
-		_, err := s.FindCard(ctx, "bank", []byte("lookup"))
+		_, err := s.FindOnlyCard(ctx, "bank", []byte("lookup"))
 		return err
 	},
 }
