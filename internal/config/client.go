@@ -97,10 +97,33 @@ func (g *Grant) UnmarshalYAML(read func(any) error) error {
 
 // RateLimit bounds the requests of a client, over all its subjects.
 type RateLimit struct {
-	// PerSecond is the rate over time. Default 100; -1 for no limit.
+	// PerSecond is the rate over time. Default 100, where it is left out; -1 for no limit. 0
+	// is refused: a client that may call never has no rights, or is not listed.
 	PerSecond float64 `yaml:"perSecond"`
-	// Burst is how many may come at once. Default twice perSecond.
+	// Burst is how many may come at once. Default twice perSecond, where it is left out.
 	Burst int `yaml:"burst"`
+}
+
+// UnmarshalYAML tells what is left out from what is zero: what is written is never the zero
+// value, which stands for a limit that is left out as a whole.
+func (r *RateLimit) UnmarshalYAML(read func(any) error) error {
+	var text struct {
+		PerSecond *float64 `yaml:"perSecond"`
+		Burst     *int     `yaml:"burst"`
+	}
+	if err := read(&text); err != nil {
+		return err
+	}
+	if r.PerSecond = defaultRate; text.PerSecond != nil {
+		r.PerSecond = *text.PerSecond
+	}
+	if r.Burst = twice(r.PerSecond); text.Burst != nil {
+		r.Burst = *text.Burst
+	}
+	if *r == (RateLimit{}) {
+		r.Burst = -1 // as wrong as 0
+	}
+	return nil
 }
 
 // MerchantTokens is what a client may have signed. In patterns * stands for any run of
@@ -113,14 +136,30 @@ type MerchantTokens struct {
 	// BusinessNames and CategoryCodes are patterns for mbn and mcc.
 	BusinessNames []string `yaml:"businessNames"`
 	CategoryCodes []string `yaml:"categoryCodes"`
-	// DailyQuota is how many tokens a day (UTC). Default 10000; -1 for no limit.
+	// DailyQuota is how many tokens a day (UTC). Default 10000, where it is left out; -1 for
+	// no limit. 0 is refused: a client that may have none signed lacks the right.
 	DailyQuota int `yaml:"dailyQuota"`
+}
+
+// UnmarshalYAML tells a quota that is left out from one of zero.
+func (m *MerchantTokens) UnmarshalYAML(read func(any) error) error {
+	type mapping MerchantTokens // without this method
+	given := mapping{DailyQuota: defaultQuota}
+	err := read(&given)
+	*m = MerchantTokens(given)
+	return err
 }
 
 // What is usual of tokens.
 const (
 	defaultLifetime = 15 * time.Minute
 	defaultLeeway   = 10 * time.Second
+)
+
+// What a client may do where its limits are left out.
+const (
+	defaultRate  = 100.0 // a second
+	defaultQuota = 10_000
 )
 
 // unlimited is how a limit is written that there is not.
@@ -130,16 +169,20 @@ func (cl *Client) defaults() {
 	setDefault(&cl.MaxLifetime, defaultLifetime)
 	setDefault(&cl.Leeway, defaultLeeway)
 	cl.RateLimit.defaults()
-	if cl.MerchantTokens != nil {
-		setDefault(&cl.MerchantTokens.DailyQuota, 10000)
-	}
 }
 
 func (r *RateLimit) defaults() {
-	setDefault(&r.PerSecond, 100)
-	if r.PerSecond > 0 {
-		setDefault(&r.Burst, max(1, int(2*r.PerSecond)))
+	if *r == (RateLimit{}) {
+		*r = RateLimit{PerSecond: defaultRate, Burst: twice(defaultRate)}
 	}
+}
+
+// twice is the burst of a rate, at least 1; none where there is no limit.
+func twice(perSecond float64) int {
+	if perSecond == unlimited {
+		return 0
+	}
+	return max(1, int(2*perSecond))
 }
 
 // Unlimited reports whether there is no limit.
@@ -175,7 +218,7 @@ func (cl Client) check(w *wrongs, at string) {
 	}
 	checkGrants(w, at+".rights", cl.Rights)
 	cl.RateLimit.check(w, at+".rateLimit")
-	if m := cl.MerchantTokens; m != nil && m.DailyQuota < unlimited {
+	if m := cl.MerchantTokens; m != nil && (m.DailyQuota == 0 || m.DailyQuota < unlimited) {
 		w.say(at+".merchantTokens.dailyQuota", "must be 1 or more, or -1 for no limit")
 	}
 }
