@@ -59,6 +59,13 @@ type ClientCertificate struct {
 	DNS   string `yaml:"dns"`
 	URI   string `yaml:"uri"`
 	Email string `yaml:"email"`
+	// CRLFile holds certificate revocation lists in PEM, whole ones, of the CA and of those
+	// below it. A certificate whose issuer has no current one in it is refused. Read again on
+	// SIGHUP. Default: none is looked at.
+	CRLFile string `yaml:"crlFile"`
+	// DeniedSPKISHA256 are keys whose certificates, the client's or those between, count no
+	// more although the CA issued them: SHA-256 of the SubjectPublicKeyInfo, hex.
+	DeniedSPKISHA256 []string `yaml:"deniedSPKISHA256"`
 	// SPKISHA256 are pins in place of caFile: SHA-256 of the SubjectPublicKeyInfo, hex.
 	SPKISHA256 []string `yaml:"spkiSHA256"`
 	// Subject is the sub that its requests count as, where there is no token. Default: the
@@ -237,6 +244,8 @@ func (cc ClientCertificate) check(w *wrongs, at string) {
 		w.say(at, "needs exactly one of dns, uri and email with caFile")
 	case cc.CAFile == "" && names != 0:
 		w.say(at, "takes dns, uri and email with caFile only")
+	case cc.CAFile == "" && (cc.CRLFile != "" || len(cc.DeniedSPKISHA256) > 0):
+		w.say(at, "takes crlFile and deniedSPKISHA256 with caFile only: pinned keys are revoked by taking them out")
 	}
 }
 
