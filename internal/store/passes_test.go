@@ -80,7 +80,7 @@ func (w *shop) change(serial string, at time.Time) {
 // lease takes what is due at a time, for a minute.
 func (w *shop) lease(at time.Time) map[string]passes.Push {
 	w.t.Helper()
-	all, err := w.LeasePushes(w.t.Context(), w.id, at, at.Add(time.Minute), 10)
+	all, err := w.LeasePushes(w.t.Context(), w.id, passes.Wallets{}, at, at.Add(time.Minute), 10)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -179,6 +179,17 @@ func TestOutboxTellsEachDeviceOnceAndAgainAfterAChange(t *testing.T) {
 		w.leased(noon)
 		w.change("1", noon)
 		w.change("2", noon)
+		for _, to := range []passes.Wallets{{Only: "walletunion"}, {But: []webservice.ClientKind{"android", "apple"}}} {
+			if got, err := w.LeasePushes(t.Context(), w.id, to, noon, noon.Add(time.Minute), 10); err != nil || len(got) != 0 {
+				t.Errorf("%+v: %v, %v", to, got, err)
+			}
+		}
+		for token, to := range map[string]passes.Wallets{"b": {Only: "android"}, "a": {But: []webservice.ClientKind{"android"}}} {
+			got, err := w.LeasePushes(t.Context(), w.id, to, noon, noon, 10) // over at once
+			if err != nil || len(got) != 1 || got[0].PushToken != token {
+				t.Errorf("%+v: %v, %v", to, got, err)
+			}
+		}
 		held := w.leased(noon, "a", "b")
 		if held["a"].Client != "apple" || held["b"].Client != "android" {
 			t.Errorf("held are %+v", held)
