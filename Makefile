@@ -26,7 +26,7 @@ build: ## build bin/mintmark
 test: softhsm ## run every test, from scratch
 	@tools/ensure.sh gcc node openssl curl nss postgresql
 	$(GO) test -race -count=1 ./...
-	$(GO) test -race -count=1 -tags trace -run Trace ./signer ./internal/provisioning
+	$(GO) test -race -count=1 -tags trace -run Trace ./signer ./internal/provisioning ./integration
 
 calls: softhsm ## print the PKCS#11 calls of one sealed card, as in docs/pkcs11.md
 	@tools/ensure.sh gcc

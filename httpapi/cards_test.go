@@ -149,7 +149,6 @@ func TestRefusalsOfCardsAreProblemsOfTheirOwn(t *testing.T) {
 	}{
 		"encrypted-card":      {provisioning.ErrEncryptedCard, 422},
 		"encrypted-card-used": {provisioning.ErrMessageUsed, 409},
-		"unknown-card":        {provisioning.ErrUnknownCard, 404},
 		"card":                {&provisioning.CardError{Reason: provisioning.CardExpired}, 422},
 		"internal":            {errors.New(canary), 500},
 	} {

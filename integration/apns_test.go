@@ -186,10 +186,12 @@ func (p *passServer) registered(passType string, n int) bool {
 
 // The steps share a server, in this order: the last has the certificate refused.
 func TestDevicesAreTold(t *testing.T) {
-	apple := newPushService(t)
-	p := newPassServer(t, apple.config())
+	apple, android := newPushService(t), newAndroidService(t)
+	p := newPassServer(t, apple.config()+android.config())
 	apple.trust(p)
+	android.trust(p)
 	p.run()
+	t.Run("androids, at their own pace", func(t *testing.T) { androidsAreTold(t, apple, android, p.as(t)) })
 	t.Run("with the key in the token", func(t *testing.T) { toldWithTheKeyInTheToken(t, apple, p.as(t)) })
 	t.Run("as the push service answers", func(t *testing.T) { answersAreHeeded(t, apple, p.as(t)) })
 	refusedCertificateStopsItsTypeAlone(t, apple, p)

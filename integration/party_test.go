@@ -119,14 +119,17 @@ func publicPEM(t *testing.T, key crypto.PublicKey) string {
 type call struct {
 	method, url string
 	token       string // none if empty
-	body        any    // JSON; none if nil
+	body        any    // JSON, but []byte as it is; none if nil
 	header      http.Header
 }
 
 // by sends the request.
 func (c call) by(with *http.Client) (answer, error) {
 	var body io.Reader
-	if c.body != nil {
+	contentType := "application/json"
+	if raw, ok := c.body.([]byte); ok {
+		body, contentType = bytes.NewReader(raw), "application/octet-stream"
+	} else if c.body != nil {
 		b, err := json.Marshal(c.body)
 		if err != nil {
 			return answer{}, err
@@ -139,7 +142,7 @@ func (c call) by(with *http.Client) (answer, error) {
 	}
 	maps.Copy(req.Header, c.header)
 	if c.body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", contentType)
 	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)

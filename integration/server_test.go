@@ -31,6 +31,9 @@ var mintmark string
 // raceDetector says whether the binary has it. Measurements do without.
 var raceDetector = true
 
+// buildTags are those that the binary is built with.
+var buildTags string
+
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == hsm.MemberCommand { // a child of a test's own HSM
 		if err := hsm.ServeMember(); err != nil {
@@ -47,7 +50,7 @@ func TestMain(m *testing.M) {
 		}
 		defer func() { _ = os.RemoveAll(dir) }()
 		mintmark = filepath.Join(dir, "mintmark")
-		build := exec.Command("go", "build", fmt.Sprintf("-race=%t", raceDetector), "-o", mintmark, "../cmd/mintmark")
+		build := exec.Command("go", "build", fmt.Sprintf("-race=%t", raceDetector), "-tags="+buildTags, "-o", mintmark, "../cmd/mintmark")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build mintmark: %v\n%s", err, out)
 			return 1

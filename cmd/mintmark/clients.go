@@ -187,14 +187,55 @@ func loadCertificateRule(from config.ClientCertificate) (*access.CertificateRule
 			return nil, fmt.Errorf("caFile: %w", err)
 		}
 	}
-	for i, pin := range from.SPKISHA256 {
+	var err error
+	if from.CRLFile != "" {
+		if rule.Revocation.CRLs, err = loadCRLs(from.CRLFile); err != nil {
+			return nil, fmt.Errorf("crlFile: %w", err)
+		}
+	}
+	if rule.Revocation.Denied, err = parsePins("deniedSPKISHA256", from.DeniedSPKISHA256); err != nil {
+		return nil, err
+	}
+	rule.Pins, err = parsePins("spkiSHA256", from.SPKISHA256)
+	return rule, err
+}
+
+// parsePins reads digests in hex.
+func parsePins(member string, texts []string) (all [][sha256.Size]byte, err error) {
+	for i, pin := range texts {
 		b, err := hex.DecodeString(pin)
 		if err != nil || len(b) != sha256.Size {
-			return nil, fmt.Errorf("spkiSHA256[%d]: must be 64 hex digits", i)
+			return nil, fmt.Errorf("%s[%d]: must be 64 hex digits", member, i)
 		}
-		rule.Pins = append(rule.Pins, [sha256.Size]byte(b))
+		all = append(all, [sha256.Size]byte(b))
 	}
-	return rule, nil
+	return all, nil
+}
+
+// loadCRLs reads a PEM file with revocation lists.
+func loadCRLs(path string) (all []*x509.RevocationList, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		var block *pem.Block
+		if block, text = pem.Decode(text); block == nil {
+			break
+		}
+		if block.Type != "X509 CRL" {
+			return nil, fmt.Errorf("%s holds a PEM block %q; only X509 CRL is expected", path, block.Type)
+		}
+		l, err := x509.ParseRevocationList(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		all = append(all, l)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s holds no revocation list in PEM", path)
+	}
+	return all, nil
 }
 
 // loadPublicKey reads a PEM file with a public key or a certificate.

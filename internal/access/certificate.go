@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -17,6 +18,8 @@ import (
 type CertificateRule struct {
 	CAs  []*x509.Certificate // certificates of the client's own CA; a chain must lead to one of them
 	Name AlternativeName     // with CAs: what the certificate must be issued to
+
+	Revocation Revocation // with CAs: which of their certificates count no more
 
 	Pins [][sha256.Size]byte // instead of CAs and Name: SHA-256 of the SubjectPublicKeyInfo
 
@@ -58,10 +61,12 @@ type certificateRule struct {
 	name    generalName
 	pins    [][sha256.Size]byte
 	subject string
+	revoked Revocation
 }
 
 func newCertificateRule(r CertificateRule) (own *certificateRule, problems []error) {
-	own = &certificateRule{pins: slices.Clone(r.Pins), cas: slices.Clone(r.CAs), pool: x509.NewCertPool(), subject: r.Subject}
+	own = &certificateRule{pins: slices.Clone(r.Pins), cas: slices.Clone(r.CAs), pool: x509.NewCertPool(), subject: r.Subject, revoked: r.Revocation}
+	problems = append(problems, r.Revocation.check(r.CAs)...)
 	if r.Subject != "" && !isIdentifier(r.Subject) {
 		problems = append(problems, fmt.Errorf("subject is longer than %d bytes, or holds a character that does not print", MaxIdentifier))
 	}
@@ -177,14 +182,14 @@ func (r *certificateRule) match(p presented, now time.Time) Reason {
 	for _, c := range p.intermediates {
 		between.AddCert(c)
 	}
-	_, err := p.leaf.Verify(x509.VerifyOptions{
+	chains, err := p.leaf.Verify(x509.VerifyOptions{
 		Roots: r.pool, Intermediates: between, CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	var invalid x509.CertificateInvalidError
 	switch {
 	case err == nil:
-		return usage(p.leaf, false)
+		return cmp.Or(usage(p.leaf, false), r.revoked.of(chains, now))
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return ReasonCertificateTime
 	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:

@@ -353,6 +353,7 @@ func TestHostileTokensAreRefusedForTheRightReason(t *testing.T) {
 		access.ReasonMissing: true, access.ReasonScheme: true, // TestAuthorizationHeaders
 		access.ReasonNoCertificate: true, access.ReasonUnknownCertificate: true, access.ReasonCertificateTime: true,
 		access.ReasonCertificateUsage: true, access.ReasonAmbiguousCertificate: true, // certificate_test.go
+		access.ReasonRevoked: true, access.ReasonRevocationUnknown: true, // revocation_test.go
 	}
 	tried := 0
 	for _, group := range []struct {

@@ -10,7 +10,7 @@ import (
 // only that it was refused.
 type Reason string
 
-// The reasons, in the order in which a token meets them; the last four are those of
+// The reasons, in the order in which a token meets them; the last six are those of
 // certificates, with a token or without.
 const (
 	ReasonMissing         Reason = "missing"          // no Authorization header, and no certificate that could do without
@@ -40,6 +40,8 @@ const (
 	ReasonCertificateTime      Reason = "certificate-time"      // it has expired, or is not valid yet
 	ReasonCertificateUsage     Reason = "certificate-usage"     // it is not for signing, not for TLS clients, or a CA's
 	ReasonAmbiguousCertificate Reason = "ambiguous-certificate" // it is that of more than one client
+	ReasonRevoked              Reason = "revoked-certificate"   // it, or one above it, was revoked
+	ReasonRevocationUnknown    Reason = "revocation-unknown"    // no current list of its issuer says that it was not revoked (RFC 5280, 6.3)
 )
 
 var reasons = []Reason{
@@ -48,7 +50,7 @@ var reasons = []Reason{
 	ReasonSignature, ReasonTime, ReasonTooLongLived, ReasonExpired, ReasonIssuedInFuture,
 	ReasonNotYetValid, ReasonAudience, ReasonSubject, ReasonTokenID, ReasonConfirmation,
 	ReasonNoCertificate, ReasonBinding, ReasonUnknownCertificate, ReasonCertificateTime,
-	ReasonCertificateUsage, ReasonAmbiguousCertificate,
+	ReasonCertificateUsage, ReasonAmbiguousCertificate, ReasonRevoked, ReasonRevocationUnknown,
 }
 
 // Reasons lists every reason there is, so that a metric can start each at zero.

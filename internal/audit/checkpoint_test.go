@@ -298,6 +298,37 @@ func TestDatabaseThatChangesUnderTheProcessIsNotSigned(t *testing.T) {
 	}
 }
 
+// A write-ahead log that is overwritten in its place, with what it held before, takes
+// entries back as an older database does; the connection that wrote them still sees them.
+func TestWriteAheadLogThatGoesBackIsNotSigned(t *testing.T) {
+	s := newScene(t)
+	s.cards(1)
+	old, err := os.ReadFile(s.path + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cards(5)
+	now, err := os.ReadFile(s.path + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := s.latest()
+	if err := os.WriteFile(s.path+"-wal", old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.step()
+	if got := s.latest(); got.Size != before.Size {
+		t.Errorf("checkpoint %d was signed", got.Size)
+	}
+	s.requireHeld(s.card())
+	if err := os.WriteFile(s.path+"-wal", now, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.step()
+	s.cards(1)
+	s.requireWhole()
+}
+
 // Production does not start on entries that should have had checkpoints, nor on a last
 // checkpoint that no pinned key signed. What a crash leaves is taken up, however long ago.
 func TestStrictStartRefusesWhatNoProcessLeaves(t *testing.T) {

@@ -230,8 +230,10 @@ func (c *Checkpointer) checkpoint(ctx context.Context) (*Checkpoint, error) {
 	return &made, nil
 }
 
-// unchanged compares the database's head with what this process committed. The database
-// may be further: appends go on meanwhile.
+// unchanged compares the database with what this process committed: its head, and the
+// tree of that size as other connections than the writing one read it. The writing one
+// knows pages that it wrote, and would not see others in their place. The database may be
+// further: appends go on meanwhile.
 func (c *Checkpointer) unchanged(ctx context.Context, committed *Tree) error {
 	head, err := c.cfg.Store.Head(ctx)
 	if err != nil {
@@ -240,13 +242,11 @@ func (c *Checkpointer) unchanged(ctx context.Context, committed *Tree) error {
 	if head.Size() < committed.Size() {
 		return fmt.Errorf("%w: it has %d entries of %d", ErrChanged, head.Size(), committed.Size())
 	}
-	same := head
-	if head.Size() != committed.Size() {
-		if same, err = c.cfg.Store.TreeAt(ctx, committed.Size()); err != nil {
-			return err
-		}
+	read, err := c.cfg.Store.TreeAt(ctx, committed.Size())
+	if err != nil {
+		return err
 	}
-	if !same.Equal(committed) {
+	if !read.Equal(committed) || head.Size() == committed.Size() && !head.Equal(committed) {
 		return fmt.Errorf("%w: its first %d entries are others", ErrChanged, committed.Size())
 	}
 	return nil

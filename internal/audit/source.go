@@ -238,6 +238,9 @@ func (l *lines) next() (Line, error) {
 	return line, nil
 }
 
+// errNoHash is of an entry that is not there, or not with all its hashes.
+var errNoHash = errors.New("entry, or its hashes, are missing")
+
 // HashReader reads stored hashes from any source.
 func HashReader(ctx context.Context, s Source) tlog.HashReader {
 	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
@@ -249,7 +252,7 @@ func HashReader(ctx context.Context, s Source) tlog.HashReader {
 				return nil, err
 			}
 			if len(rows) == 0 || rows[0].Seq != seq || at >= len(rows[0].Hashes) {
-				return nil, fmt.Errorf("entry %d, or its hashes, are missing", seq)
+				return nil, fmt.Errorf("entry %d: %w", seq, errNoHash)
 			}
 			all = append(all, rows[0].Hashes[at])
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -113,9 +114,6 @@ func (f *verifier) fault(seq uint64, format string, a ...any) {
 
 // entries goes through the entries, and through the checkpoints between them.
 func (f *verifier) entries(ctx context.Context, size uint64) error {
-	if err := f.reached(ctx, 0); err != nil {
-		return err
-	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -130,7 +128,7 @@ func (f *verifier) entries(ctx context.Context, size uint64) error {
 		}
 		for _, r := range rows {
 			f.entry(r)
-			if err := f.reached(ctx, f.next); err != nil {
+			if err := f.reached(ctx); err != nil {
 				return err
 			}
 		}
@@ -186,37 +184,78 @@ func (f *verifier) entry(r Row) {
 	f.ops.entry(f, r)
 }
 
-// reached holds the tree against the checkpoints of its size.
-func (f *verifier) reached(ctx context.Context, size uint64) error {
+// reached holds the tree against the checkpoints of its size, and those of a smaller one
+// that were kept while the entries behind them were read: a checkpoint comes a moment
+// after its entries.
+func (f *verifier) reached(ctx context.Context) error {
 	for {
-		c, err := f.claims.at(ctx, size)
+		c, err := f.claims.at(ctx, f.next)
 		if err != nil || c == nil {
 			return err
 		}
-		f.claim(*c)
+		if err := f.claim(ctx, *c); err != nil {
+			return err
+		}
 	}
 }
 
-// claim holds the tree against one checkpoint.
-func (f *verifier) claim(c claim) {
+// claim holds the tree against one checkpoint. The error is one of reading.
+func (f *verifier) claim(ctx context.Context, c claim) error {
 	last := max(c.Size, 1) - 1
 	if err := f.claims.trusted(c); err != nil {
 		f.fault(last, "%s: %v", c.from, err)
-		return
+		return nil
 	}
-	switch root := f.tree.Root(); {
-	case f.broken || root != c.Root && f.faultBefore(c.Size):
-		return // that is why
-	case root != c.Root:
+	if f.broken {
+		return nil // that is why
+	}
+	since := time.Time{}
+	agrees := f.tree.Root() == c.Root
+	if c.Size < f.next {
+		var err error
+		if agrees, since, err = f.late(ctx, c); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !agrees && f.faultBefore(f.next): // a late proof fails with anything that is wrong by now
+		return nil
+	case !agrees:
 		f.fault(f.good, "%s was signed for other entries: one of %d to %d was changed, with all that was recorded of it", c.from, f.good, last)
-		return
+		return nil
 	}
-	f.good, f.since = c.Size, time.Time{}
+	f.good, f.since = c.Size, since
 	f.report.Checkpoints++
 	f.report.Covered = max(f.report.Covered, c.Size)
 	if c.anchored {
 		f.report.Anchored++
 	}
+	return nil
+}
+
+// late holds the tree against a checkpoint of fewer entries than it has by now, by a proof
+// of consistency (RFC 6962, 2.1.2), and gives the time of the first entry behind it. The
+// proof's hashes are read again and need not be believed: it fails with any others.
+func (f *verifier) late(ctx context.Context, c claim) (agrees bool, since time.Time, err error) {
+	rows, err := f.Source.Rows(ctx, c.Size, 1)
+	if err != nil {
+		return false, since, err
+	}
+	if len(rows) == 0 {
+		return false, since, nil // it was there when it was read
+	}
+	if c.Size == 0 { // of nothing there is no proof
+		return c.Root == emptyRoot, rows[0].At, nil
+	}
+	size, root := int64(f.tree.Size()), f.tree.Root()
+	proof, err := tlog.ProveTree(size, int64(c.Size), HashReader(ctx, f.Source))
+	if errors.Is(err, errNoHash) {
+		return false, since, nil
+	}
+	if err != nil {
+		return false, since, err
+	}
+	return tlog.CheckTree(proof, size, root, int64(c.Size), c.Root) == nil, rows[0].At, nil
 }
 
 // faultBefore reports whether something is known to be wrong with the first entries.
@@ -228,6 +267,9 @@ func (f *verifier) faultBefore(size uint64) bool {
 // meanwhile.
 func (f *verifier) rest(ctx context.Context) error {
 	for {
+		if err := f.reached(ctx); err != nil {
+			return err
+		}
 		c, err := f.claims.beyond(ctx)
 		if err != nil {
 			return err

@@ -19,6 +19,9 @@ type BusinessKind string
 const (
 	UsedNonce  BusinessKind = "used nonce"
 	StoredCard BusinessKind = "card"
+	PassFile   BusinessKind = "file of passes"
+	PassType   BusinessKind = "pass type"
+	Pass       BusinessKind = "pass"
 )
 
 // A BusinessRow is a row that an operation made.
@@ -27,6 +30,9 @@ type BusinessRow struct {
 	Tenant string
 	ID     string
 	At     time.Time // at which it was there, or later
+	// Version is by how many operations the row became what it is; 0 for rows that are
+	// written once. Rows that the record does not tell apart may share an ID.
+	Version uint64
 }
 
 // BusinessRows reads them.
@@ -50,6 +56,7 @@ type operations struct {
 	size   uint64          // entries when the rows were read
 	rows   map[rowKey]bool // whether an entry was found
 	used   map[rowKey]uint64
+	made   map[rowKey]*made // of rows with versions
 
 	live      bool      // an entry with a body was seen
 	odd       uint64    // the number after the first entry without body that follows one with
@@ -65,7 +72,7 @@ type openOperation struct {
 }
 
 func newOperations() *operations {
-	return &operations{open: map[string]openOperation{}, rows: map[rowKey]bool{}, used: map[rowKey]uint64{}}
+	return &operations{open: map[string]openOperation{}, rows: map[rowKey]bool{}, used: map[rowKey]uint64{}, made: map[rowKey]*made{}}
 }
 
 func (o *operations) readRows(ctx context.Context, rows BusinessRows, size uint64) error {
@@ -74,6 +81,10 @@ func (o *operations) readRows(ctx context.Context, rows BusinessRows, size uint6
 		return nil
 	}
 	return rows.BusinessRows(ctx, func(r BusinessRow) error {
+		if r.versioned() {
+			o.madeOf(keyOf(r.Kind, r.Tenant, r.ID)).version += r.Version
+			return nil
+		}
 		o.rows[keyOf(r.Kind, r.Tenant, r.ID)] = false
 		return nil
 	})
@@ -177,6 +188,13 @@ func (o *operations) done(f *verifier, r Row, in record.Intent, res record.Resul
 	case record.StoreCard:
 		// A card that was stored again has a new row: the old one may be gone.
 		o.found(keyOf(StoredCard, in.Tenant, in.Refs["card"]))
+	case record.PutPassAsset:
+		// A file that nothing used may be gone.
+		o.found(keyOf(PassFile, in.Tenant, in.Refs["sha256"]))
+	case record.PutPassType:
+		o.wrote(keyOf(PassType, in.Tenant, in.Refs["passType"]), r.Seq)
+	case record.PutPass, record.VoidPass, record.PersonalizePass:
+		o.wrote(keyOf(Pass, in.Tenant, in.Refs["passType"]+"/"+in.Refs["serial"]), r.Seq)
 	}
 }
 
@@ -202,7 +220,12 @@ func (o *operations) finish(ctx context.Context, f *verifier) error {
 	if o.source == nil {
 		return nil
 	}
+	o.older(f)
 	return o.source.BusinessRows(ctx, func(r BusinessRow) error {
+		if r.versioned() {
+			o.newer(f, r)
+			return nil
+		}
 		found, known := o.rows[keyOf(r.Kind, r.Tenant, r.ID)]
 		switch {
 		case found || !known: // or made meanwhile

@@ -59,6 +59,13 @@ type ClientCertificate struct {
 	DNS   string `yaml:"dns"`
 	URI   string `yaml:"uri"`
 	Email string `yaml:"email"`
+	// CRLFile holds certificate revocation lists in PEM, whole ones, of the CA and of those
+	// below it. A certificate whose issuer has no current one in it is refused. Read again on
+	// SIGHUP. Default: none is looked at.
+	CRLFile string `yaml:"crlFile"`
+	// DeniedSPKISHA256 are keys whose certificates, the client's or those between, count no
+	// more although the CA issued them: SHA-256 of the SubjectPublicKeyInfo, hex.
+	DeniedSPKISHA256 []string `yaml:"deniedSPKISHA256"`
 	// SPKISHA256 are pins in place of caFile: SHA-256 of the SubjectPublicKeyInfo, hex.
 	SPKISHA256 []string `yaml:"spkiSHA256"`
 	// Subject is the sub that its requests count as, where there is no token. Default: the
@@ -77,7 +84,7 @@ type Grant struct {
 	// Keys are the kid of the keys that count. None: any.
 	Keys []string `yaml:"keys"`
 	// AnyOwner lets the right be used on cards of every owner of the tenant, and not only of
-	// the caller's own iss and sub.
+	// the caller's own iss and sub; while no two of the others have a card of the same id.
 	AnyOwner bool `yaml:"anyOwner"`
 	// Tenants are those whose data it is for, of rights to calls that name a tenant
 	// (managePasses). None: the client's own.
@@ -97,10 +104,33 @@ func (g *Grant) UnmarshalYAML(read func(any) error) error {
 
 // RateLimit bounds the requests of a client, over all its subjects.
 type RateLimit struct {
-	// PerSecond is the rate over time. Default 100; -1 for no limit.
+	// PerSecond is the rate over time. Default 100, where it is left out; -1 for no limit. 0
+	// is refused: a client that may call never has no rights, or is not listed.
 	PerSecond float64 `yaml:"perSecond"`
-	// Burst is how many may come at once. Default twice perSecond.
+	// Burst is how many may come at once. Default twice perSecond, where it is left out.
 	Burst int `yaml:"burst"`
+}
+
+// UnmarshalYAML tells what is left out from what is zero: what is written is never the zero
+// value, which stands for a limit that is left out as a whole.
+func (r *RateLimit) UnmarshalYAML(read func(any) error) error {
+	var text struct {
+		PerSecond *float64 `yaml:"perSecond"`
+		Burst     *int     `yaml:"burst"`
+	}
+	if err := read(&text); err != nil {
+		return err
+	}
+	if r.PerSecond = defaultRate; text.PerSecond != nil {
+		r.PerSecond = *text.PerSecond
+	}
+	if r.Burst = twice(r.PerSecond); text.Burst != nil {
+		r.Burst = *text.Burst
+	}
+	if *r == (RateLimit{}) {
+		r.Burst = -1 // as wrong as 0
+	}
+	return nil
 }
 
 // MerchantTokens is what a client may have signed. In patterns * stands for any run of
@@ -113,14 +143,30 @@ type MerchantTokens struct {
 	// BusinessNames and CategoryCodes are patterns for mbn and mcc.
 	BusinessNames []string `yaml:"businessNames"`
 	CategoryCodes []string `yaml:"categoryCodes"`
-	// DailyQuota is how many tokens a day (UTC). Default 10000; -1 for no limit.
+	// DailyQuota is how many tokens a day (UTC). Default 10000, where it is left out; -1 for
+	// no limit. 0 is refused: a client that may have none signed lacks the right.
 	DailyQuota int `yaml:"dailyQuota"`
+}
+
+// UnmarshalYAML tells a quota that is left out from one of zero.
+func (m *MerchantTokens) UnmarshalYAML(read func(any) error) error {
+	type mapping MerchantTokens // without this method
+	given := mapping{DailyQuota: defaultQuota}
+	err := read(&given)
+	*m = MerchantTokens(given)
+	return err
 }
 
 // What is usual of tokens.
 const (
 	defaultLifetime = 15 * time.Minute
 	defaultLeeway   = 10 * time.Second
+)
+
+// What a client may do where its limits are left out.
+const (
+	defaultRate  = 100.0 // a second
+	defaultQuota = 10_000
 )
 
 // unlimited is how a limit is written that there is not.
@@ -130,16 +176,20 @@ func (cl *Client) defaults() {
 	setDefault(&cl.MaxLifetime, defaultLifetime)
 	setDefault(&cl.Leeway, defaultLeeway)
 	cl.RateLimit.defaults()
-	if cl.MerchantTokens != nil {
-		setDefault(&cl.MerchantTokens.DailyQuota, 10000)
-	}
 }
 
 func (r *RateLimit) defaults() {
-	setDefault(&r.PerSecond, 100)
-	if r.PerSecond > 0 {
-		setDefault(&r.Burst, max(1, int(2*r.PerSecond)))
+	if *r == (RateLimit{}) {
+		*r = RateLimit{PerSecond: defaultRate, Burst: twice(defaultRate)}
 	}
+}
+
+// twice is the burst of a rate, at least 1; none where there is no limit.
+func twice(perSecond float64) int {
+	if perSecond == unlimited {
+		return 0
+	}
+	return max(1, int(2*perSecond))
 }
 
 // Unlimited reports whether there is no limit.
@@ -175,7 +225,7 @@ func (cl Client) check(w *wrongs, at string) {
 	}
 	checkGrants(w, at+".rights", cl.Rights)
 	cl.RateLimit.check(w, at+".rateLimit")
-	if m := cl.MerchantTokens; m != nil && m.DailyQuota < unlimited {
+	if m := cl.MerchantTokens; m != nil && (m.DailyQuota == 0 || m.DailyQuota < unlimited) {
 		w.say(at+".merchantTokens.dailyQuota", "must be 1 or more, or -1 for no limit")
 	}
 }
@@ -194,6 +244,8 @@ func (cc ClientCertificate) check(w *wrongs, at string) {
 		w.say(at, "needs exactly one of dns, uri and email with caFile")
 	case cc.CAFile == "" && names != 0:
 		w.say(at, "takes dns, uri and email with caFile only")
+	case cc.CAFile == "" && (cc.CRLFile != "" || len(cc.DeniedSPKISHA256) > 0):
+		w.say(at, "takes crlFile and deniedSPKISHA256 with caFile only: pinned keys are revoked by taking them out")
 	}
 }
 

@@ -104,9 +104,9 @@ func TestEachFaultOfCallersAndMerchantsIsNamedByItsKey(t *testing.T) {
 		"clients[0].certificate takes dns, uri and email with caFile only":           {certificate("{spkiSHA256: [aa], dns: d}"), certificate("{spkiSHA256: [aa], email: d}")},
 		"clients[0].require lists what is not kid, typ or jti":                       {member("require: [kid, aud]"), member("require: [JTI]")},
 		"clients[0].rights[1].right is missing":                                      {changed(t, "      - signMerchantTokens\n", "      - signMerchantTokens\n      - {subjects: [x]}\n"), changed(t, "      - signMerchantTokens\n", "      - signMerchantTokens\n      - \"\"\n")},
-		"clients[0].rateLimit.perSecond must be above 0, or -1 for no limit":         {member("rateLimit: {perSecond: -2}"), member("rateLimit: {perSecond: -0.5, burst: 1}"), member("rateLimit: {perSecond: .nan}")},
-		"clients[0].rateLimit.burst must be at least 1":                              {member("rateLimit: {burst: -1}"), member("rateLimit: {perSecond: 5, burst: -5}")},
-		"clients[0].merchantTokens.dailyQuota must be 1 or more, or -1 for no limit": {changed(t, "      subjects: [\"*\"]", "      dailyQuota: -2")},
+		"clients[0].rateLimit.perSecond must be above 0, or -1 for no limit":         {member("rateLimit: {perSecond: 0}"), member("rateLimit: {perSecond: 0, burst: 0}"), member("rateLimit: {perSecond: -2}"), member("rateLimit: {perSecond: -0.5, burst: 1}"), member("rateLimit: {perSecond: .nan}")},
+		"clients[0].rateLimit.burst must be at least 1":                              {member("rateLimit: {burst: 0}"), member("rateLimit: {burst: -1}"), member("rateLimit: {perSecond: 5, burst: -5}")},
+		"clients[0].merchantTokens.dailyQuota must be 1 or more, or -1 for no limit": {changed(t, "      subjects: [\"*\"]", "      dailyQuota: -2"), changed(t, "      subjects: [\"*\"]", "      dailyQuota: 0")},
 		"clients[0].acquirer is none of merchant.acquirers":                          {changed(t, "    acquirer: acquirer\n    merchantTokens", "    acquirer: Acquirer\n    merchantTokens")},
 		"clients[0].merchantTokens is required with the right signMerchantTokens: it bounds what a stolen client can have signed": {
 			changed(t, "    merchantTokens:\n      subjects: [\"*\"]\n", ""),

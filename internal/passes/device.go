@@ -142,7 +142,7 @@ func (s *Service) DeviceLog(tenant string, lines []webservice.LogLine) []DeviceL
 	all := make([]DeviceLine, len(lines))
 	for i, l := range lines {
 		s.cfg.Observer.PassDeviceLog(string(l.Kind))
-		all[i] = DeviceLine{Kind: l.Kind, PassType: l.PassType, Serial: reference(l.Serial)}
+		all[i] = DeviceLine{Kind: l.Kind, PassType: l.PassType, Serial: Reference(l.Serial)}
 		known := func(device string) string {
 			key := deviceKey(TypeID{tenant, l.PassType}, device)
 			return hex.EncodeToString(key[:8])

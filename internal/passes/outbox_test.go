@@ -10,7 +10,7 @@ import (
 func (w *world) lease(n int) []passes.Push {
 	w.Helper()
 	now := w.clock.now()
-	got, err := w.store.LeasePushes(w.ctx, ecType, now, now.Add(time.Minute), n)
+	got, err := w.store.LeasePushes(w.ctx, ecType, passes.Wallets{}, now, now.Add(time.Minute), n)
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -68,24 +70,35 @@ func NewPusher(cfg PushConfig) (*Pusher, error) {
 	return &Pusher{cfg}, nil
 }
 
-// Run pushes until the context ends, each pass type by itself: one that is refused does
-// not keep the others. Types that the settings gain get a lane; the lane of one that they
-// lose ends by itself.
+// Run pushes until the context ends, each pass type by itself, and in it each maker's push
+// service: one that is refused, slow or away does not keep the others. Types that the
+// settings gain get their lanes; the lanes of one that they lose end by themselves.
 func (p *Pusher) Run(ctx context.Context) {
 	var lanes sync.WaitGroup
 	defer lanes.Wait()
-	var running sync.Map // of TypeID
+	ways := []Wallets{{But: slices.Sorted(maps.Keys(p.cfg.Endpoints))}} // Apple's, and those that are not told
+	for kind := range p.cfg.Endpoints {
+		ways = append(ways, Wallets{Only: kind})
+	}
+	type place struct {
+		id   TypeID
+		kind webservice.ClientKind
+	}
+	var running sync.Map // of place
 	look := time.NewTicker(pushRest)
 	defer look.Stop()
 	for {
 		for id := range p.cfg.Service.Settings().Types {
-			if _, runs := running.LoadOrStore(id, true); runs {
-				continue
+			for _, to := range ways {
+				at := place{id, to.Only}
+				if _, runs := running.LoadOrStore(at, true); runs {
+					continue
+				}
+				lanes.Go(func() {
+					defer running.Delete(at)
+					(&lane{pusher: p, id: id, to: to, log: p.cfg.Log.With("passType", id.Type, "tenant", id.Tenant)}).run(ctx)
+				})
 			}
-			lanes.Go(func() {
-				defer running.Delete(id)
-				(&lane{pusher: p, id: id, log: p.cfg.Log.With("passType", id.Type, "tenant", id.Tenant)}).run(ctx)
-			})
 		}
 		select {
 		case <-ctx.Done():
@@ -95,10 +108,11 @@ func (p *Pusher) Run(ctx context.Context) {
 	}
 }
 
-// lane is one pass type's pushing. Its one goroutine owns it.
+// lane is one pass type's pushing to one push service. Its one goroutine owns it.
 type lane struct {
 	pusher *Pusher
 	id     TypeID
+	to     Wallets
 	log    *slog.Logger
 
 	client  *apns.Client
@@ -140,7 +154,7 @@ func (l *lane) round(ctx context.Context) (time.Duration, error) {
 		return pushRest, err
 	}
 	now := l.pusher.cfg.Service.cfg.Now()
-	batch, err := l.pusher.cfg.Outbox.LeasePushes(ctx, l.id, now, now.Add(pushLease), pushBatch)
+	batch, err := l.pusher.cfg.Outbox.LeasePushes(ctx, l.id, l.to, now, now.Add(pushLease), pushBatch)
 	if err != nil || len(batch) == 0 {
 		return pushEvery, err
 	}
@@ -170,9 +184,14 @@ func (l *lane) round(ctx context.Context) (time.Duration, error) {
 }
 
 // connect makes the client for the certificate that the type has at the moment. It is not
-// ready without one, or with the one that was refused.
+// ready without one, or with the one that was refused. An endpoint of another maker needs
+// none of it.
 func (l *lane) connect(ctx context.Context) (ready bool, err error) {
 	service := l.pusher.cfg.Service
+	if l.to.Only != "" {
+		_, _, err := service.setting(l.id)
+		return err == nil, err
+	}
 	a, err := service.about(ctx, l.id)
 	if err != nil || a.identity.Certificate == nil {
 		return false, err

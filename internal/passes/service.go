@@ -93,7 +93,7 @@ func (c Caller) intent(op record.Operation, id ID, refs map[string]string) recor
 		in.Refs["passType"] = id.Type
 	}
 	if id.Serial != "" {
-		in.Refs["serial"] = reference(id.Serial)
+		in.Refs["serial"] = Reference(id.Serial)
 	}
 	for name, value := range refs {
 		in.Refs[name] = value
@@ -101,9 +101,9 @@ func (c Caller) intent(op record.Operation, id ID, refs map[string]string) recor
 	return in
 }
 
-// reference is a serial number as it may stand in the record: one that looks like a card
+// Reference is a serial number as it may stand in the record: one that looks like a card
 // number, which it has no reason to be, does not.
-func reference(serial string) string {
+func Reference(serial string) string {
 	if secret.LooksLikePAN(serial) {
 		return "withheld"
 	}

@@ -102,6 +102,12 @@ type Push struct {
 	Fence     int64
 }
 
+// Wallets are kinds of wallet: one, or all but some.
+type Wallets struct {
+	Only webservice.ClientKind   // empty: all
+	But  []webservice.ClientKind // of all
+}
+
 // A PushEnd says what is to become of a leased entry. One that was written anew meanwhile
 // stays, whatever the end.
 type PushEnd struct {
@@ -113,9 +119,9 @@ type PushEnd struct {
 
 // Outbox keeps pushes.
 type Outbox interface {
-	// LeasePushes takes up to n entries of a type that are due, until a time. Nobody else
-	// is given them before.
-	LeasePushes(ctx context.Context, id TypeID, now, until time.Time, n int) ([]Push, error)
+	// LeasePushes takes up to n entries of a type that are due, to certain wallets, until a
+	// time. Nobody else is given them before.
+	LeasePushes(ctx context.Context, id TypeID, to Wallets, now, until time.Time, n int) ([]Push, error)
 	// EndPushes writes what became of leased entries, all or none.
 	EndPushes(ctx context.Context, ends []PushEnd) error
 }

@@ -207,9 +207,12 @@ var ErrCardChanged = errors.New("card has changed")
 
 // Cards keeps card rows, and the encrypted cards that have been used.
 type Cards interface {
-	// FindCard gives the row of a tenant that has the look-up value, whoever owns it;
-	// ErrUnknownCard if there is none, an error with RetryAfter if it cannot be told.
-	FindCard(ctx context.Context, tenant string, lookup []byte) (CardRow, error)
+	// FindCard gives the owner's row that has the look-up value; ErrUnknownCard if there is
+	// none, an error with RetryAfter if it cannot be told.
+	FindCard(ctx context.Context, owner Owner, lookup []byte) (CardRow, error)
+	// FindOnlyCard gives the one row of a tenant that has the look-up value, whoever owns it;
+	// ErrUnknownCard if there is none, or more than one.
+	FindOnlyCard(ctx context.Context, tenant string, lookup []byte) (CardRow, error)
 	// CardsNotUnder gives rows that are sealed under another vault key than this one, in the
 	// order of tenant and id, beginning behind the row of after.
 	CardsNotUnder(ctx context.Context, key string, after CardRow, limit int) ([]CardRow, error)

@@ -30,7 +30,7 @@ func (s *Service) mask(externalID string, c Card, stored time.Time) Masked {
 // one of the same owner that was there. It gives the row's id. It is for card data that are
 // here already; what comes from outside comes through PutCard.
 //
-// Errors: *FieldError, ErrCardData, *CardError, ErrUnknownCard, or one with RetryAfter.
+// Errors: *FieldError, ErrCardData, *CardError, or one with RetryAfter.
 func (s *Service) StoreCard(ctx context.Context, who Caller, externalID string, c Card) (string, error) {
 	if err := checkExternalCardID(externalID); err != nil {
 		return "", err
@@ -60,7 +60,7 @@ func (s *Service) StoreCard(ctx context.Context, who Caller, externalID string, 
 // same owner that was there. The owner is the one that the message names.
 //
 // Errors: *FieldError; ErrEncryptedCard, ErrMessageUsed and *CardError for one that is
-// refused; ErrUnknownCard where the id is somebody else's; or one with RetryAfter.
+// refused; or one with RetryAfter.
 func (s *Service) PutCard(ctx context.Context, who Caller, externalID, compact string) (Masked, error) {
 	if err := checkExternalCardID(externalID); err != nil {
 		return Masked{}, err

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/provisioning"
@@ -131,20 +132,18 @@ func TestEncryptedCardReplayedOrMovedIsRefused(t *testing.T) {
 		compact string
 		want    error
 	}{
-		"again":                       {owner, "new-card", used, provisioning.ErrMessageUsed},
-		"a new one under a used jti":  {owner, "new-card", w.encrypt(plain, map[jose.HeaderKey]any{"jti": "used"}), provisioning.ErrMessageUsed},
-		"for another card":            {owner, "card-2", w.encrypt(plain, nil), provisioning.ErrEncryptedCard},
-		"by another caller":           {other, "new-card", w.encrypt(plain, nil), provisioning.ErrEncryptedCard},
-		"by another tenant's clerk":   {stranger, "new-card", w.encrypt(plain, nil), provisioning.ErrEncryptedCard},
-		"for another sub":             {owner, "new-card", w.encrypt(plain, map[jose.HeaderKey]any{"sub": "user-2"}), provisioning.ErrEncryptedCard},
-		"for another iss":             {owner, "new-card", w.encrypt(plain, map[jose.HeaderKey]any{"iss": "https://clerk.example"}), provisioning.ErrEncryptedCard},
-		"for another tenant":          {clerk, "new-card", w.encrypt(plain, map[jose.HeaderKey]any{"tenant": "other bank"}), provisioning.ErrEncryptedCard},
-		"expired":                     {owner, "new-card", w.encrypt(plain, map[jose.HeaderKey]any{"exp": start.Unix()}), provisioning.ErrEncryptedCard},
-		"good for too long":           {owner, "new-card", w.encrypt(plain, map[jose.HeaderKey]any{"exp": start.Add(25 * time.Hour).Unix()}), provisioning.ErrEncryptedCard},
-		"meant for one sealing":       {owner, "new-card", w.encrypt(plain, forNonce), provisioning.ErrEncryptedCard},
-		"no message":                  {owner, "new-card", plain, provisioning.ErrEncryptedCard},
-		"somebody else's external id": {other, demos[0].id, w.encrypt(plain, map[jose.HeaderKey]any{"sub": "user-2", "externalCardId": demos[0].id}), provisioning.ErrUnknownCard},
-		"clerk moves it to another":   {clerk, demos[0].id, w.encrypt(plain, map[jose.HeaderKey]any{"sub": "user-2", "externalCardId": demos[0].id}), provisioning.ErrUnknownCard},
+		"again":                      {owner, "new-card", used, provisioning.ErrMessageUsed},
+		"a new one under a used jti": {owner, "new-card", w.encrypt(plain, map[jose.HeaderKey]any{"jti": "used"}), provisioning.ErrMessageUsed},
+		"for another card":           {owner, "card-2", w.encrypt(plain, nil), provisioning.ErrEncryptedCard},
+		"by another caller":          {other, "new-card", w.encrypt(plain, nil), provisioning.ErrEncryptedCard},
+		"by another tenant's clerk":  {stranger, "new-card", w.encrypt(plain, nil), provisioning.ErrEncryptedCard},
+		"for another sub":            {owner, "new-card", w.encrypt(plain, map[jose.HeaderKey]any{"sub": "user-2"}), provisioning.ErrEncryptedCard},
+		"for another iss":            {owner, "new-card", w.encrypt(plain, map[jose.HeaderKey]any{"iss": "https://clerk.example"}), provisioning.ErrEncryptedCard},
+		"for another tenant":         {clerk, "new-card", w.encrypt(plain, map[jose.HeaderKey]any{"tenant": "other bank"}), provisioning.ErrEncryptedCard},
+		"expired":                    {owner, "new-card", w.encrypt(plain, map[jose.HeaderKey]any{"exp": start.Unix()}), provisioning.ErrEncryptedCard},
+		"good for too long":          {owner, "new-card", w.encrypt(plain, map[jose.HeaderKey]any{"exp": start.Add(25 * time.Hour).Unix()}), provisioning.ErrEncryptedCard},
+		"meant for one sealing":      {owner, "new-card", w.encrypt(plain, forNonce), provisioning.ErrEncryptedCard},
+		"no message":                 {owner, "new-card", plain, provisioning.ErrEncryptedCard},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got, err := w.put(tc.who, tc.id, tc.compact); !errors.Is(err, tc.want) || got != (provisioning.Masked{}) {
@@ -155,6 +154,40 @@ func TestEncryptedCardReplayedOrMovedIsRefused(t *testing.T) {
 	if payload := string(w.open(w.mustSign(w.request(demos[0].id, "00000001")))); !strings.Contains(payload, demos[0].pan) {
 		t.Errorf("the card is %s", payload)
 	}
+}
+
+// An id is its owner's. Two owners use the same for a card each and see, replace and remove
+// their own; a clerk, who may use all owners' cards, is given neither while there are two.
+func TestOwnersMayUseTheSameID(t *testing.T) {
+	w := newWorld(t)
+	id := demos[0].id
+	theirs := map[jose.HeaderKey]any{"sub": "user-2", "externalCardId": id}
+	get := func(who provisioning.Caller) string {
+		t.Helper()
+		got, err := w.svc.GetCard(t.Context(), who, id)
+		if err != nil {
+			return fmt.Sprint(errors.Is(err, provisioning.ErrUnknownCard))
+		}
+		return got.Last4
+	}
+	same := func(when, owners, others, clerks string) {
+		t.Helper()
+		if diff := cmp.Diff([]string{owners, others, clerks}, []string{get(owner), get(other), get(clerk)}); diff != "" {
+			t.Errorf("%s: %s", when, diff)
+		}
+	}
+	own := demos[0].pan[len(demos[0].pan)-4:]
+	same("before", own, "true", own)
+	for range 2 { // stored, and stored again
+		if _, err := w.put(other, id, w.encrypt(plain, theirs)); err != nil {
+			t.Fatal(err)
+		}
+		same("with both", own, "5100", "true")
+	}
+	if err := w.svc.DeleteCard(t.Context(), other, id); err != nil {
+		t.Fatal(err)
+	}
+	same("with one again", own, "true", own)
 }
 
 func TestEncryptedCardWithWrongDataIsRefusedAndFree(t *testing.T) {

@@ -84,11 +84,11 @@ type lostCards struct {
 	err error
 }
 
-func (c *lostCards) FindCard(ctx context.Context, tenant string, lookup []byte) (provisioning.CardRow, error) {
+func (c *lostCards) FindCard(ctx context.Context, owner provisioning.Owner, lookup []byte) (provisioning.CardRow, error) {
 	if c.err != nil {
 		return provisioning.CardRow{}, c.err
 	}
-	return c.Cards.FindCard(ctx, tenant, lookup)
+	return c.Cards.FindCard(ctx, owner, lookup)
 }
 
 // Without an intent on record the token is not asked.

@@ -192,7 +192,11 @@ func (s *Service) findCard(ctx context.Context, t *record.Ticket, who Caller, ex
 	if err != nil {
 		return CardRow{}, err
 	}
-	row, err := s.cfg.Cards.FindCard(ctx, who.Tenant, lookup)
+	row, err := s.cfg.Cards.FindCard(ctx, who.Owner, lookup)
+	if who.AnyOwner && errors.Is(err, ErrUnknownCard) {
+		// Two owners may call cards alike; which of them is meant is not guessed.
+		row, err = s.cfg.Cards.FindOnlyCard(ctx, who.Tenant, lookup)
+	}
 	if err != nil {
 		return CardRow{}, err
 	}

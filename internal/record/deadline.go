@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// concludeWithin bounds the writing of a result.
+// concludeWithin is the time that the writing of a result has at least.
 const concludeWithin = 2 * time.Second
 
 // Working gives the context of an operation's work in the token, which ends early enough
@@ -19,9 +19,14 @@ func Working(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // Conclude has r commit a result, also when the caller has gone: the token's work is done,
-// and what was done must be on record.
+// and what was done must be on record. A caller who is there waits until his deadline: a
+// disk that stalls for some seconds is no reason to make him do all of it again.
 func Conclude(ctx context.Context, r Recorder, t *Ticket, res Result, changes ...Change) (*Receipt, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), concludeWithin)
+	until := time.Now().Add(concludeWithin)
+	if deadline, ok := ctx.Deadline(); ok && ctx.Err() == nil && deadline.After(until) {
+		until = deadline
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
 	defer cancel()
 	return r.Conclude(ctx, t, res, changes...)
 }

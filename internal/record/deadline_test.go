@@ -93,6 +93,37 @@ func TestResultIsRecordedForACallerWhoIsGone(t *testing.T) {
 	})
 }
 
+// A disk that stalls longer than the time set aside for the record fails nothing whose
+// request still has time; a request that is short of it gets what is set aside.
+func TestStallThatEndsBeforeTheDeadlineIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stall := recorder{conclude: func(ctx context.Context, _ record.Result, _ []record.Change) error {
+			select {
+			case <-time.After(5 * time.Second):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}}
+		for limit, want := range map[time.Duration]struct {
+			took time.Duration
+			err  error
+		}{
+			15 * time.Second: {5 * time.Second, nil},
+			4 * time.Second:  {4 * time.Second, context.DeadlineExceeded},
+			time.Second:      {2 * time.Second, context.DeadlineExceeded},
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			began := time.Now()
+			_, err := record.Conclude(ctx, stall, ticket("1", record.SignCard), record.Done())
+			if took := time.Since(began); took != want.took || !errors.Is(err, want.err) {
+				t.Errorf("of %v: %v after %v, want %v after %v", limit, err, took, want.err, want.took)
+			}
+			cancel()
+		}
+	})
+}
+
 // change is a Change of no domain.
 type change string
 

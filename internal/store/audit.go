@@ -175,14 +175,15 @@ func splitHashes(b []byte) []tlog.Hash {
 // whose answer was lost is over, one way or the other, when that connection answers, or
 // when a new one has the lock of the old. Another connection might look too early.
 func (s *Store) Head(ctx context.Context) (*audit.Tree, error) {
-	if err := s.present(); err != nil {
-		return nil, err
-	}
 	size, err := sizeOf(ctx, s.write)
 	if err != nil {
 		return nil, err
 	}
-	return treeAt(ctx, s.write, size)
+	tree, err := treeAt(ctx, s.write, size)
+	if err == nil {
+		err = s.present()
+	}
+	return tree, err
 }
 
 // TreeAt gives the tree of the first entries, by the stored hashes.
@@ -213,6 +214,8 @@ func readHashes(ctx context.Context, p pool, indexes []int64) ([]tlog.Hash, erro
 		switch {
 		case errors.Is(err, sql.ErrNoRows), err == nil && at >= len(hashes):
 			return nil, fmt.Errorf("entry %d: %w", seq, errors.Join(audit.ErrChanged, err))
+		case torn(err) != nil:
+			return nil, fmt.Errorf("entry %d: %w", seq, torn(err))
 		case err != nil:
 			return nil, failed("read the log", err)
 		}

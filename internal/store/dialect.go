@@ -18,16 +18,34 @@ type dialect struct {
 	numbered bool
 	// tables counts the tables with the name ?1.
 	tables string
+	// rowid leaves audit_entries with no key but seq, as the engine's own.
+	rowid []string
 }
 
 var (
 	sqlite = dialect{
 		name: "sqlite", goose: goose.DialectSQLite3,
 		tables: `SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ?1`,
+		rowid: []string{
+			`CREATE TABLE audit_entries_by_seq (
+				seq         INTEGER PRIMARY KEY,
+				at          BIGINT NOT NULL,
+				kind        TEXT   NOT NULL,
+				ticket      TEXT   NOT NULL,
+				tenant      TEXT   NOT NULL,
+				body        TEXT   NOT NULL,
+				body_sha256 BYTEA,
+				hashes      BYTEA
+			)`,
+			`INSERT INTO audit_entries_by_seq (` + entryColumns + `) SELECT ` + entryColumns + ` FROM audit_entries ORDER BY seq`,
+			`DROP TABLE audit_entries`,
+			`ALTER TABLE audit_entries_by_seq RENAME TO audit_entries`,
+		},
 	}
 	postgres = dialect{
 		name: "postgres", goose: goose.DialectPostgres, numbered: true,
 		tables: `SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = ?1`,
+		rowid:  []string{`DROP INDEX IF EXISTS audit_entries_ticket`},
 	}
 )
 

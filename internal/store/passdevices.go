@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/mintmark/mintmark/internal/passes"
@@ -123,25 +124,39 @@ func (s *Store) ChangedSince(ctx context.Context, device passes.DeviceKey, id pa
 	return all, failed("list changed passes", rows.Err())
 }
 
+// ofWallets is a condition on the client of a push, with parameters from ?n on.
+func ofWallets(w passes.Wallets, n int) (condition string, args []any) {
+	if w.Only != "" {
+		return fmt.Sprintf(" AND client = ?%d", n), []any{string(w.Only)}
+	}
+	for i, kind := range w.But {
+		condition += fmt.Sprintf(" AND client <> ?%d", n+i)
+		args = append(args, string(kind))
+	}
+	return condition, args
+}
+
 // LeasePushes takes entries that are due. Nothing is written if there are none.
-func (s *Store) LeasePushes(ctx context.Context, id passes.TypeID, now, until time.Time, n int) ([]passes.Push, error) {
+func (s *Store) LeasePushes(ctx context.Context, id passes.TypeID, to passes.Wallets, now, until time.Time, n int) ([]passes.Push, error) {
+	wallets, kinds := ofWallets(to, 4)
 	var due int
-	err := s.read.QueryRowContext(ctx, `SELECT 1 FROM pass_pushes WHERE tenant = ?1 AND type = ?2 AND due_at <= ?3 LIMIT 1`,
-		id.Tenant, id.Type, millis(now)).Scan(&due)
+	err := s.read.QueryRowContext(ctx, `SELECT 1 FROM pass_pushes WHERE tenant = ?1 AND type = ?2 AND due_at <= ?3`+wallets+` LIMIT 1`,
+		append([]any{id.Tenant, id.Type, millis(now)}, kinds...)...).Scan(&due)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, failed("look for pushes", err)
 	}
+	wallets, kinds = ofWallets(to, 6)
 	var all []passes.Push
 	err = s.inTx(ctx, func(tx tx) error {
 		// The outer condition on due_at keeps a row that was leased since it was chosen.
 		rows, err := tx.QueryContext(ctx, `UPDATE pass_pushes SET due_at = ?1, fence = fence + 1
 			WHERE tenant = ?2 AND type = ?3 AND due_at <= ?4 AND push_token IN (
 				SELECT push_token FROM pass_pushes WHERE tenant = ?2 AND type = ?3 AND due_at <= ?4
-				ORDER BY due_at LIMIT ?5)
-			RETURNING push_token, client, attempts, fence`, millis(until), id.Tenant, id.Type, millis(now), n)
+					`+wallets+` ORDER BY due_at LIMIT ?5)
+			RETURNING push_token, client, attempts, fence`, append([]any{millis(until), id.Tenant, id.Type, millis(now), n}, kinds...)...)
 		if err != nil {
 			return failed("lease pushes", err)
 		}

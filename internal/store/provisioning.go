@@ -43,7 +43,7 @@ func endNonce(ctx context.Context, tx tx, e provisioning.NonceEnd) error {
 }
 
 // putCard writes a card's row, in place of one of the same owner that has the same look-up
-// value. Somebody else's is left alone: ErrUnknownCard.
+// value. Somebody else's is left alone.
 func putCard(ctx context.Context, tx tx, r provisioning.CardRow) error {
 	// Violated constraints stand in a PostgreSQL server's log with the values: what can
 	// violate one is looked for first.
@@ -61,14 +61,13 @@ func putCard(ctx context.Context, tx tx, r provisioning.CardRow) error {
 	}
 	res, err := tx.ExecContext(ctx, `INSERT INTO cards (tenant, id, lookup, owner_iss, owner_sub, vault_key, iv, sealed, created_at)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-		ON CONFLICT (tenant, lookup) DO UPDATE
-		SET id = excluded.id, vault_key = excluded.vault_key, iv = excluded.iv, sealed = excluded.sealed, created_at = excluded.created_at
-		WHERE cards.owner_iss = excluded.owner_iss AND cards.owner_sub = excluded.owner_sub`,
+		ON CONFLICT (tenant, lookup, owner_iss, owner_sub) DO UPDATE
+		SET id = excluded.id, vault_key = excluded.vault_key, iv = excluded.iv, sealed = excluded.sealed, created_at = excluded.created_at`,
 		r.Owner.Tenant, r.ID, r.Lookup, r.Owner.Issuer, r.Owner.Subject, r.Key, r.IV, r.Sealed, millis(r.Created))
 	if err != nil {
 		return failed("write card", err)
 	}
-	return oneRow(res, provisioning.ErrUnknownCard)
+	return oneRow(res, failed("write card", errors.New("no row was written")))
 }
 
 // oneRow gives none if a statement changed no row.
@@ -119,17 +118,39 @@ func (s *Store) CardsNotUnder(ctx context.Context, key string, after provisionin
 	return all, failed("list cards", rows.Err())
 }
 
-// FindCard gives the card row of a tenant that has the look-up value.
-func (s *Store) FindCard(ctx context.Context, tenant string, lookup []byte) (provisioning.CardRow, error) {
-	r := provisioning.CardRow{Lookup: lookup}
-	r.Owner.Tenant = tenant
-	var created int64
-	err := s.read.QueryRowContext(ctx, `SELECT id, owner_iss, owner_sub, vault_key, iv, sealed, created_at FROM cards
-		WHERE tenant = ?1 AND lookup = ?2`, tenant, lookup).
-		Scan(&r.ID, &r.Owner.Issuer, &r.Owner.Subject, &r.Key, &r.IV, &r.Sealed, &created)
-	r.Created = time.UnixMilli(created).UTC()
-	if errors.Is(err, sql.ErrNoRows) {
+// FindCard gives the card row of an owner that has the look-up value.
+func (s *Store) FindCard(ctx context.Context, owner provisioning.Owner, lookup []byte) (provisioning.CardRow, error) {
+	return s.findCard(ctx, owner.Tenant, lookup, "AND owner_iss = ?3 AND owner_sub = ?4", owner.Issuer, owner.Subject)
+}
+
+// FindOnlyCard gives the card row of a tenant that has the look-up value, if there is one
+// alone.
+func (s *Store) FindOnlyCard(ctx context.Context, tenant string, lookup []byte) (provisioning.CardRow, error) {
+	return s.findCard(ctx, tenant, lookup, "")
+}
+
+func (s *Store) findCard(ctx context.Context, tenant string, lookup []byte, more string, args ...any) (provisioning.CardRow, error) {
+	rows, err := s.read.QueryContext(ctx, `SELECT id, owner_iss, owner_sub, vault_key, iv, sealed, created_at FROM cards
+		WHERE tenant = ?1 AND lookup = ?2 `+more+` LIMIT 2`, append([]any{tenant, lookup}, args...)...)
+	if err != nil {
+		return provisioning.CardRow{}, failed("find card", err)
+	}
+	defer func() { _ = rows.Close() }()
+	var found []provisioning.CardRow
+	for rows.Next() {
+		r := provisioning.CardRow{Owner: provisioning.Owner{Tenant: tenant}, Lookup: lookup}
+		var created int64
+		if err := rows.Scan(&r.ID, &r.Owner.Issuer, &r.Owner.Subject, &r.Key, &r.IV, &r.Sealed, &created); err != nil {
+			return provisioning.CardRow{}, failed("find card", err)
+		}
+		r.Created = time.UnixMilli(created).UTC()
+		found = append(found, r)
+	}
+	if err := rows.Err(); err != nil {
+		return provisioning.CardRow{}, failed("find card", err)
+	}
+	if len(found) != 1 {
 		return provisioning.CardRow{}, provisioning.ErrUnknownCard
 	}
-	return r, failed("find card", err)
+	return found[0], nil
 }

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 
-	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
+	"github.com/mattn/go-sqlite3" // the driver "sqlite3", too
 	"golang.org/x/sys/unix"
 
 	"github.com/mintmark/mintmark/internal/audit"
@@ -61,21 +61,56 @@ func openSQLite(ctx context.Context, path, environment string) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, write.Close(), lock.Close())
 	}
-	read.SetMaxOpenConns(8)
+	read.SetMaxOpenConns(9) // one is held
 	read.SetMaxIdleConns(8)
 	s := &Store{write: pool{write, sqlite}, read: pool{read, sqlite}, path: abs, file: info, unlock: sync.OnceValue(lock.Close)}
-	return prepare(ctx, s, environment)
+	if s, err = prepare(ctx, s, environment); err != nil {
+		return nil, err
+	}
+	if err := s.holdWAL(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
 }
 
-// present is nil if the file at the path is the one that was opened. Connections go on
-// writing to a file that was replaced or removed, and nothing of that lasts.
-func (s *Store) present() error {
-	if s.file == nil {
-		return nil
+// holdWAL keeps a connection open that does nothing more. SQLite removes the write-ahead
+// log when the last connection closes and makes another later; while this one lives the
+// log is one file, and another in its place is somebody's doing.
+func (s *Store) holdWAL(ctx context.Context) error {
+	held, err := s.read.Conn(ctx)
+	if err != nil {
+		return err
 	}
-	now, err := os.Stat(s.path)
-	if err != nil || !os.SameFile(s.file, now) {
-		return fmt.Errorf("%w: its file was replaced or removed", audit.ErrChanged)
+	s.held = sync.OnceValue(held.Close)
+	var n int
+	if err := held.QueryRowContext(ctx, "SELECT COUNT(*) FROM stamp").Scan(&n); err != nil { // opens the log
+		return err
+	}
+	s.wal, err = os.Stat(s.path + "-wal")
+	return err
+}
+
+// present is nil if the files at the path, the database and its write-ahead log, are those
+// that were opened. Connections go on writing to a file that was replaced or removed, and
+// nothing of that lasts.
+func (s *Store) present() error {
+	for name, opened := range map[string]os.FileInfo{s.path: s.file, s.path + "-wal": s.wal} {
+		if opened == nil {
+			continue
+		}
+		if now, err := os.Stat(name); err != nil || !os.SameFile(opened, now) {
+			return fmt.Errorf("%w: its file was replaced or removed", audit.ErrChanged)
+		}
+	}
+	return nil
+}
+
+// torn gives ErrChanged with the error of a database that cannot hold what SQLite wrote
+// to it: a page is short, or none of its kind. Nil for any other.
+func torn(err error) error {
+	var e sqlite3.Error
+	if errors.As(err, &e) && (e.Code == sqlite3.ErrCorrupt || e.Code == sqlite3.ErrNotADB || e.ExtendedCode == sqlite3.ErrIoErrShortRead) {
+		return errors.Join(audit.ErrChanged, err)
 	}
 	return nil
 }

@@ -31,8 +31,10 @@ var migrations embed.FS
 type Store struct {
 	write  pool // one connection
 	read   pool
-	path   string      // of the SQLite file; empty otherwise
-	file   os.FileInfo // the SQLite file that was opened to be written to; nil otherwise
+	path   string       // of the SQLite file; empty otherwise
+	file   os.FileInfo  // the SQLite file that was opened to be written to; nil otherwise
+	wal    os.FileInfo  // its write-ahead log; nil otherwise
+	held   func() error // gives up the connection that keeps it; nil otherwise
 	unlock func() error
 }
 
@@ -73,7 +75,13 @@ func (s *Store) checked(ctx context.Context, doing error) (*Store, error) {
 }
 
 // Close closes the database.
-func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close(), s.unlock()) }
+func (s *Store) Close() error {
+	var err error
+	if s.held != nil {
+		err = s.held()
+	}
+	return errors.Join(err, s.read.Close(), s.write.Close(), s.unlock())
+}
 
 // Path is where the SQLite file is; empty for PostgreSQL.
 func (s *Store) Path() string { return s.path }
@@ -89,7 +97,7 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := goose.NewProvider(s.write.dialect.goose, s.write.DB, dir, goose.WithGoMigrations(treeMigration(s.write.dialect)))
+	p, err := goose.NewProvider(s.write.dialect.goose, s.write.DB, dir, goose.WithGoMigrations(treeMigration(s.write.dialect), rowidMigration(s.write.dialect)))
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}

@@ -105,7 +105,7 @@ func testDatabaseKeepsWhatWasCommittedWhenOpenedAgain(t *testing.T, e engine) {
 		if diff := cmp.Diff(before, entries(t, s)); diff != "" {
 			t.Errorf("opening %d: %s", i, diff)
 		}
-		if got, err := s.FindCard(context.Background(), "bank", []byte("lookup")); err != nil || got.ID != "row-1" {
+		if got, err := s.FindOnlyCard(context.Background(), "bank", []byte("lookup")); err != nil || got.ID != "row-1" {
 			t.Errorf("opening %d: card %+v, %v", i, got, err)
 		}
 		if err := appendTo(s, newClaim("nonce", noon.Add(time.Hour), time.Minute)); !errors.Is(err, provisioning.ErrNonceUsed) {
@@ -243,7 +243,7 @@ var everything = map[string]func(context.Context, *opened) error{
 		return err
 	},
 	"find card": func(ctx context.Context, s *opened) error {
-		_, err := s.FindCard(ctx, "bank", []byte("lookup"))
+		_, err := s.FindOnlyCard(ctx, "bank", []byte("lookup"))
 		return err
 	},
 }
@@ -316,18 +316,23 @@ func TestWriterWaitsForAnotherProcess(t *testing.T) {
 	}
 }
 
-// Connections go on writing to a file that has lost its name. What is written there does
-// not last, and is no record.
+// Connections go on writing to a file that has lost its name, be it the database or its
+// write-ahead log alone. What is written there does not last, and is no record.
 func TestFileThatWasReplacedIsNoRecord(t *testing.T) {
-	for name, replace := range map[string]func(path string) error{
-		"removed": os.Remove,
-		"replaced": func(path string) error {
-			return errors.Join(os.WriteFile(path+"-other", nil, 0o600), os.Rename(path+"-other", path))
-		},
+	replaced := func(path string) error {
+		return errors.Join(os.WriteFile(path+"-other", nil, 0o600), os.Rename(path+"-other", path))
+	}
+	for name, fault := range map[string]struct {
+		file    string
+		replace func(path string) error
+	}{
+		"removed": {"", os.Remove}, "replaced": {"", replaced},
+		"write-ahead log removed": {"-wal", os.Remove}, "write-ahead log replaced": {"-wal", replaced},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, path := engines[0].openNew(t)
 			mustAppend(t, s)
+			path, replace := path+fault.file, fault.replace
 			if err := os.Link(path, path+"-kept"); err != nil {
 				t.Fatal(err)
 			}

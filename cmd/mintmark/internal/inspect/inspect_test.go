@@ -19,6 +19,20 @@ import (
 
 const good = `{"expiration":"12\/49","name":"John Appleseed","nonce":"c5846fb5","nonceSignature":"SIG","primaryAccountNumber":"5204245250001488","productType":"DEFAULT_MASTERCARD","version":"1"}`
 
+// The same for other products, with further members.
+func amex(more string) string {
+	return strings.NewReplacer("DEFAULT_MASTERCARD", "DEFAULT_AMEX", `"nonce":`, more+`"nonce":`).Replace(good)
+}
+
+func visa(more string) string {
+	return strings.NewReplacer("DEFAULT_MASTERCARD", "DEFAULT_VISA", `"nonce":`, more+`"nonce":`,
+		`"expiration":"12\/49",`, ``, `"primaryAccountNumber":"5204245250001488"`, `"encryptedPrimaryAccountNumber":"TUJQQUQtMS1GSw=="`).Replace(good)
+}
+
+func coBadged(cards string) string {
+	return strings.NewReplacer("DEFAULT_MASTERCARD", "01:XX:APPLE", `"nonce":`, `"auxiliaryCards":`+cards+`,"nonce":`).Replace(good)
+}
+
 // seal seals as an issuer would, with code that is not the signer's.
 func seal(t *testing.T, to *ecdh.PublicKey, text string) (point, sealed []byte) {
 	t.Helper()
@@ -112,6 +126,23 @@ func TestFaultsAreNamed(t *testing.T) {
 		"networkName in 1":       {inner(strings.Replace(good, `"nonce":`, `"networkName":"Mastercard","nonce":`, 1)), "networkName in a payload of configuration 1"},
 		"both PANs":              {inner(strings.Replace(good, `"expiration"`, `"encryptedPrimaryAccountNumber":"TUJQ","expiration"`, 1)), "both"},
 		"double Base64 of block": {inner(strings.NewReplacer(`"expiration":"12\/49",`, ``, `"primaryAccountNumber":"5204245250001488"`, `"encryptedPrimaryAccountNumber":"`+b64([]byte(b64([]byte("MBPAD-1-FK"))))+`"`).Replace(good)), "is Base64 twice"},
+		"configuration 2":        {inner(amex(`"networkData":"x",`)), ""},
+		"2 with an empty member": {inner(amex(`"networkData":"",`)), "networkData is missing or empty"},
+		"2 for Mastercard":       {inner(strings.Replace(good, `"nonce":`, `"networkData":"x","nonce":`, 1)), "for a product without configuration 2"},
+		"networkName in 2":       {inner(amex(`"networkData":"x","networkName":"Amex",`)), "networkName in a payload of configuration 2"},
+		"co-badged":              {inner(coBadged(`[{"expiration":"12/49","name":"John Appleseed","primaryAccountNumber":"5204245250001488"}]`)), ""},
+		"co-badged, no array":    {inner(coBadged(`{"primaryAccountNumber":"5204245250001488"}`)), "no array of objects"},
+		"co-badged, no card":     {inner(coBadged(`[]`)), "auxiliaryCards is empty"},
+		"co-badged, half a card": {inner(coBadged(`[{"expiration":"12/49","primaryAccountNumber":"5204245250001488"}]`)), "name is missing"},
+		"co-badged, MMYY":        {inner(coBadged(`[{"expiration":"1249","name":"John Appleseed","primaryAccountNumber":"5204245250001488"}]`)), "auxiliaryCards is not MM/YY"},
+		"co-badged, as a number": {inner(coBadged(`[{"expiration":"12/49","name":"John Appleseed","primaryAccountNumber":5204245250001488}]`)), "primaryAccountNumber in auxiliaryCards is no string"},
+		"co-badged, too much":    {inner(coBadged(`[{"expiration":"12/49","name":"John Appleseed","primaryAccountNumber":"5204245250001488","cvv":"1"}]`)), "cvv in auxiliaryCards"},
+		"co-badged, one network": {inner(strings.Replace(good, `"nonce":`, `"auxiliaryCards":[],"nonce":`, 1)), "under the productType of one network"},
+		"configuration 3":        {inner(visa(`"networkName":"Visa","primaryAccountNumberPrefix":"411111",`)), ""},
+		"3 without a network":    {inner(visa(`"primaryAccountNumberPrefix":"411111",`)), "networkName is missing"},
+		"3 without a prefix":     {inner(visa(`"networkName":"Visa",`)), "primaryAccountNumberPrefix is missing"},
+		"3 with the whole PAN":   {inner(visa(`"networkName":"Visa","primaryAccountNumberPrefix":"5204245250001488",`)), "not 6 or 8 digits"},
+		"co-badged in 3":         {inner(visa(`"networkName":"Visa","auxiliaryCards":[],`)), "networkName in a payload of configuration 3 with auxiliaryCards"},
 		"a short nonce":          {`{"nonce":"c584","nonceSignature":"` + strings.Repeat("40", 81) + `"}`, "2 bytes instead of 4"},
 		"a chain in order":       {chain(issued.Leaf.Raw, issued.Sub.Raw), ""},
 		"a chain the other way":  {chain(issued.Sub.Raw, issued.Leaf.Raw), "wrong order"},

@@ -27,9 +27,6 @@ func (r *report) payload(clear []byte) {
 	members := map[string]string{}
 	for name, v := range raw {
 		if name == "auxiliaryCards" {
-			if v.Kind() != '[' {
-				r.wrong("payload", "Make it an array of objects.", "auxiliaryCards is no array")
-			}
 			continue
 		}
 		var text string
@@ -45,19 +42,11 @@ func (r *report) payload(clear []byte) {
 	case version != "1":
 		r.wrong("payload", "Set version to \"1\".", "version is missing or not 1")
 	}
-	_, clearPAN := members["primaryAccountNumber"]
-	_, encrypted := members["encryptedPrimaryAccountNumber"]
-	switch {
-	case clearPAN == encrypted:
-		r.wrong("payload", "Configurations 1 and 2 have the one, configuration 3 the other.", "it has both primaryAccountNumber and encryptedPrimaryAccountNumber, or neither")
-	case clearPAN:
-		r.need(members, "configuration 1", "expiration", "name", "nonce", "nonceSignature", "productType")
-		r.absent(members, "configuration 1", "networkName", "primaryAccountNumberPrefix")
-	default:
-		r.need(members, "configuration 3", "name", "nonce", "nonceSignature", "productType")
-		r.absent(members, "configuration 3", "expiration")
-		r.block(members["encryptedPrimaryAccountNumber"])
+	auxiliary, coBadged := raw["auxiliaryCards"]
+	if coBadged {
+		r.auxiliary(auxiliary)
 	}
+	r.configuration(members, coBadged)
 	if e, ok := members["expiration"]; ok && !monthYear.MatchString(e) {
 		r.wrong("payload", "Write it as MM/YY.", "expiration is not MM/YY")
 	}

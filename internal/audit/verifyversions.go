@@ -1,0 +1,58 @@
+package audit
+
+// made is what is known of a row with versions.
+type made struct {
+	version uint64 // that it had when the rows were read
+	before  uint64 // operations on it, of entries that were there before the rows were read
+	all     uint64 // operations on it
+	last    uint64 // the entry of the last of before
+}
+
+// versioned reports whether a row's version is the number of operations on it.
+func (r BusinessRow) versioned() bool { return r.Kind == Pass || r.Kind == PassType }
+
+func (o *operations) madeOf(key rowKey) *made {
+	m := o.made[key]
+	if m == nil {
+		m = &made{}
+		o.made[key] = m
+	}
+	return m
+}
+
+// wrote counts an operation that made the next version of a row.
+func (o *operations) wrote(key rowKey, seq uint64) {
+	if o.source == nil {
+		return
+	}
+	m := o.madeOf(key)
+	m.all++
+	if seq < o.size {
+		m.before, m.last = m.before+1, seq
+	}
+}
+
+// older finds rows of fewer versions than entries say: the row was removed, or put back to
+// what it was.
+func (o *operations) older(f *verifier) {
+	for _, m := range o.made {
+		if m.version < m.before {
+			f.fault(m.last, "its row is missing or older: the database has version %d of what %d entries changed", m.version, m.before)
+		}
+	}
+}
+
+// newer finds a row of more versions than entries say. Where entries have expired, they may
+// have said so.
+func (o *operations) newer(f *verifier, r BusinessRow) {
+	m := o.made[keyOf(r.Kind, r.Tenant, r.ID)]
+	if m == nil || m.version <= m.all { // or made meanwhile
+		return
+	}
+	if o.expired > 0 {
+		f.report.Unprovable++
+	} else {
+		f.fault(f.next, "missing: %s %s of tenant %s is in the database in version %d, and %d entries say how it got there", r.Kind, r.ID, r.Tenant, m.version, m.all)
+	}
+	m.version = m.all // rows that share an ID are told once
+}
