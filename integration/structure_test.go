@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"signer":                          {"hsm", "passkit", "passkit/cms", "internal/record", "internal/secret"},
 	"internal/audit":                  {"internal/record"},
 	"internal/access":                 {"internal/record", "internal/secret"},
+	"internal/approval":               {"internal/record", "internal/secret"},
 	"internal/merchant":               {"signer", "internal/record", "internal/secret"},
 	"internal/outbound":               {},
 	"passkit":                         {"passkit/cms"},
@@ -36,9 +37,9 @@ var mayImport = map[string][]string{
 	"internal/provisioning":           {"signer", "internal/record", "internal/secret"},
 	"internal/provisioning/appletest": {},
 	"internal/passes":                 {"passkit", "passkit/cms", "passkit/apns", "passkit/webservice", "signer", "internal/record", "internal/secret"},
-	"internal/store":                  {"internal/provisioning", "internal/merchant", "internal/passes", "passkit/webservice", "internal/audit", "internal/access", "internal/record"},
+	"internal/store":                  {"internal/provisioning", "internal/merchant", "internal/passes", "passkit/webservice", "internal/audit", "internal/access", "internal/approval", "internal/record"},
 	"internal/store/pgtest":           {},
-	"httpapi":                         {"internal/audit", "internal/provisioning", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/record", "internal/secret"},
+	"httpapi":                         {"internal/approval", "internal/audit", "internal/provisioning", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/record", "internal/secret"},
 }
 
 // free are the packages that may import anything of ours: commands, test support and
