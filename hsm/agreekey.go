@@ -34,7 +34,7 @@ func (t *Token) AgreeKey(ctx context.Context, name string, peer *ecdh.PublicKey,
 	}
 	otherInfo = bytes.Clone(otherInfo) // see AgreeAndSeal
 	return work(ctx, t, "agree", func(u *unit) ([]byte, error) {
-		k, err := u.e.usable(name, true)
+		k, err := u.e.using(name, true)
 		if err != nil {
 			return nil, err
 		}

@@ -55,15 +55,15 @@ func (t *Token) SessionObjects(ctx context.Context) (int, error) {
 
 // Info describes the module and the token.
 type Info struct {
-	Library  string // CK_INFO: manufacturer, description and version
-	Label    string
-	Serial   string
-	Model    string
-	Firmware string
-	Flags    uint // CK_TOKEN_INFO flags
+	Library  string `json:"library"` // CK_INFO: manufacturer, description and version
+	Label    string `json:"label"`
+	Serial   string `json:"serial"`
+	Model    string `json:"model"`
+	Firmware string `json:"firmware"`
+	Flags    uint   `json:"flags"` // CK_TOKEN_INFO flags
 	// MaxSessions is how many sessions the token allows: the smaller of its limits for all
 	// and for read-write ones, which most of ours are. 0 for any number, or unknown.
-	MaxSessions uint
+	MaxSessions uint `json:"maxSessions,omitempty"`
 }
 
 // maxSessions reads CK_TOKEN_INFO.ulMaxSessionCount and ulMaxRwSessionCount.

@@ -32,7 +32,8 @@ import (
 //	    state: active
 //	    created: "2026-11-22"
 //
-// Besides these a key may have a certificate and the date on which it was retired.
+// Besides these a key may have a certificate, the date on which it was retired, an end of
+// its cryptoperiod and the name by which its other side knows it.
 type Keyring struct {
 	// Environment is development, test or production; it must be the service's.
 	Environment string `yaml:"environment"`
@@ -67,6 +68,13 @@ type Key struct {
 	Certificate string `yaml:"certificate,omitempty"`
 	// Retired is the date (YYYY-MM-DD) on which the key was retired.
 	Retired string `yaml:"retired,omitempty"`
+	// Until is the last date (YYYY-MM-DD) of the key's cryptoperiod. Default: what
+	// CryptoperiodEnd computes from the purpose.
+	Until string `yaml:"until,omitempty"`
+	// Alias is the name under which the key's other side knows it, where there is one: the
+	// keyAlias of TAV version 4, Visa's key set identifier. It stands in place of the
+	// configuration's, so that name and key change in one step.
+	Alias string `yaml:"alias,omitempty"`
 
 	chain []*x509.Certificate
 }
@@ -201,8 +209,9 @@ func (r *Keyring) Save(path string) error {
 }
 
 var (
-	keyName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-	keyDate = time.DateOnly
+	keyName  = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	keyAlias = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	keyDate  = time.DateOnly
 )
 
 // check reports everything that is wrong with the keyring.
@@ -270,6 +279,12 @@ func (k Key) check() []error {
 		case k.Retired < k.Created:
 			say("retired is %s, before created", k.Retired)
 		}
+	}
+	if _, err := time.Parse(keyDate, k.Until); k.Until != "" && (err != nil || k.Until < k.Created) {
+		say("until is %q; it must be a date, YYYY-MM-DD, not before created", k.Until)
+	}
+	if k.Alias != "" && !keyAlias.MatchString(k.Alias) {
+		say("alias must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_', '-'")
 	}
 	if k.Certificate != "" && !k.Algorithm.Public() {
 		say("certificate is set, and a key of algorithm %q has none", k.Algorithm)

@@ -21,7 +21,7 @@ const (
 func (t *Token) EncryptGCM(ctx context.Context, name string, iv, aad, plaintext []byte) ([]byte, error) {
 	iv, aad, plaintext = bytes.Clone(iv), bytes.Clone(aad), bytes.Clone(plaintext) // see AgreeAndSeal
 	return work(ctx, t, "encrypt", func(u *unit) ([]byte, error) {
-		k, err := u.e.usable(name, false)
+		k, err := u.e.using(name, false)
 		if err != nil {
 			return nil, err
 		}
@@ -48,7 +48,7 @@ func notAuthentic(err error) bool {
 func (t *Token) DecryptGCM(ctx context.Context, name string, iv, aad, ciphertext []byte) ([]byte, error) {
 	iv, aad, ciphertext = bytes.Clone(iv), bytes.Clone(aad), bytes.Clone(ciphertext) // see AgreeAndSeal
 	return work(ctx, t, "decrypt", func(u *unit) ([]byte, error) {
-		k, err := u.e.usable(name, true)
+		k, err := u.e.using(name, true)
 		if err != nil {
 			return nil, err
 		}
@@ -88,7 +88,7 @@ func (e *epoch) opensSample(k *tokenKey) bool {
 func (t *Token) HMAC(ctx context.Context, name string, data []byte) ([]byte, error) {
 	data = bytes.Clone(data) // see AgreeAndSeal
 	return work(ctx, t, "hmac", func(u *unit) ([]byte, error) {
-		k, err := u.e.usable(name, true)
+		k, err := u.e.using(name, true)
 		if err != nil {
 			return nil, err
 		}

@@ -28,7 +28,7 @@ import (
 func (t *Token) Sign(ctx context.Context, name string, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	digest = bytes.Clone(digest) // the caller may be gone before the token is done
 	return run(ctx, t, t.signingLane(name), "sign", func(e *epoch) ([]byte, error) {
-		k, err := e.usable(name, false)
+		k, err := e.using(name, false)
 		if err != nil {
 			return nil, err
 		}

@@ -24,7 +24,7 @@ func (t *Token) EncryptTDEA(ctx context.Context, name string, plaintext []byte) 
 	}
 	plaintext = bytes.Clone(plaintext) // see AgreeAndSeal
 	return work(ctx, t, "encrypt", func(u *unit) ([]byte, error) {
-		k, err := u.e.usable(name, false)
+		k, err := u.e.using(name, false)
 		if err != nil {
 			return nil, err
 		}

@@ -250,14 +250,18 @@ func tdeaTemplate(protected []*pkcs11.Attribute) keyTemplate {
 func (k keyTemplate) narrowing() []*pkcs11.Attribute {
 	var list []byte
 	for _, m := range k.allowed {
-		if bits.UintSize == 64 {
-			list = binary.NativeEndian.AppendUint64(list, uint64(m))
-		} else {
-			list = binary.NativeEndian.AppendUint32(list, uint32(m))
-		}
+		list = append(list, ulongBytes(m)...)
 	}
 	return []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_ALLOWED_MECHANISMS, list),
 		pkcs11.NewAttribute(pkcs11.CKA_COPYABLE, false),
 	}
+}
+
+// ulongBytes is a CK_ULONG as it stands in an attribute.
+func ulongBytes(n uint) []byte {
+	if bits.UintSize == 64 {
+		return binary.NativeEndian.AppendUint64(nil, uint64(n))
+	}
+	return binary.NativeEndian.AppendUint32(nil, uint32(n))
 }

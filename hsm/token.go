@@ -39,6 +39,7 @@ type Token struct {
 	health atomic.Pointer[health]
 	signed atomic.Int64 // when it last signed, Unix milliseconds
 	proved sync.Map     // the public keys that any epoch has proved, by name
+	uses   sync.Map     // *atomic.Uint64: what each key has been given, by name
 
 	told     map[string]KeyProblem // what report has said; owned as bestKDF
 	unlisted int                   // likewise
