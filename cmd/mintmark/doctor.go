@@ -32,8 +32,8 @@ type diagnosis struct {
 	Findings []finding `json:"findings"`
 }
 
-// report is what doctor found out. It is usable if one member is.
-type report struct {
+// diagnoses are what doctor found out. They are usable if one member is.
+type diagnoses struct {
 	Usable  bool        `json:"usable"`
 	Members []diagnosis `json:"members"`
 }
@@ -61,7 +61,7 @@ func doctorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var r report
+			var r diagnoses
 			for _, m := range members {
 				d := diagnose(c.Context(), m, p.bound())
 				r.Members = append(r.Members, d)
@@ -232,7 +232,7 @@ func keyRemedy(p hsm.KeyProblem) string {
 	}
 }
 
-func (r report) print(out io.Writer, form string) error {
+func (r diagnoses) print(out io.Writer, form string) error {
 	if form == "json" {
 		return json.MarshalWrite(out, r, jsontext.Multiline(true))
 	}

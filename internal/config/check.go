@@ -230,3 +230,9 @@ func onLoopback(address string) (bool, error) {
 	ip := net.ParseIP(host)
 	return host == "localhost" || (ip != nil && ip.IsLoopback()), nil
 }
+
+// OnLoopback reports whether an address that was checked can be reached from this machine alone.
+func OnLoopback(address string) bool {
+	is, err := onLoopback(address)
+	return err == nil && is
+}
