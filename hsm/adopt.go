@@ -142,7 +142,7 @@ func idAttribute(k Key) *pkcs11.Attribute { return pkcs11.NewAttribute(pkcs11.CK
 // It is for development and tests, where the other side of a zone key is simulated: a
 // network's key is brought in as components, at the HSM, and taken over with Adopt.
 func (t *Token) ImportTDEA(ctx context.Context, n NewKey, value []byte, now time.Time) (Key, error) {
-	if t.cfg.Keyring.Environment == "production" {
+	if t.keyring().Environment == "production" {
 		return Key{}, errors.New("import key: a value is not taken in production; import components at the HSM and adopt the key")
 	}
 	n.Algorithm = TDEA

@@ -70,7 +70,7 @@ func (e *epoch) proveAgreements() error {
 		return nil
 	}
 	ways := agreementWays
-	for _, listed := range e.token.cfg.Keyring.Keys {
+	for _, listed := range e.ring.Keys {
 		k := e.keys[listed.Name]
 		if k == nil || !k.Purpose.agrees() || (k.problem != "" && k.problem != KeyRetired) {
 			continue

@@ -18,7 +18,7 @@ type Config struct {
 	TokenLabel, TokenSerial string
 	// PINFile holds the user PIN. It is read at each login.
 	PINFile string
-	// Keyring lists the keys that may be used.
+	// Keyring lists the keys that may be used, until Use gives another.
 	Keyring *Keyring
 	// SignaturesOnly says that the member has no key agreement, so that none is proved:
 	// other members seal. (p11-kit 0.24 carries neither ECDH nor GCM to a remote module.)

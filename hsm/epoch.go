@@ -21,6 +21,7 @@ type epoch struct {
 	number uint64
 	token  *Token
 	slot   uint
+	ring   *Keyring
 	ctx    *pkcs11.Ctx
 	sized  sized
 	c11    *crypto11.Context
@@ -157,7 +158,7 @@ func (u *unit) findKeys() (keys map[string]*tokenKey, unlisted []Object, err err
 	}
 	keys = map[string]*tokenKey{}
 	listed := map[string]bool{}
-	for _, k := range u.e.token.cfg.Keyring.Keys {
+	for _, k := range u.e.ring.Keys {
 		listed[k.ID] = true
 		if keys[k.Name], err = u.match(k, found[k.ID]); err != nil {
 			return nil, nil, err
@@ -175,7 +176,7 @@ func (u *unit) findKeys() (keys map[string]*tokenKey, unlisted []Object, err err
 // process has a use for it.
 func (u *unit) match(k Key, objects []Object) (*tokenKey, error) {
 	tk := &tokenKey{Key: k}
-	if !u.e.token.cfg.Keyring.binds(k.Purpose) {
+	if !u.e.ring.binds(k.Purpose) {
 		tk.problem = KeyNotBound // and nothing is asked of it, not even a proof
 		return tk, nil
 	}

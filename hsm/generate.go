@@ -58,7 +58,7 @@ func (t *Token) Generate(ctx context.Context, n NewKey, now time.Time) (entry Ke
 	if wrong := errors.Join(entry.check()...); wrong != nil {
 		return Key{}, false, fmt.Errorf("generate key: %w", wrong)
 	}
-	if _, ok := t.cfg.Keyring.Find(n.Name); ok {
+	if _, ok := t.keyring().Find(n.Name); ok {
 		return Key{}, false, fmt.Errorf("generate key %s: %w in the keyring", n.Name, ErrKeyExists)
 	}
 	made, err := run(ctx, t, t.ec, "generate", func(e *epoch) (generated, error) {

@@ -31,7 +31,7 @@ const (
 type HSM struct {
 	members []*Token
 	policy  Policy
-	ring    *Keyring
+	ring    atomic.Pointer[Keyring]
 	turn    atomic.Uint32
 
 	stop    context.CancelFunc
@@ -49,7 +49,8 @@ func Start(ctx context.Context, policy Policy, configs []Config) (*HSM, error) {
 		return nil, fmt.Errorf("start HSM: policy %q is neither failover nor spread", policy)
 	}
 	alive, stop := context.WithCancel(context.Background())
-	h := &HSM{policy: policy, ring: configs[0].Keyring, stop: stop}
+	h := &HSM{policy: policy, stop: stop}
+	h.ring.Store(configs[0].Keyring)
 	for _, cfg := range configs {
 		t, err := newToken(cfg)
 		if err != nil {

@@ -17,9 +17,12 @@ type KeyStatus struct {
 
 // Keys gives the state of every key of the keyring, in its order.
 func (t *Token) Keys() []KeyStatus {
-	e := t.current.Load()
-	all := make([]KeyStatus, 0, len(t.cfg.Keyring.Keys))
-	for _, k := range t.cfg.Keyring.Keys {
+	e, ring := t.current.Load(), t.wanted.Load()
+	if e != nil {
+		ring = e.ring
+	}
+	all := make([]KeyStatus, 0, len(ring.Keys))
+	for _, k := range ring.Keys {
 		problem := KeyNotListed // when this epoch began, or there is none
 		switch {
 		case e != nil && e.keys[k.Name] != nil:
@@ -27,7 +30,7 @@ func (t *Token) Keys() []KeyStatus {
 			if e.keys[k.Name].lost.Load() {
 				problem = KeyLost
 			}
-		case !t.cfg.Keyring.binds(k.Purpose):
+		case !ring.binds(k.Purpose):
 			problem = KeyNotBound
 		}
 		all = append(all, KeyStatus{Key: k, Problem: problem})

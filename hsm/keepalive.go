@@ -101,7 +101,7 @@ func (t *Token) recheckKeys(ctx context.Context) {
 		if err != nil || now == k.Problem {
 			continue
 		}
-		if err := t.renew(ctx, seen); err != nil { // the epoch goes on as it was
+		if err := t.renew(ctx, seen, true); err != nil { // the epoch goes on as it was
 			t.log.Warn("a key has changed and could not be taken up", "key", k.Name, "error", err)
 		}
 		return

@@ -203,7 +203,7 @@ func TestSessionsAreNoMoreThanSaid(t *testing.T) {
 	inside.Wait()
 	close(free)
 	working.Wait()
-	if err := tok.renew(context.Background(), tok.current.Load()); err != nil {
+	if err := tok.renew(context.Background(), tok.current.Load(), true); err != nil {
 		t.Fatal(err)
 	}
 	if _, most := sessionsOf(t, on); most > tok.Sessions() || most < 2*(1+tok.pool()) {

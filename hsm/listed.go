@@ -13,7 +13,7 @@ func (r *Keyring) Listed(p Purpose) []Key {
 }
 
 // Listed gives the keyring's keys of a purpose; see Keyring.Listed.
-func (h *HSM) Listed(p Purpose) []Key { return h.ring.Listed(p) }
+func (h *HSM) Listed(p Purpose) []Key { return h.keyring().Listed(p) }
 
 // Listed gives the keyring's keys of a purpose; see Keyring.Listed.
-func (t *Token) Listed(p Purpose) []Key { return t.cfg.Keyring.Listed(p) }
+func (t *Token) Listed(p Purpose) []Key { return t.keyring().Listed(p) }

@@ -24,6 +24,7 @@ const (
 	CardTransport  Purpose = "card-transport"  // card data sent to us as JWE, ECDH
 
 	AuditCheckpoint Purpose = "audit-checkpoint" // checkpoints of the audit log, ECDSA
+	AuditReport     Purpose = "audit-report"     // audit reports and transcripts of ceremonies, ECDSA
 )
 
 // Algorithm is a key's type and size, as written in the keyring.
@@ -73,6 +74,7 @@ var purposes = map[Purpose][]Algorithm{
 	CardTransport:  {P256},
 
 	AuditCheckpoint: {P256},
+	AuditReport:     {P256},
 }
 
 // agrees reports whether keys of the purpose agree on keys (ECDH) and so never sign.

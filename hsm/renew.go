@@ -54,7 +54,11 @@ var errNoEnd = errors.New("sessions are lost again and again")
 // handles. Of any number of callers one does it; the others wait and find it done. Its
 // error means that the member is in trouble.
 func (t *Token) refresh(ctx context.Context, old *epoch) error {
-	err := t.renew(ctx, old)
+	return t.settle(t.renew(ctx, old, true))
+}
+
+// settle gives the outcome of a renewal its meaning.
+func (t *Token) settle(err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -68,8 +72,9 @@ func (t *Token) refresh(ctx context.Context, old *epoch) error {
 	}
 }
 
-// renew opens a new epoch in place of old, unless somebody has.
-func (t *Token) renew(ctx context.Context, old *epoch) error {
+// renew opens a new epoch in place of old, unless somebody has. lost says that it is because
+// old lost something, which must not happen again and again.
+func (t *Token) renew(ctx context.Context, old *epoch, lost bool) error {
 	limit := time.NewTimer(t.cfg.CallTimeout)
 	defer limit.Stop()
 	select {
@@ -94,13 +99,8 @@ func (t *Token) renew(ctx context.Context, old *epoch) error {
 	// new ones are opened; crypto11's must be after, or it would finalize the module.
 	t.gate.Lock()
 	defer t.gate.Unlock()
-	now := time.Now()
-	t.renewals = append(t.renewals, now)
-	if len(t.renewals) > renewalsAtMost {
-		t.renewals = t.renewals[1:]
-		if now.Sub(t.renewals[0]) < renewalsWithin {
-			return errNoEnd
-		}
+	if lost && t.renewedTooOften(time.Now()) {
+		return errNoEnd
 	}
 	old.ro.close()
 	e, err := t.begin()
@@ -114,10 +114,21 @@ func (t *Token) renew(ctx context.Context, old *epoch) error {
 	return nil
 }
 
+// renewedTooOften remembers a renewal, and reports whether they follow each other without
+// end. The caller holds the machine's op.
+func (t *Token) renewedTooOften(now time.Time) bool {
+	t.renewals = append(t.renewals, now)
+	if len(t.renewals) <= renewalsAtMost {
+		return false
+	}
+	t.renewals = t.renewals[1:]
+	return now.Sub(t.renewals[0]) < renewalsWithin
+}
+
 // beginTimeout bounds the making of an epoch, which is many calls, and more with more
 // keys.
 func (t *Token) beginTimeout() time.Duration {
-	return 3*t.cfg.CallTimeout + loginWithin + time.Duration(len(t.cfg.Keyring.Keys))*100*time.Millisecond
+	return 3*t.cfg.CallTimeout + loginWithin + time.Duration(len(t.wanted.Load().Keys))*100*time.Millisecond
 }
 
 var errStuck = errors.New("a call has not come back in time")

@@ -61,7 +61,7 @@ func (t *Token) SelfTest(ctx context.Context, name string) error {
 // come before anybody is authenticated, and must not keep the signatures of those who are
 // waiting.
 func (t *Token) signingLane(name string) *lane {
-	switch k, _ := t.cfg.Keyring.Find(name); {
+	switch k, _ := t.keyring().Find(name); {
 	case k.Purpose == APITLS:
 		return t.tls
 	case k.Algorithm == P256:

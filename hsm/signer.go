@@ -17,7 +17,7 @@ import (
 // while nothing is known of the keys. A Signer outlives epochs: what comes later is its
 // Sign's error.
 func (t *Token) Signer(ctx context.Context, name string) (crypto.Signer, error) {
-	pub, err := t.cfg.Keyring.signerKey(name, t.Public)
+	pub, err := signerKey(name, t.Public, t)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +30,7 @@ func (t *Token) Signer(ctx context.Context, name string) (crypto.Signer, error) 
 // there also while no member is, once the key has been proved. Each signature has
 // Config.CallTimeout at most for each member that is asked.
 func (h *HSM) Signer(ctx context.Context, name string) (crypto.Signer, error) {
-	pub, err := h.ring.signerKey(name, h.Public)
+	pub, err := signerKey(name, h.Public, h.members...)
 	if err != nil {
 		return nil, err
 	}
@@ -39,15 +39,18 @@ func (h *HSM) Signer(ctx context.Context, name string) (crypto.Signer, error) {
 	}}, nil
 }
 
-// signerKey gives the public key of the key called name, if the keyring has it sign.
-func (r *Keyring) signerKey(name string, public func(string) (crypto.PublicKey, error)) (crypto.PublicKey, error) {
-	switch k, _ := r.Find(name); k.State {
-	case Next:
-		return nil, &KeyError{Name: name, Problem: KeyNext}
-	case Retired:
-		return nil, &KeyError{Name: name, Problem: KeyRetired}
+// signerKey gives the public key of the key called name, if a member's keyring has it sign:
+// while they take up another keyring, one after the other, it need not be every one's.
+func signerKey(name string, public func(string) (crypto.PublicKey, error), members ...*Token) (crypto.PublicKey, error) {
+	problem := map[State]KeyProblem{Next: KeyNext, Retired: KeyRetired}
+	var k Key
+	for _, t := range members {
+		k, _ = t.keyring().Find(name)
+		if problem[k.State] == "" {
+			return public(name)
+		}
 	}
-	return public(name)
+	return nil, &KeyError{Name: name, Problem: problem[k.State]}
 }
 
 // signInTime is Sign for callers that may have no deadline of their own.

@@ -33,6 +33,8 @@ type Token struct {
 	// replaced whole, under gate.
 	current atomic.Pointer[epoch]
 	epochs  atomic.Uint64 // numbers given out
+	// wanted is the keyring that the next epoch begins with.
+	wanted atomic.Pointer[Keyring]
 
 	state  sync.Mutex // held while status and health change together
 	status atomic.Pointer[Status]
@@ -131,6 +133,7 @@ func newToken(cfg Config) (*Token, error) {
 
 		tried: make(chan struct{}),
 	}
+	t.wanted.Store(cfg.Keyring)
 	t.status.Store(&Status{Member: cfg.Name, State: Reinit, Since: time.Now(), Cause: notOpenYet})
 	t.health.Store(newHealth())
 	t.health.Load().end()
@@ -176,7 +179,7 @@ func (t *Token) begin() (e *epoch, err error) {
 		}
 		return nil, err
 	}
-	e = &epoch{number: t.epochs.Add(1), token: t, slot: slot, ctx: t.mod.ctx, sized: t.mod.sized, c11: c11, ro: newSessions(t.mod.ctx, slot, t.cfg.ECConcurrency)}
+	e = &epoch{number: t.epochs.Add(1), token: t, slot: slot, ring: t.wanted.Load(), ctx: t.mod.ctx, sized: t.mod.sized, c11: c11, ro: newSessions(t.mod.ctx, slot, t.cfg.ECConcurrency)}
 	if err := e.preparePatiently(); err != nil {
 		e.retire()
 		return nil, err
@@ -218,7 +221,7 @@ func (t *Token) drain(ctx context.Context) (release func(), err error) {
 // report says once an epoch what was found, and of keys that cannot be used or are not
 // listed what is new.
 func (t *Token) report(e *epoch) {
-	t.log.Info("token ready", "epoch", e.number, "kdf", e.kdf.way.String(), "keys", len(e.keys), "keyring", t.cfg.Keyring.Digest())
+	t.log.Info("token ready", "epoch", e.number, "kdf", e.kdf.way.String(), "keys", len(e.keys), "keyring", e.ring.Digest())
 	told := map[string]KeyProblem{}
 	for name, k := range e.keys {
 		told[name] = k.problem
@@ -301,7 +304,7 @@ func (u *unit) ping() error {
 
 // Active gives the key that new work of a purpose uses. The error is a *KeyError.
 func (t *Token) Active(p Purpose) (Key, error) {
-	k, err := t.cfg.Keyring.Active(p)
+	k, err := t.keyring().Active(p)
 	if err != nil {
 		return Key{}, err
 	}

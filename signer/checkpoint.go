@@ -17,18 +17,16 @@ import (
 // It takes no ticket: a checkpoint is a statement about the record, and an entry for each
 // would make the log feed itself.
 func (g *Gate) SignCheckpoint(ctx context.Context, text []byte) (signature, spki []byte, err error) {
-	key, err := g.keys.Active(hsm.AuditCheckpoint)
-	if err != nil {
-		return nil, nil, err
-	}
-	pub, err := g.keys.Public(key.Name)
-	if err != nil {
-		return nil, nil, err
-	}
-	if spki, err = x509.MarshalPKIXPublicKey(pub); err != nil {
-		return nil, nil, fmt.Errorf("encode checkpoint key: %w", err)
-	}
 	digest := sha256.Sum256(text)
-	signature, err = g.keys.Sign(ctx, key.Name, digest[:], crypto.SHA256)
+	signature, err = withActive(g, hsm.AuditCheckpoint, func(key hsm.Key) ([]byte, error) {
+		pub, err := g.keys.Public(key.Name)
+		if err != nil {
+			return nil, err
+		}
+		if spki, err = x509.MarshalPKIXPublicKey(pub); err != nil {
+			return nil, fmt.Errorf("encode checkpoint key: %w", err)
+		}
+		return g.keys.Sign(ctx, key.Name, digest[:], crypto.SHA256)
+	})
 	return signature, spki, err
 }

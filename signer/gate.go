@@ -90,12 +90,13 @@ func useFor(t *record.Ticket, output string, ops ...record.Operation) error {
 
 // signRS256 signs message with the active key of a purpose: RSASSA-PKCS1-v1_5 with
 // SHA-256 (RFC 8017, 8.2). What comes back has been verified against the pinned public
-// key, where the member that signed can be told to be wrong and another be asked.
-func (g *Gate) signRS256(ctx context.Context, purpose hsm.Purpose, message []byte) ([]byte, error) {
-	key, err := g.keys.Active(purpose)
-	if err != nil {
-		return nil, err
-	}
+// key, where the member that signed can be told to be wrong and another be asked. alias is
+// what the other side calls the key that signed; empty if its entry says nothing.
+func (g *Gate) signRS256(ctx context.Context, purpose hsm.Purpose, message []byte) (sig []byte, alias string, err error) {
 	digest := sha256.Sum256(message)
-	return g.keys.Sign(ctx, key.Name, digest[:], crypto.SHA256)
+	sig, err = withActive(g, purpose, func(key hsm.Key) ([]byte, error) {
+		alias = key.Alias
+		return g.keys.Sign(ctx, key.Name, digest[:], crypto.SHA256)
+	})
+	return sig, alias, err
 }

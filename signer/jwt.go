@@ -45,24 +45,22 @@ func (g *Gate) SignProximityToken(ctx context.Context, t *record.Ticket, claims 
 }
 
 func (g *Gate) signJWT(ctx context.Context, t *record.Ticket, purpose hsm.Purpose, unsigned *jwt.Token) (SignedJWT, error) {
-	key, err := g.keys.Active(purpose)
-	if err != nil {
-		return SignedJWT{}, err
-	}
-	s, err := g.keys.Signer(ctx, key.Name)
-	if err != nil {
-		return SignedJWT{}, err
-	}
-	kid, err := KeyID(s.Public())
-	if err != nil {
-		return SignedJWT{}, fmt.Errorf("name key %s: %w", key.Name, err)
-	}
-	unsigned.Header["kid"] = kid // encoding/json sorts: alg, kid, typ
-	token, err := unsigned.SignedString(s)
-	if err != nil {
-		return SignedJWT{}, fmt.Errorf("sign JWT: %w", err)
-	}
-	return SignedJWT{Token: record.Hold(t, "token", token, []byte(token)), KeyID: kid}, nil
+	return withActive(g, purpose, func(key hsm.Key) (SignedJWT, error) {
+		s, err := g.keys.Signer(ctx, key.Name)
+		if err != nil {
+			return SignedJWT{}, err
+		}
+		kid, err := KeyID(s.Public())
+		if err != nil {
+			return SignedJWT{}, fmt.Errorf("name key %s: %w", key.Name, err)
+		}
+		unsigned.Header["kid"] = kid // encoding/json sorts: alg, kid, typ
+		token, err := unsigned.SignedString(s)
+		if err != nil {
+			return SignedJWT{}, fmt.Errorf("sign JWT: %w", err)
+		}
+		return SignedJWT{Token: record.Hold(t, "token", token, []byte(token)), KeyID: kid}, nil
+	})
 }
 
 // signingMethod is a jwt.SigningMethod over a crypto.Signer, which golang-jwt's own ones

@@ -2,6 +2,7 @@ package signer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -30,7 +31,7 @@ const MaxTAVLife = 30 * 24 * time.Hour
 // TAV is what a Tokenization Authentication Value vouches for.
 type TAV struct {
 	Version    TAVVersion
-	KeyAlias   string      // version 4 only: the name under which the network knows the key
+	KeyAlias   string      // version 4 only: the name under which the network knows the key, unless the key's entry says it
 	PAN        secret.PAN  // accountNumber
 	Expiry     secret.Text // accountExpiry, MMYY
 	ValidUntil time.Time   // dataValidUntilTimestamp, whole seconds
@@ -63,13 +64,13 @@ func (g *Gate) SignTAV(ctx context.Context, t *record.Ticket, v TAV) (record.Hel
 	if err != nil {
 		return none, fmt.Errorf("make TAV: %w", err)
 	}
-	sig, err := g.signRS256(ctx, hsm.TAVSigning, message)
+	sig, known, err := g.signRS256(ctx, hsm.TAVSigning, message)
 	if err != nil {
 		return none, fmt.Errorf("sign TAV: %w", err)
 	}
 	alias := ""
 	if v.Version == TAVv4 {
-		alias = v.KeyAlias
+		alias = cmp.Or(known, v.KeyAlias)
 	}
 	out, err := json.Marshal(tavJSON{
 		Version:               v.Version,

@@ -24,17 +24,15 @@ func (g *Gate) SealVault(ctx context.Context, t *record.Ticket, tenant, id strin
 	if err := useFor(t, "card-vault", record.StoreCard, record.RekeyCard); err != nil {
 		return VaultRow{}, err
 	}
-	key, err := g.keys.Active(hsm.CardVault)
-	if err != nil {
-		return VaultRow{}, err
-	}
-	iv := make([]byte, 12)
-	_, _ = rand.Read(iv) // never fails (crypto/rand)
-	sealed, err := g.keys.EncryptGCM(ctx, key.Name, iv, vaultAAD(tenant, id, key.ID), data)
-	if err != nil {
-		return VaultRow{}, fmt.Errorf("seal card row: %w", err)
-	}
-	return VaultRow{Key: key.Name, IV: iv, Sealed: sealed}, nil
+	return withActive(g, hsm.CardVault, func(key hsm.Key) (VaultRow, error) {
+		iv := make([]byte, 12)
+		_, _ = rand.Read(iv) // never fails (crypto/rand)
+		sealed, err := g.keys.EncryptGCM(ctx, key.Name, iv, vaultAAD(tenant, id, key.ID), data)
+		if err != nil {
+			return VaultRow{}, fmt.Errorf("seal card row: %w", err)
+		}
+		return VaultRow{Key: key.Name, IV: iv, Sealed: sealed}, nil
+	})
 }
 
 // OpenVault opens the row called id of a tenant for the operation that t was issued

@@ -1,9 +1,11 @@
 package signer
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -86,23 +88,23 @@ func (g *Gate) MakeVisaCode(ctx context.Context, t *record.Ticket, c VisaCode) (
 // visa gives type-version-keyscheme-keyset-ephemeralkey-algorithm-information, of which the
 // ephemeral key is blank.
 func (g *Gate) visa(ctx context.Context, kind, keySet string, l Layout, clear []byte) ([]byte, error) {
-	if !visaKeySet.MatchString(keySet) {
-		return nil, fmt.Errorf("seal %s: key set identifier is not six digits, a dot and an index", kind)
-	}
-	key, err := g.keys.Active(hsm.VisaZone)
-	if err != nil {
-		return nil, err
-	}
 	blocks, err := l.blocks(clear)
 	defer secret.Wipe(blocks)
 	if err != nil {
 		return nil, fmt.Errorf("seal %s: %w", kind, err)
 	}
-	sealed, err := g.keys.EncryptTDEA(ctx, key.Name, blocks)
+	var known string
+	sealed, err := withActive(g, hsm.VisaZone, func(key hsm.Key) ([]byte, error) {
+		known = cmp.Or(key.Alias, keySet)
+		if !visaKeySet.MatchString(known) {
+			return nil, errors.New("key set identifier is not six digits, a dot and an index")
+		}
+		return g.keys.EncryptTDEA(ctx, key.Name, blocks)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("seal %s: %w", kind, err)
 	}
-	return []byte(kind + "-1-FK-" + keySet + "--TDEA-" + strings.ToUpper(hex.EncodeToString(sealed))), nil
+	return []byte(kind + "-1-FK-" + known + "--TDEA-" + strings.ToUpper(hex.EncodeToString(sealed))), nil
 }
 
 // blocks gives the clear text as whole blocks, in memory of its own.

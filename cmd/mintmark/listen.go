@@ -30,7 +30,7 @@ func (s *service) newListeners() ([]*listener, error) {
 		l := &listener{Listener: cfg}
 		if cfg.TLS != nil {
 			var err error
-			if l.cert, err = newCertificate(s.plan, cfg.Name, cfg.TLS, s.gate); err != nil {
+			if l.cert, err = newCertificate(s, cfg.Name, cfg.TLS); err != nil {
 				return nil, err
 			}
 		}

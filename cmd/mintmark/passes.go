@@ -29,6 +29,9 @@ func passSettings(cfg *config.Config, ring *hsm.Keyring) (passes.Settings, error
 			wrong = append(wrong, fmt.Errorf("passes.types[%d].key: the keyring has no key for pass of this name", i))
 			continue
 		}
+		if key.State == hsm.Retired {
+			wrong = append(wrong, fmt.Errorf("passes.types[%d].key: %s is retired and signs nothing", i, key.Name))
+		}
 		chain := key.Chain()
 		if len(chain) > 0 {
 			if marks := passkit.ReadMarks(chain[0]); marks.PassTypeIdentifier != t.PassTypeIdentifier {

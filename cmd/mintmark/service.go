@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,7 +24,8 @@ import (
 
 // service is everything that runs, wired.
 type service struct {
-	plan         *plan // as it was at the start; what is reloaded is in its own place
+	plan         *plan                       // as it was at the start; what is reloaded is in its own place
+	keyring      atomic.Pointer[hsm.Keyring] // the one in use, whole
 	metrics      *httpapi.Metrics
 	hsm          *hsm.HSM
 	store        *store.Store
@@ -86,6 +88,7 @@ func memberConfigs(p *plan, ring *hsm.Keyring, observer hsm.Observer) ([]hsm.Con
 // caller closes.
 func open(ctx context.Context, p *plan, wedged func(member string)) (*service, error) {
 	s := &service{plan: p, metrics: httpapi.NewMetrics(version), hup: make(chan os.Signal, 1)}
+	s.keyring.Store(p.keyring)
 	signal.Notify(s.hup, syscall.SIGHUP)
 	var err error
 	if s.store, err = openStore(ctx, p.cfg); err != nil {
@@ -193,7 +196,7 @@ func (s *service) serve(ctx context.Context, ready func(addresses) error) error 
 	err := s.listen(ctx, ready)
 	stop()
 	running.Wait()
-	life.Event = "stop"
+	life.Event, life.KeyringSHA256 = "stop", s.keyring.Load().Digest()
 	// The context that ended may be why we stop; the record of it gets its own time.
 	stopCtx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()

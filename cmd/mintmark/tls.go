@@ -33,6 +33,8 @@ type certificate struct {
 	// load reads the certificate, and says from which files, also where it cannot.
 	load    func() (cert *tls.Certificate, files []string, err error)
 	current atomic.Pointer[tls.Certificate]
+	// asked has watch read again, and close the channel when it has.
+	asked chan chan<- struct{}
 
 	// Owned by newCertificate, and then by watch.
 	files []string
@@ -40,14 +42,17 @@ type certificate struct {
 }
 
 // newCertificate reads a listener's certificate, with its key in a file or behind the gate.
-func newCertificate(p *plan, name string, cfg *config.TLS, gate *signer.Gate) (*certificate, error) {
-	c := &certificate{name: name, log: p.log}
+func newCertificate(s *service, name string, cfg *config.TLS) (*certificate, error) {
+	c := &certificate{name: name, log: s.plan.log, asked: make(chan chan<- struct{})}
 	if cfg.KeyInToken {
-		key, err := p.keyring.Active(hsm.APITLS)
-		if err != nil {
-			return nil, fmt.Errorf("%s.tls.keyInToken: %w", name, err)
+		c.load = func() (*tls.Certificate, []string, error) {
+			// The key that the service may use, which the file may be ahead of.
+			key, err := s.keyring.Load().Active(hsm.APITLS)
+			if err != nil {
+				return nil, []string{s.plan.cfg.Keyring}, err
+			}
+			return tokenCertificate(s.plan.cfg.Keyring, key.Name, s.gate)
 		}
-		c.load = func() (*tls.Certificate, []string, error) { return tokenCertificate(p.cfg.Keyring, key.Name, gate) }
 	} else {
 		c.load = func() (*tls.Certificate, []string, error) {
 			pair, err := tls.LoadX509KeyPair(cfg.CertificateFile, cfg.KeyFile)
@@ -104,8 +109,22 @@ func (c *certificate) stat() []os.FileInfo {
 // watchEvery is how often a certificate's files are looked at.
 const watchEvery = 2 * time.Second
 
+// ask has watch read the files again, and waits until it has.
+func (c *certificate) ask(ctx context.Context) {
+	done := make(chan struct{})
+	select {
+	case c.asked <- done:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
 // watch reads the files again when they change or when asked, until the context ends.
-func (c *certificate) watch(ctx context.Context, asked <-chan struct{}) {
+func (c *certificate) watch(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
@@ -113,17 +132,23 @@ func (c *certificate) watch(ctx context.Context, asked <-chan struct{}) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if slices.EqualFunc(c.seen, c.stat(), sameFile) {
-				continue
+			if !slices.EqualFunc(c.seen, c.stat(), sameFile) {
+				c.readAgain()
 			}
-		case <-asked:
+		case done := <-c.asked:
+			c.readAgain()
+			close(done)
 		}
-		if err := c.reload(); err != nil {
-			c.log.Error("certificate not read again; the old one stays in use", "listener", c.name, "error", err)
-			continue
-		}
-		c.log.Info("certificate read again", "listener", c.name, "notAfter", c.current.Load().Leaf.NotAfter)
 	}
+}
+
+// readAgain reads the files again, and says so.
+func (c *certificate) readAgain() {
+	if err := c.reload(); err != nil {
+		c.log.Error("certificate not read again; the old one stays in use", "listener", c.name, "error", err)
+		return
+	}
+	c.log.Info("certificate read again", "listener", c.name, "notAfter", c.current.Load().Leaf.NotAfter)
 }
 
 // sameFile reports whether a file looks untouched.

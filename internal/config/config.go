@@ -44,7 +44,9 @@ type Config struct {
 	Admin Admin `yaml:"admin"`
 	// HSM says which tokens hold the keys.
 	HSM HSM `yaml:"hsm"`
-	// Keyring is the path of the keyring file, the reviewed list of keys. Required.
+	// Keyring is the path of the keyring file, the reviewed list of keys. Required. What
+	// stands in the file is reloaded, as far as the life of a key allows it
+	// (docs/ceremony.md); the path is not.
 	Keyring string `yaml:"keyring"`
 	// Store says where the database is.
 	Store Store `yaml:"store"`
@@ -184,7 +186,8 @@ type PushProvisioning struct {
 	TAV TAV `yaml:"tav"`
 	// Visa is how Visa's messages are made. Required where a product needs the zone key.
 	Visa Visa `yaml:"visa"`
-	// Schemes are activation data of networks whose form is not public.
+	// Schemes are activation data of networks whose form is not public. Reloaded, for the
+	// products that there are.
 	Schemes []Scheme `yaml:"schemes"`
 	// Products are the kinds of cards, which card data name. Default: one, mastercard, for
 	// Mastercard's configuration 1 with a TAV.

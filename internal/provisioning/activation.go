@@ -85,7 +85,7 @@ func (s *Service) activation(ctx context.Context, t *record.Ticket, p Product, c
 	case ActivationVisa:
 		return s.cfg.Gate.MakeVisaCode(ctx, t, signer.VisaCode{KeySet: s.cfg.Visa.KeySet, Nonce: nonce})
 	default:
-		return s.cfg.Gate.MakeSchemeData(ctx, t, s.cfg.Schemes[p.Activation], signer.SchemeInput{
+		return s.cfg.Gate.MakeSchemeData(ctx, t, (*s.schemes.Load())[p.Activation], signer.SchemeInput{
 			PAN: c.PAN, Expiry: expiry, Nonce: nonce, Reference: reference, At: now,
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/mintmark/mintmark/internal/record"
@@ -83,6 +84,7 @@ type TAVConfig struct {
 type Service struct {
 	cfg      Config
 	products map[string]Product // by name, complete
+	schemes  atomic.Pointer[map[string]signer.Scheme]
 }
 
 // New checks the configuration and gives the service.
@@ -118,7 +120,9 @@ func New(cfg Config) (*Service, error) {
 	if len(wrong) != 0 {
 		return nil, fmt.Errorf("push provisioning: %w", errors.Join(wrong...))
 	}
-	return &Service{cfg: cfg, products: products}, nil
+	s := &Service{cfg: cfg, products: products}
+	s.schemes.Store(&cfg.Schemes)
+	return s, nil
 }
 
 // CheckProducts gives the products by name, or everything that is wrong with them.

@@ -1,0 +1,153 @@
+package hsm
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mintmark/mintmark/softhsm"
+)
+
+// A keyring is taken up under load: who names a key that stays, or leaves in the handover,
+// meets no error; when the keyring itself is in use, the retired key makes nothing more, and
+// still opens.
+func TestKeyringIsTakenUpUnderLoad(t *testing.T) {
+	on := softhsm.New(t)
+	var old, next, vault, index Key
+	change(t, on, func(u *unit) {
+		old = importEC(t, u, entry("old", ProximityToken), freshEC(t))
+		next = importEC(t, u, entry("next", ProximityToken), freshEC(t))
+		vault = importSecret(t, u, entry("vault", CardVault), make([]byte, 32))
+		index = importSecret(t, u, entry("index", CardIndex), make([]byte, 32))
+	})
+	next.State = Next
+	before := ringOf(old, next, vault, index)
+	tok := open(t, on, before)
+	iv := []byte("unique nonce")
+	sealed, err := tok.EncryptGCM(context.Background(), "vault", iv, nil, []byte("card"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	old.State, next.State, vault.State = Retired, Active, Retired
+	after := ringOf(old, next, vault, index)
+	if err := after.Follows(before); err != nil {
+		t.Fatal(err)
+	}
+	handover := after.Handover(before)
+	stop := make(chan struct{})
+	var working sync.WaitGroup
+	for range 4 {
+		working.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := tok.Sign(context.Background(), "old", sha("x"), crypto.SHA256); err != nil {
+					t.Errorf("the key that leaves: %v", err)
+				}
+				if _, err := tok.HMAC(context.Background(), "index", []byte("x")); err != nil {
+					t.Errorf("the key that stays: %v", err)
+				}
+			}
+		})
+	}
+	if err := tok.Use(context.Background(), handover); err != nil {
+		t.Fatal(err)
+	}
+	if k, err := tok.Active(ProximityToken); err != nil || k.Name != "next" {
+		t.Errorf("in the handover the active key is %s, %v", k.Name, err)
+	}
+	close(stop)
+	working.Wait()
+	if err := tok.Use(context.Background(), after); err != nil {
+		t.Fatal(err)
+	}
+	_, err = tok.Sign(context.Background(), "old", sha("x"), crypto.SHA256)
+	requireKeyError(t, err, "old", KeyRetired)
+	_, err = tok.EncryptGCM(context.Background(), "vault", iv, nil, []byte("card"))
+	requireKeyError(t, err, "vault", KeyRetired)
+	requireSigns(t, tok, "next")
+	if clear, err := tok.DecryptGCM(context.Background(), "vault", iv, nil, sealed); err != nil || string(clear) != "card" {
+		t.Errorf("the retired key opens %q, %v", clear, err)
+	}
+}
+
+// Of several members each takes the keyring up; one that is away does when it is back.
+func TestEveryMemberTakesTheKeyringUp(t *testing.T) {
+	on := softhsm.New(t)
+	var key Key
+	change(t, on, func(u *unit) { key = importEC(t, u, entry("k", ProximityToken), freshEC(t)) })
+	key.Pins["away"] = key.Pins[member]
+	before := ringOf(key)
+	cfg, away := configFor(on, before), configFor(on, before)
+	away.Name, away.PINFile = "away", on.PINFile+".missing"
+	h, err := Start(context.Background(), Failover, []Config{cfg, away})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	key.State = Retired
+	after := ringOf(key)
+	if err := h.Use(context.Background(), after); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Drain(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.Sign(context.Background(), "k", sha("x"), crypto.SHA256)
+	var unusable *KeyError
+	if !errors.As(err, &unusable) || unusable.Problem != KeyRetired {
+		t.Errorf("signed with %v", err)
+	}
+	if got := h.Listed(ProximityToken); len(got) != 1 || got[0].State != Retired {
+		t.Errorf("listed %+v", got)
+	}
+	if got := h.members[1].wanted.Load(); got != after {
+		t.Error("the member that is away would begin with the keyring before")
+	}
+}
+
+func TestKeyringFollowsAnotherOneStepAtATime(t *testing.T) {
+	with := func(name string, p Purpose, s State) Key {
+		k := entry(name, p)
+		k.State = s
+		return k
+	}
+	other := with("a", MerchantJWT, Active)
+	other.ID = "ff"
+	for _, tc := range []struct {
+		name   string
+		before []Key
+		after  []Key
+		wrong  string // empty when it may follow
+	}{
+		{"a key is made next", []Key{with("a", MerchantJWT, Active)}, []Key{with("a", MerchantJWT, Active), with("b", MerchantJWT, Next)}, ""},
+		{"the next is taken into use", []Key{with("a", MerchantJWT, Active), with("b", MerchantJWT, Next)}, []Key{with("a", MerchantJWT, Retired), with("b", MerchantJWT, Active)}, ""},
+		{"a retired one is taken out", []Key{with("a", MerchantJWT, Retired), with("b", MerchantJWT, Active)}, []Key{with("b", MerchantJWT, Active)}, ""},
+		{"the next is given up", []Key{with("a", MerchantJWT, Active), with("b", MerchantJWT, Next)}, []Key{with("a", MerchantJWT, Active)}, ""},
+		{"a vault key is taken into use at once", []Key{with("a", CardVault, Active)}, []Key{with("a", CardVault, Retired), with("b", CardVault, Active)}, ""},
+		{"the first key of a purpose", nil, []Key{with("a", MerchantJWT, Active)}, ""},
+		{"unpublished", []Key{with("a", MerchantJWT, Active)}, []Key{with("a", MerchantJWT, Retired), with("b", MerchantJWT, Active)}, "never next"},
+		{"back from retirement", []Key{with("a", MerchantJWT, Retired)}, []Key{with("a", MerchantJWT, Active)}, "would be active again"},
+		{"back in line", []Key{with("a", CardVault, Active)}, []Key{with("a", CardVault, Next)}, "would be next again"},
+		{"gone while active", []Key{with("a", CardVault, Active)}, nil, "no longer listed"},
+		{"another key of the name", []Key{with("a", MerchantJWT, Active)}, []Key{other}, "another key than before"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			err := ringOf(tc.after...).Follows(ringOf(tc.before...))
+			if (err == nil) != (tc.wrong == "") || (err != nil && !strings.Contains(err.Error(), tc.wrong)) {
+				t.Errorf("says %v", err)
+			}
+		})
+	}
+}
