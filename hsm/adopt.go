@@ -161,12 +161,16 @@ func (t *Token) ImportTDEA(ctx context.Context, n NewKey, value []byte, now time
 		}
 		defer func() { _ = e.ctx.CloseSession(s) }()
 		u := &unit{e: e, s: s}
-		template := append(templateFor(entry.Name, entry.ckaID(), entry.Purpose, TDEA).private,
+		template := templateFor(entry.Name, entry.ckaID(), entry.Purpose, TDEA)
+		object := append(template.private,
 			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
 			pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_DES3),
 			pkcs11.NewAttribute(pkcs11.CKA_VALUE, value),
 		)
-		h, err := e.ctx.CreateObject(s, template)
+		h, err := e.ctx.CreateObject(s, append(slices.Clone(object), template.narrowing()...))
+		if err != nil && classify(ckr("C_CreateObject", err)) == ClassRequest {
+			h, err = e.ctx.CreateObject(s, object)
+		}
 		if err != nil {
 			return Key{}, ckr("C_CreateObject", err)
 		}

@@ -26,8 +26,6 @@ type reportOptions struct {
 	anchors  []string
 	logs     []string
 	canaries string
-	records  []string
-	trusted  []string
 }
 
 func auditReportCommand() *cobra.Command {
@@ -52,8 +50,6 @@ func auditReportCommand() *cobra.Command {
 	f.StringArrayVar(&o.anchors, "anchor", nil, "`file` with what an anchor kept, beside the configured files; may be repeated")
 	f.StringArrayVar(&o.logs, "log", nil, "log `file` in which to look for card numbers; may be repeated")
 	f.StringVar(&o.canaries, "canaries", "", "`file` of card numbers that went through the service, one a line: they are looked for in every form")
-	f.StringArrayVar(&o.records, "record", nil, "transcript `file` of a key ceremony; may be repeated")
-	f.StringArrayVar(&o.trusted, "record-key", nil, "public key `file` of a person who may sign ceremonies; may be repeated")
 	c.AddCommand(auditReportVerifyCommand())
 	return c
 }
@@ -102,9 +98,6 @@ func (o *reportOptions) make(ctx context.Context, p *plan, tokens openedMembers,
 	facts.Service, facts.ServiceErr = o.service(ctx, p)
 	facts.Log = o.logFacts(ctx, p)
 	facts.Scans = o.scans(ctx, p, scanner)
-	if facts.Records, err = o.recordFacts(); err != nil {
-		return report.Report{}, "", exit(exitUsage, err)
-	}
 	r := report.Make(facts)
 	text, err := r.JSON()
 	if o.form == "html" {

@@ -146,23 +146,41 @@ func tryAll(ctx context.Context, t *hsm.Token, keys []hsm.KeyInventory) []report
 	return all
 }
 
+// The counts of a service at work differ by what is in flight: they are read again a few times.
+const (
+	serviceReads = 20
+	serviceEvery = 50 * time.Millisecond
+)
+
 // service asks the running service what it says of itself.
 func (o *reportOptions) service(ctx context.Context, p *plan) (*report.Service, string) {
 	base := o.admin
 	if base == "" {
 		base = "http://" + p.cfg.Admin.Listen
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	body, err := (&remoteLog{strings.TrimSuffix(base, "/")}).get(ctx, "/v1/service")
+	tick := time.NewTicker(serviceEvery)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		s, err := readService(ctx, &remoteLog{strings.TrimSuffix(base, "/")})
+		if err != nil {
+			return nil, err.Error()
+		}
+		if s.Ephemeral.Created == s.Ephemeral.Destroyed || n == serviceReads {
+			return s, ""
+		}
+		<-tick.C
+	}
+}
+
+func readService(ctx context.Context, from *remoteLog) (*report.Service, error) {
+	body, err := from.get(ctx, "/v1/service")
 	if err != nil {
-		return nil, err.Error()
+		return nil, err
 	}
 	var s report.Service
-	if err := errors.Join(json.NewDecoder(io.LimitReader(body, 1<<20)).Decode(&s), body.Close()); err != nil {
-		return nil, err.Error()
-	}
-	return &s, ""
+	return &s, errors.Join(json.NewDecoder(io.LimitReader(body, 1<<20)).Decode(&s), body.Close())
 }
 
 // logFacts verifies the whole log of the configured database.
@@ -258,7 +276,7 @@ func scanDatabase(ctx context.Context, cfg *config.Config, scanner *report.Scann
 
 // buildState is what this program was made from.
 func buildState() report.Build {
-	b := report.Build{Version: version, Go: runtime.Version()}
+	b := report.Build{Version: version, Go: runtime.Version(), Revision: revision, Modified: strings.HasSuffix(version, "-dirty")}
 	if modules, n := moduleList(); n > 0 {
 		sum := sha256.Sum256([]byte(modules))
 		b.Modules, b.ModulesSHA256 = n, hex.EncodeToString(sum[:])

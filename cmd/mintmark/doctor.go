@@ -36,6 +36,9 @@ type diagnosis struct {
 type diagnoses struct {
 	Usable  bool        `json:"usable"`
 	Members []diagnosis `json:"members"`
+	// Host is what keeps a process's memory to itself here; the running service's own state is
+	// on its admin listener, /v1/service.
+	Host []finding `json:"host"`
 }
 
 func (d *diagnosis) add(ok bool, what, found, remedy string) {
@@ -61,7 +64,8 @@ func doctorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var r diagnoses
+			hardened := harden()
+			r := diagnoses{Host: hostFindings(hostState(), hardened)}
 			for _, m := range members {
 				d := diagnose(c.Context(), m, p.bound())
 				r.Members = append(r.Members, d)
@@ -239,6 +243,8 @@ func (r diagnoses) print(out io.Writer, form string) error {
 	for _, d := range r.Members {
 		d.print(out)
 	}
+	fmt.Fprintln(out, "host")
+	printDiagnosis(out, r.Host)
 	return nil
 }
 
@@ -248,7 +254,11 @@ func (d diagnosis) print(out io.Writer) {
 		fmt.Fprintf(out, ", key derivation: %s", d.KDF)
 	}
 	fmt.Fprintln(out)
-	for _, f := range d.Findings {
+	printDiagnosis(out, d.Findings)
+}
+
+func printDiagnosis(out io.Writer, all []finding) {
+	for _, f := range all {
 		mark := "ok  "
 		if !f.OK {
 			mark = "FAIL"

@@ -38,6 +38,7 @@ type service struct {
 	passes       *passes.Service       // with the role passes
 	pusher       *passes.Pusher        // with it, unless pushing is disabled
 	listeners    []*listener
+	started      time.Time
 
 	hup chan os.Signal // SIGHUP, caught from the beginning: it would end the process
 }
@@ -87,7 +88,7 @@ func memberConfigs(p *plan, ring *hsm.Keyring, observer hsm.Observer) ([]hsm.Con
 // ready does not stop it. wedged is called when a member's module hangs for good. The
 // caller closes.
 func open(ctx context.Context, p *plan, wedged func(member string)) (*service, error) {
-	s := &service{plan: p, metrics: httpapi.NewMetrics(version), hup: make(chan os.Signal, 1)}
+	s := &service{plan: p, started: time.Now(), metrics: httpapi.NewMetrics(version), hup: make(chan os.Signal, 1)}
 	s.keyring.Store(p.keyring)
 	signal.Notify(s.hup, syscall.SIGHUP)
 	var err error

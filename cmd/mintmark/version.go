@@ -12,6 +12,9 @@ import (
 // version is set by the build: -ldflags "-X main.version=…".
 var version = "unversioned"
 
+// revision is the source's, where the build does not know it by itself; set as version is.
+var revision string
+
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version and how it was built", Args: cobra.NoArgs,

@@ -3,6 +3,7 @@ package report
 import (
 	_ "embed"
 	"html/template"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -35,6 +36,8 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	},
 }).Parse(pageText))
 
+var emptyLines = regexp.MustCompile(`\n\s*\n`)
+
 // HTML gives the report as a page that needs nothing from anywhere and prints. Its last element
 // is left open: a browser shows the note's signature, which follows, as the end of the page.
 func (r Report) HTML() (string, error) {
@@ -42,5 +45,5 @@ func (r Report) HTML() (string, error) {
 	if err := page.Execute(&b, r); err != nil {
 		return "", err
 	}
-	return b.String(), nil
+	return emptyLines.ReplaceAllString(b.String(), "\n"), nil // the note's text ends at the first one
 }

@@ -252,7 +252,9 @@ func proof(m Member, k hsm.KeyInventory) Line {
 	case k.Problem != "" && k.Problem != hsm.KeyRetired:
 		l.Verdict, l.Found = Fail, "it "+string(k.Problem)
 	case err != "":
-		l.Verdict, l.Found = Fail, "does not sign: "+err
+		l.Verdict, l.Found = Fail, "does not do its work: "+err
+	case signs && k.Purpose == hsm.CardTransport:
+		l.Found += "; agreed with just now, and the result was right"
 	case signs:
 		l.Found += "; signed and verified just now"
 	}

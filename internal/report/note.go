@@ -19,9 +19,8 @@ import (
 
 // Signer signs reports with the active audit-report key; *signer.Gate is it.
 type Signer interface {
-	// SignReport gives an ECDSA signature (ASN.1) over the SHA-256 of text, and the P-256
-	// public key that verifies it, as SPKI.
-	SignReport(ctx context.Context, text []byte) (signature, spki []byte, err error)
+	// SignStatement gives a text as a signed note under a name, and the key's SPKI.
+	SignStatement(ctx context.Context, name, text string) (note string, spki []byte, err error)
 }
 
 // MaxText bounds a report's text in bytes: readers of signed notes take a megabyte.
@@ -39,7 +38,7 @@ func Sign(ctx context.Context, s Signer, r Report, text string) (string, error) 
 	if len(text) > MaxText {
 		return "", fmt.Errorf("the report has %d bytes, and readers of signed notes take %d", len(text), int(MaxText))
 	}
-	sig, spki, err := s.SignReport(ctx, []byte(text))
+	signed, spki, err := s.SignStatement(ctx, r.Name, text)
 	if err != nil {
 		return "", fmt.Errorf("sign report: %w", err)
 	}
@@ -50,7 +49,6 @@ func Sign(ctx context.Context, s Signer, r Report, text string) (string, error) 
 	if err != nil {
 		return "", fmt.Errorf("sign report: %w", err)
 	}
-	signed := audit.SignedNote(text, key, sig)
 	if _, err := note.Open([]byte(signed), note.VerifierList(key)); err != nil {
 		return "", fmt.Errorf("sign report: %w", err)
 	}

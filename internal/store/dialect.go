@@ -23,12 +23,12 @@ type dialect struct {
 var (
 	sqlite = dialect{
 		name: "sqlite", goose: goose.DialectSQLite3,
-		tables: `SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ?1`,
+		tables:    `SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ?1`,
 		allTables: `SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name`,
 	}
 	postgres = dialect{
 		name: "postgres", goose: goose.DialectPostgres, numbered: true,
-		tables: `SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = ?1`,
+		tables:    `SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = ?1`,
 		allTables: `SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema() ORDER BY table_name`,
 	}
 )
