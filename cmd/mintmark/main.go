@@ -7,6 +7,9 @@
 //	mintmark keys generate|adopt|list|certify
 //	                                     keys on the token
 //	mintmark audit verify|export|prove|search|tail  the audit log
+//	mintmark audit report|report verify  the signed report for auditors
+//	mintmark changes propose|list|show|approve|reject
+//	                                     changes that two people make
 //	mintmark clients check TOKEN|CERT    how a caller is decided, offline
 //	mintmark cards import|rekey          cards in bulk, through a running service
 //	mintmark inspect FILE                what is wrong with an app's log or request
@@ -84,7 +87,7 @@ func newCommand() *cobra.Command {
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), auditCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), versionCommand())
+	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), auditCommand(), changesCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), versionCommand())
 	asUsageErrors(root)
 	return root
 }

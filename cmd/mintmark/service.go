@@ -13,6 +13,7 @@ import (
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/httpapi"
+	"github.com/mintmark/mintmark/internal/approval"
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/config"
 	"github.com/mintmark/mintmark/internal/merchant"
@@ -38,7 +39,11 @@ type service struct {
 	passes       *passes.Service       // with the role passes
 	pusher       *passes.Pusher        // with it, unless pushing is disabled
 	listeners    []*listener
+	changes      *approval.Service
 	started      time.Time
+
+	reloading sync.Mutex                  // held while another configuration is taken up
+	inUse     atomic.Pointer[[]takenFile] // that the configuration in use was made from
 
 	hup chan os.Signal // SIGHUP, caught from the beginning: it would end the process
 }
@@ -116,6 +121,9 @@ func open(ctx context.Context, p *plan, wedged func(member string)) (*service, e
 		return nil, errors.Join(err, s.close())
 	}
 	if err := s.openRoles(); err != nil {
+		return nil, errors.Join(exit(exitConfiguration, err), s.close())
+	}
+	if err := s.openChanges(); err != nil {
 		return nil, errors.Join(exit(exitConfiguration, err), s.close())
 	}
 	return s, nil

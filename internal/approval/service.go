@@ -151,8 +151,11 @@ func (s *Service) Approve(ctx context.Context, who Caller, id, digest string) (C
 		}
 		return Change{}, err
 	}
-	// A crash from here on leaves a lease that runs out, and a change that may be made.
-	if err := k.Apply(ctx, c.Document); err != nil {
+	// A crash from here on leaves a lease that runs out, and a change that may be made. What is
+	// approved is made also when the approver has gone, and ends before the lease does.
+	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Lease/2)
+	defer cancel()
+	if err := k.Apply(work, c.Document); err != nil {
 		failed := record.Result{Outcome: record.OutcomeFailed, Reason: reasonOf(err)}
 		return Change{}, errors.Join(err, record.Fail(ctx, s.cfg.Recorder, ticket, failed, who.Claims.End(true, claim.End(false))...))
 	}

@@ -57,6 +57,7 @@ const (
 	ProposeChange      Operation = "changes.propose"              // a change put up for a second person's approval
 	ApproveChange      Operation = "changes.approve"              // a change approved and made
 	RejectChange       Operation = "changes.reject"               // a change that shall not be made
+	ReadChange         Operation = "changes.read"                 // changes looked at; only refusals are recorded
 )
 
 // An Intent says what is about to be done, for whom. It holds identifiers and
