@@ -69,8 +69,8 @@ type Ephemeral struct {
 type Log struct {
 	Err    string // why it could not be read
 	Report audit.Report
-	// Newest is when the newest entry was made, Signed when the last checkpoint was.
-	Newest, Signed time.Time
+	// Signed is when the last checkpoint was made.
+	Signed time.Time
 	// MaxUnsigned is how old an entry without a checkpoint may be.
 	MaxUnsigned time.Duration
 	// Anchored are the newest checkpoints that anchors kept, by where.

@@ -250,7 +250,7 @@ func proof(m Member, k hsm.KeyInventory) Line {
 	l := Line{Pass, subject(m, k.Name), "answers to its pin " + shortPin(k.Pins[m.Name])}
 	switch err, signs := m.Proofs[k.Name]; {
 	case k.Problem != "" && k.Problem != hsm.KeyRetired:
-		l.Verdict, l.Found = Fail, "it "+string(k.Problem)
+		l.Verdict, l.Found = Fail, string(k.Problem)
 	case err != "":
 		l.Verdict, l.Found = Fail, "does not do its work: "+err
 	case signs && k.Purpose == hsm.CardTransport:

@@ -3,6 +3,7 @@ package report
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -129,4 +130,21 @@ func (s *Scanner) Lines(place string, r io.Reader) Scan {
 			n++
 		}
 	}
+}
+
+// Cells looks through the cells of a database.
+func (s *Scanner) Cells(ctx context.Context, place string, each func(context.Context, func(table, column string, value []byte) error) error) Scan {
+	scan := Scan{Place: place}
+	rows := map[string]int{}
+	err := each(ctx, func(table, column string, value []byte) error {
+		at := table + "." + column
+		rows[at]++
+		scan.Bytes += int64(len(value))
+		if s.Holds(value) {
+			scan.Hits = append(scan.Hits, fmt.Sprintf("%s, row %d", at, rows[at]))
+		}
+		return nil
+	})
+	scan.Err = textOf(err)
+	return scan
 }
