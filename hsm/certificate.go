@@ -9,6 +9,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // maxCertificate bounds a certificate file in bytes: a leaf and a few intermediates.
@@ -54,6 +55,29 @@ func (k Key) answers(leaf *x509.Certificate) error {
 		if k.Pins[member] != got {
 			return fmt.Errorf("it is not for the key that pins.%s is for", member)
 		}
+	}
+	return nil
+}
+
+// ParseChain reads a certificate and its intermediates as they come from a CA: PEM, each
+// issued by the one that follows, or one certificate in DER.
+func ParseChain(b []byte) ([]*x509.Certificate, error) {
+	if c, err := x509.ParseCertificate(b); err == nil {
+		return []*x509.Certificate{c}, nil
+	}
+	return parseChain(b)
+}
+
+// CheckCertificate reports a certificate that is not for the key, or is over at a time.
+func (k Key) CheckCertificate(leaf *x509.Certificate, now time.Time) error {
+	if !k.Algorithm.Public() {
+		return fmt.Errorf("key %s is a %s key, which has no certificate", k.Name, k.Algorithm)
+	}
+	if err := k.answers(leaf); err != nil {
+		return err
+	}
+	if now.After(leaf.NotAfter) {
+		return fmt.Errorf("it ended on %s", leaf.NotAfter.UTC().Format(time.DateOnly))
 	}
 	return nil
 }

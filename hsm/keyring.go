@@ -68,7 +68,7 @@ type Key struct {
 	Certificate string `yaml:"certificate,omitempty"`
 	// Retired is the date (YYYY-MM-DD) on which the key was retired.
 	Retired string `yaml:"retired,omitempty"`
-	// Until is the last date (YYYY-MM-DD) of the key's cryptoperiod. Default: what
+	// Until is the date (YYYY-MM-DD) by which the key is to be retired. Default: what
 	// CryptoperiodEnd computes from the purpose.
 	Until string `yaml:"until,omitempty"`
 	// Alias is the name under which the key's other side knows it, where there is one: the

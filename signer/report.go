@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/mintmark/mintmark/hsm"
 )
@@ -22,8 +23,9 @@ import (
 // It takes no ticket, as SignCheckpoint takes none: a statement is about the record. Whoever
 // makes one puts its digest on record.
 func (g *Gate) SignStatement(ctx context.Context, name, text string) (note string, spki []byte, err error) {
-	if !strings.HasSuffix(text, "\n") || strings.Contains(text, "\n\n") || name == "" || strings.ContainsAny(name, " +\n") {
-		return "", nil, errors.New("sign statement: a note's text ends with a line and has no empty one, its name has no blank or plus")
+	control := func(r rune) bool { return r < ' ' && r != '\n' || r == utf8.RuneError }
+	if !strings.HasSuffix(text, "\n") || strings.Contains(text, "\n\n") || strings.ContainsFunc(text, control) || name == "" || strings.ContainsAny(name, " +\n") {
+		return "", nil, errors.New("sign statement: a note's text is whole lines of UTF-8 without control characters, none of them empty; its name has no blank or plus")
 	}
 	digest := sha256.Sum256([]byte(text))
 	signature, err := withActive(g, hsm.AuditReport, func(key hsm.Key) ([]byte, error) {

@@ -44,7 +44,7 @@ func TestStatementIsASignedNote(t *testing.T) {
 	if pub, err := token.Public("audit-report"); err != nil || !equalSPKI(t, pub, spki) {
 		t.Errorf("it is signed by another key, %v", err)
 	}
-	for _, text := range []string{"", "no end", "two\n\nparts\n"} {
+	for _, text := range []string{"", "no end", "two\n\nparts\n", "tab\tbed\n"} {
 		if _, _, err := gate.SignStatement(context.Background(), "mint/test", text); err == nil {
 			t.Errorf("signed %q", text)
 		}

@@ -26,6 +26,7 @@ type reportOptions struct {
 	anchors  []string
 	logs     []string
 	canaries string
+	records  []string
 }
 
 func auditReportCommand() *cobra.Command {
@@ -50,6 +51,7 @@ func auditReportCommand() *cobra.Command {
 	f.StringArrayVar(&o.anchors, "anchor", nil, "`file` with what an anchor kept, beside the configured files; may be repeated")
 	f.StringArrayVar(&o.logs, "log", nil, "log `file` in which to look for card numbers; may be repeated")
 	f.StringVar(&o.canaries, "canaries", "", "`file` of card numbers that went through the service, one a line: they are looked for in every form")
+	f.StringArrayVar(&o.records, "record", nil, "transcript `file` of a ceremony (mintmark ceremony run), for how keys came to be; may be repeated")
 	c.AddCommand(auditReportVerifyCommand())
 	return c
 }
@@ -98,6 +100,9 @@ func (o *reportOptions) make(ctx context.Context, p *plan, tokens openedMembers,
 	facts.Service, facts.ServiceErr = o.service(ctx, p)
 	facts.Log = o.logFacts(ctx, p)
 	facts.Scans = o.scans(ctx, p, scanner)
+	for _, path := range o.records {
+		facts.Records = append(facts.Records, recordFacts(path, p.keyring))
+	}
 	r := report.Make(facts)
 	text, err := r.JSON()
 	if o.form == "html" {

@@ -137,6 +137,44 @@ func (o *reportOptions) scans(ctx context.Context, p *plan, scanner *report.Scan
 	return append(all, scan)
 }
 
+// recordFacts reads the transcript of a ceremony: which of the keyring's keys it made, and who
+// signed for it.
+func recordFacts(path string, ring *hsm.Keyring) report.Record {
+	r := report.Record{Path: path}
+	sum, err := smallFileSHA256(path)
+	if err != nil {
+		r.Err = err.Error()
+		return r
+	}
+	r.SHA256 = sum
+	t, _, err := readTranscript(path, func(spki []byte) bool { return pins(ring, spki) })
+	if err == nil && t.Failed != "" {
+		err = fmt.Errorf("the ceremony failed: %s", t.Failed)
+	}
+	if err != nil {
+		r.Err = err.Error()
+		return r
+	}
+	r.Reviews = t.PlanSHA256
+	for _, p := range t.People {
+		r.People = append(r.People, p.Person)
+	}
+	before, err1 := hsm.ParseKeyring([]byte(t.Before))
+	after, err2 := hsm.ParseKeyring([]byte(t.After))
+	if err := errors.Join(err1, err2); err != nil {
+		r.Err = err.Error()
+		return r
+	}
+	for _, k := range after.Keys {
+		_, old := before.Find(k.Name)
+		// A key of that name that was made otherwise since is another one.
+		if now, listed := ring.Find(k.Name); !old && listed && now.ID == k.ID && now.Pins[t.Member] == k.Pins[t.Member] {
+			r.Keys = append(r.Keys, k.Name)
+		}
+	}
+	return r
+}
+
 // buildState is what this program was made from.
 func buildState() report.Build {
 	b := report.Build{Version: version, Go: runtime.Version(), Revision: revision, Modified: strings.HasSuffix(version, "-dirty")}

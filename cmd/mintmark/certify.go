@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -76,24 +75,8 @@ func (o certifyOptions) check() error {
 	}
 }
 
-// promote is the keyring in which the key is its purpose's active one. A key to come needs
-// its certificate before it signs anything else.
-func (o certifyOptions) promote(ring *hsm.Keyring) *hsm.Keyring {
-	chosen, ok := ring.Find(o.name)
-	if !ok || chosen.State != hsm.Next {
-		return ring
-	}
-	other := &hsm.Keyring{Environment: ring.Environment, Keys: slices.Clone(ring.Keys)}
-	for i, k := range other.Keys {
-		switch {
-		case k.Name == o.name:
-			other.Keys[i].State = hsm.Active
-		case k.Purpose == chosen.Purpose && k.State == hsm.Active && !k.Purpose.Several():
-			other.Keys[i].State = hsm.Next
-		}
-	}
-	return other
-}
+// promote is the keyring in which the key is its purpose's active one.
+func (o certifyOptions) promote(ring *hsm.Keyring) *hsm.Keyring { return ring.Promoted(o.name) }
 
 func certify(c *cobra.Command, p *plan, t *hsm.Token, o certifyOptions) error {
 	if o.out == "" {

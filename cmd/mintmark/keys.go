@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -16,7 +14,11 @@ import (
 )
 
 func keysCommand() *cobra.Command {
-	return group("keys", "Make and list keys on the token", keysGenerateCommand(), keysAdoptCommand(), keysListCommand(), keysCertifyCommand())
+	return group("keys", "Make and list keys on the token", keysGenerateCommand(), keysAdoptCommand(), keysListCommand(), keysShowCommand(), keysCertifyCommand(),
+		keysCSRCommand(), keysImportCertificateCommand(),
+		keysStateCommand("activate", "Make the next key the active one, and retire the one before", hsm.Active),
+		keysStateCommand("retire", "Retire a key without another in its place", hsm.Retired),
+		keysDestroyCommand())
 }
 
 // keysFlags are the flags of every command on keys.
@@ -153,34 +155,4 @@ func generateKey(c *cobra.Command, p *plan, t *hsm.Token, n hsm.NewKey, write bo
 	}
 	ring := &hsm.Keyring{Environment: p.keyring.Environment, Keys: append(slices.Clone(p.keyring.Keys), k)}
 	return exit(exitConfiguration, ring.Save(p.cfg.Keyring))
-}
-
-func keysListCommand() *cobra.Command {
-	var f keysFlags
-	c := &cobra.Command{
-		Use: "list", Short: "List the keyring's keys as the token has them, and keys that are not listed", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return withToken(c.Context(), f, func(_ *plan, t *hsm.Token) error {
-				return printKeys(c.OutOrStdout(), t)
-			})
-		},
-	}
-	f.register(c)
-	return c
-}
-
-func printKeys(out io.Writer, t *hsm.Token) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tPURPOSE\tALGORITHM\tSTATE\tPROVENANCE\tCREATED\tON THE TOKEN")
-	for _, k := range t.Keys() {
-		found := "answers to its pin"
-		if k.Problem != "" {
-			found = string(k.Problem)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.Name, k.Purpose, k.Algorithm, k.State, k.Provenance, k.Created, found)
-	}
-	for _, o := range t.Unlisted() {
-		fmt.Fprintf(w, "%s\t-\t%s\t-\t-\t-\tnot in the keyring, never used (CKA_ID %s)\n", o.Label, o.Class, o.ID)
-	}
-	return w.Flush()
 }

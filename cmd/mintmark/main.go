@@ -4,8 +4,9 @@
 //	mintmark serve --config FILE         the service
 //	mintmark demo                        the client's journey against a running dev
 //	mintmark doctor --config FILE        what the token is, can do, and lacks
-//	mintmark keys generate|adopt|list|certify
-//	                                     keys on the token
+//	mintmark keys generate|adopt|list|show|certify|csr|import-certificate|activate|retire|destroy
+//	                                     keys on the token, and their life
+//	mintmark ceremony run|verify|replay  keys made and destroyed by two people, from one signed file
 //	mintmark audit verify|export|prove|search|tail  the audit log
 //	mintmark audit report|report verify  the signed report for auditors
 //	mintmark changes propose|list|show|approve|reject
@@ -87,7 +88,7 @@ func newCommand() *cobra.Command {
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), auditCommand(), changesCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), versionCommand())
+	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), ceremonyCommand(), auditCommand(), changesCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), versionCommand())
 	asUsageErrors(root)
 	return root
 }

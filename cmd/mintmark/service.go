@@ -16,6 +16,7 @@ import (
 	"github.com/mintmark/mintmark/internal/approval"
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/config"
+	"github.com/mintmark/mintmark/internal/keys"
 	"github.com/mintmark/mintmark/internal/merchant"
 	"github.com/mintmark/mintmark/internal/passes"
 	"github.com/mintmark/mintmark/internal/provisioning"
@@ -114,6 +115,10 @@ func open(ctx context.Context, p *plan, wedged func(member string)) (*service, e
 		st := s.hsm.Stats()
 		return st.EphemeralCreated, st.EphemeralDestroyed
 	})
+	s.metrics.Keys(
+		func() []keys.Expiry { return keys.Expiries(s.keyring.Load(), time.Now()) },
+		func() []keys.Use { return keys.Uses(s.keyring.Load(), s.hsm.Uses) },
+	)
 	s.audit = audit.New(s.store, time.Now)
 	s.gate = signer.New(s.hsm)
 	s.callers = newCallers(p, s.gate)
@@ -198,6 +203,7 @@ func (s *service) serve(ctx context.Context, ready func(addresses) error) error 
 	var running sync.WaitGroup
 	running.Go(func() { s.summarise(background) })
 	running.Go(func() { s.expire(background) })
+	running.Go(func() { (&keys.Watcher{Ring: s.keyring.Load, Log: s.plan.log}).Run(background) })
 	s.watch(background, &running)
 	if s.pusher != nil {
 		running.Go(func() { s.pusher.Run(background) })

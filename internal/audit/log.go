@@ -98,16 +98,18 @@ func (l *Log) Conclude(ctx context.Context, t *record.Ticket, res record.Result,
 
 // Lifecycle is a start, a reload or a stop, with the digests of what was loaded.
 type Lifecycle struct {
-	Event         string `json:"event"` // "start", "reload" or "stop"
+	Event         string `json:"event"` // "start", "reload", "stop" or "ceremony"
 	Version       string `json:"version"`
 	Environment   string `json:"environment"`
 	ConfigSHA256  string `json:"configSha256,omitempty"`  // hex
 	KeyringSHA256 string `json:"keyringSha256,omitempty"` // hex
+	// TranscriptSHA256 is that of a ceremony's transcript, hex.
+	TranscriptSHA256 string `json:"transcriptSha256,omitempty"`
 	// PendingRestart says of a reload that some changes of the file wait for a restart.
 	PendingRestart bool `json:"pendingRestart,omitempty"`
 }
 
-// Note commits a start, a reload or a stop.
+// Note commits a start, a reload, a stop or a ceremony.
 func (l *Log) Note(ctx context.Context, e Lifecycle) error {
 	if err := l.append(ctx, KindLifecycle, "", "", e, nil); err != nil {
 		return fmt.Errorf("record %s: %w", e.Event, err)

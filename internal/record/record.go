@@ -58,6 +58,7 @@ const (
 	ApproveChange      Operation = "changes.approve"              // a change approved and made
 	RejectChange       Operation = "changes.reject"               // a change that shall not be made
 	ReadChange         Operation = "changes.read"                 // changes looked at; only refusals are recorded
+	RequestCertificate Operation = "keys.request-certificate"     // a request (PKCS#10) for a certificate over a key's public half
 )
 
 // An Intent says what is about to be done, for whom. It holds identifiers and
