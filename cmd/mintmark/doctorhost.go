@@ -7,11 +7,11 @@ import "github.com/mintmark/mintmark/internal/report"
 func hostFindings(h report.Host, hardened error) []finding {
 	var d diagnosis
 	d.add(h.CoreOff, "core files", found(hardened, "RLIMIT_CORE "+h.CoreLimit), "A limit of the service manager's is in the way; set LimitCORE=0.")
-	dump := "other processes of this user cannot read its memory (PR_SET_DUMPABLE 0)"
+	dump := "cannot read its memory (PR_SET_DUMPABLE 0)"
 	if h.Dumpable {
-		dump = "other processes of this user can read its memory"
+		dump = "can read its memory"
 	}
-	d.add(!h.Dumpable, "dumpable", dump, "It runs where prctl is refused; look at the container's seccomp profile.")
+	d.add(!h.Dumpable, "other processes of this user", dump, "It runs where prctl is refused; look at the container's seccomp profile.")
 	d.add(true, "swap", h.Memory, "")
 	d.add(true, "clock", h.Clock, "")
 	return d.Findings

@@ -90,16 +90,19 @@ func Make(f Facts) Report {
 	return r
 }
 
+// withheld stands for what cannot stand in a signed note.
+const withheld = '·'
+
 // plain makes lines texts that can stand in a signed note: what a token or a file says may hold
 // anything.
 func plain(lines []Line) []Line {
 	clean := func(s string) string {
 		return strings.Map(func(r rune) rune {
 			if unicode.IsControl(r) {
-				return unicode.ReplacementChar
+				return withheld
 			}
 			return r
-		}, strings.ToValidUTF8(s, string(unicode.ReplacementChar)))
+		}, strings.ToValidUTF8(s, string(withheld)))
 	}
 	for i := range lines {
 		lines[i].Subject, lines[i].Found = clean(lines[i].Subject), clean(lines[i].Found)
