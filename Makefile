@@ -9,7 +9,7 @@ DATA    ?= .mintmark
 export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint generate calls faults soak bulk kills bench-log passload passpeers fuzz clean
+.PHONY: help run demo build test lint generate calls faults soak bulk kills bench-log passload rotation passpeers fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,10 @@ bench-log: softhsm postgresql ## what the audit log costs on SQLite and PostgreS
 passload: softhsm ## passes: 1 000 000 registrations, a fan-out to 100 000 through kill -9, bundles a second (minutes)
 	@tools/ensure.sh gcc
 	$(GO) test -count=1 -v -timeout 1h -tags passload -run 'TestMillionRegistrations|TestFanOutThroughAKill|TestBundlesColdAndWarm' ./integration
+
+rotation: softhsm ## rotate every key of a server 25 times under load: no failed request, nothing by a retired key (minutes)
+	@tools/ensure.sh gcc node
+	$(GO) test -count=1 -v -timeout 1h -tags rotation -run TestEveryKeyIsRotatedUnderLoad ./integration
 
 passpeers: softhsm ## have passkit-generator and @walletpass/pass-js check passes (npm)
 	@tools/ensure.sh gcc node

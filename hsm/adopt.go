@@ -161,15 +161,15 @@ func (t *Token) ImportTDEA(ctx context.Context, n NewKey, value []byte, now time
 		}
 		defer func() { _ = e.ctx.CloseSession(s) }()
 		u := &unit{e: e, s: s}
-		template := templateFor(entry.Name, entry.ckaID(), entry.Purpose, TDEA)
-		object := append(template.private,
+		from := templateFor(entry.Name, entry.ckaID(), entry.Purpose, TDEA)
+		template := append(from.private,
 			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
 			pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_DES3),
 			pkcs11.NewAttribute(pkcs11.CKA_VALUE, value),
 		)
-		h, err := e.ctx.CreateObject(s, append(slices.Clone(object), template.narrowing()...))
-		if err != nil && classify(ckr("C_CreateObject", err)) == ClassRequest {
-			h, err = e.ctx.CreateObject(s, object)
+		h, err := e.ctx.CreateObject(s, append(template, from.narrowing()...))
+		if err != nil { // not every module knows these
+			h, err = e.ctx.CreateObject(s, template)
 		}
 		if err != nil {
 			return Key{}, ckr("C_CreateObject", err)

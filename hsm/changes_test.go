@@ -63,7 +63,12 @@ func TestOnlyARetiredKeyIsDestroyed(t *testing.T) {
 	if err := tok.Destroy(context.Background(), "swapped"); err == nil {
 		t.Error("a key that is not the pinned one was destroyed")
 	}
-	if err := tok.Destroy(context.Background(), "old"); err != nil {
+	keep := old
+	keep.State = Active
+	if err := errors.Join(tok.Use(context.Background(), ringOf(keep, other)), tok.Destroy(context.Background(), "old")); !errors.Is(err, ErrNotRetired) {
+		t.Errorf("an active key: %v", err)
+	}
+	if err := errors.Join(tok.Use(context.Background(), ringOf(old, other)), tok.Destroy(context.Background(), "old")); err != nil {
 		t.Fatal(err)
 	}
 	inv, err := tok.Inventory(context.Background())

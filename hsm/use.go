@@ -122,6 +122,8 @@ func (r *Keyring) Follows(before *Keyring) error {
 		case !ok:
 		case k.ID != old.ID || k.Purpose != old.Purpose || k.Algorithm != old.Algorithm || k.Provenance != old.Provenance:
 			say("key %s is another key than before; give it another name", k.Name)
+		case k.Purpose == CardIndex && old.State == Active && k.State != Active:
+			say("key %s finds the stored cards: under another one they are not found, and have to be stored anew", k.Name)
 		case old.State == Retired && k.State != Retired, old.State == Active && k.State == Next:
 			say("key %s was %s and would be %s again", k.Name, old.State, k.State)
 		}

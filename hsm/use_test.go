@@ -139,6 +139,7 @@ func TestKeyringFollowsAnotherOneStepAtATime(t *testing.T) {
 		{"the first key of a purpose", nil, []Key{with("a", MerchantJWT, Active)}, ""},
 		{"unpublished", []Key{with("a", MerchantJWT, Active)}, []Key{with("a", MerchantJWT, Retired), with("b", MerchantJWT, Active)}, "never next"},
 		{"back from retirement", []Key{with("a", MerchantJWT, Retired)}, []Key{with("a", MerchantJWT, Active)}, "would be active again"},
+		{"another card index", []Key{with("a", CardIndex, Active)}, []Key{with("a", CardIndex, Retired), with("b", CardIndex, Active)}, "stored anew"},
 		{"back in line", []Key{with("a", CardVault, Active)}, []Key{with("a", CardVault, Next)}, "would be next again"},
 		{"gone while active", []Key{with("a", CardVault, Active)}, nil, "no longer listed"},
 		{"another key of the name", []Key{with("a", MerchantJWT, Active)}, []Key{other}, "another key than before"},

@@ -115,6 +115,12 @@ func runExample(t *testing.T, commands []command) {
 		t.Fatal(err)
 	}
 	s := start(t, filepath.Join(dir, ".mintmark"), nil, nil)
+	runCommands(t, commands, dir, "PATH="+bin+":"+os.Getenv("PATH"), "BASE="+s.info.BaseURL)
+}
+
+// runCommands runs the commands in one shell in a folder, with env added to the environment.
+func runCommands(t *testing.T, commands []command, dir string, env ...string) {
+	t.Helper()
 	var script strings.Builder
 	for _, c := range commands {
 		fmt.Fprintf(&script, "%s\nprintf '"+`\036%%s\036`+"' $?\n", c.text)
@@ -122,7 +128,7 @@ func runExample(t *testing.T, commands []command) {
 	cmd := exec.Command("sh")
 	cmd.Stdin = strings.NewReader(script.String())
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "BASE="+s.info.BaseURL, "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), env...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -19,14 +20,17 @@ import (
 
 // published are the purposes whose public keys others need, with the JWK's use (RFC 7517,
 // 4.2) and algorithm.
-var published = []struct {
-	purpose   hsm.Purpose
-	use       string
-	algorithm string
-}{
+var published = []publication{
 	{hsm.MerchantJWT, "sig", string(jose.RS256)},
 	{hsm.ProximityToken, "sig", string(jose.ES256)},
 	{hsm.CardTransport, "enc", string(jose.ECDH_ES_A256KW)},
+}
+
+// publication is how keys of a purpose are published.
+type publication struct {
+	purpose   hsm.Purpose
+	use       string
+	algorithm string
 }
 
 // keepRetired is how long after its last day a retired key is published: longer than any
@@ -71,6 +75,14 @@ func (g *Gate) Published(now time.Time) ([]PublicKey, error) {
 		}
 	}
 	return all, nil
+}
+
+// Needed reports whether others still verify what a retired key signed: it must not be
+// destroyed yet, since its public half would go out of the JWK set with it. Of a key without
+// the day of its retirement nobody knows.
+func Needed(k hsm.Key, now time.Time) bool {
+	verified := slices.ContainsFunc(published, func(p publication) bool { return p.purpose == k.Purpose && p.use == "sig" })
+	return verified && !outlived(k, now)
 }
 
 // outlived reports whether nothing that a retired key signed is alive any more. Without a

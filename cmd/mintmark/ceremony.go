@@ -148,6 +148,9 @@ func (r *rite) run(ctx context.Context) (err error) {
 	if err := r.plan.Rehearse(ctx, place); err != nil {
 		return exit(exitHSM, err)
 	}
+	if err := r.mayDestroy(ctx); err != nil {
+		return err
+	}
 	if r.dry {
 		r.say("%s: the keyring and the token are as the file has them; nothing was changed", r.plan.Ceremony)
 		return nil

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mintmark/mintmark/hsm"
@@ -282,7 +283,7 @@ func (r *running) destroy(ctx context.Context) error {
 }
 
 // prove takes the new keyring into use and makes sure of every new key: it answers to its
-// pin, it has the flags of its purpose and no other, and it does its work.
+// pin, it does its work, and if it was generated it has the flags of its purpose and no other.
 func (r *running) prove(ctx context.Context) error {
 	if err := errors.Join(r.done.Ring.Check(), r.at.Token.Use(ctx, r.done.Ring)); err != nil {
 		return err
@@ -295,15 +296,18 @@ func (r *running) prove(ctx context.Context) error {
 		if !slices.Contains(r.made, k.Name) {
 			continue
 		}
-		if k.Problem != "" || len(k.Deviations) != 0 {
+		if k.Problem != "" || len(k.Deviations) != 0 && k.Provenance == hsm.Generated {
 			return fmt.Errorf("%w: key %s: %s %v", ErrToken, k.Name, k.Problem, k.Deviations)
+		}
+		if len(k.Deviations) != 0 { // of what somebody else made, for those who review it
+			r.did("note", k.Name, strings.Join(k.Deviations, ", "))
 		}
 		if k.Algorithm.Public() {
 			if err := r.at.Token.SelfTest(ctx, k.Name); err != nil {
 				return fmt.Errorf("prove key %s: %w", k.Name, err)
 			}
 		}
-		r.did("prove", k.Name, "answers to its pin, flags as its template")
+		r.did("prove", k.Name, "answers to its pin")
 	}
 	return nil
 }

@@ -440,6 +440,9 @@ func testCardMovesToAnotherKeyOnlyAsItWasRead(t *testing.T, e engine) {
 	if err != nil || len(left) != 1 || left[0].Owner.Tenant != "other bank" {
 		t.Errorf("left is %+v, %v", left, err)
 	}
+	if n, err := s.CardsUnder(context.Background(), "vault-2"); err != nil || n != 1 {
+		t.Errorf("%d cards are under it, %v", n, err)
+	}
 	if left, err := s.CardsNotUnder(context.Background(), "vault-2", left[0], 10); err != nil || len(left) != 0 {
 		t.Errorf("behind it is %+v, %v", left, err)
 	}
