@@ -3,6 +3,7 @@
 GO      ?= go
 BIN     := bin/mintmark
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 DATA    ?= .mintmark
 # runtime/secret erases what single-use keys leave in registers, stack and heap.
 export GOEXPERIMENT := runtimesecret
@@ -21,7 +22,7 @@ demo: softhsm build ## run the development server, the whole journey against it,
 
 build: ## build bin/mintmark
 	@tools/ensure.sh gcc
-	@$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/mintmark
+	@$(GO) build -trimpath -ldflags "-X main.version=$(VERSION) -X main.revision=$(REVISION)" -o $(BIN) ./cmd/mintmark
 
 test: softhsm ## run every test, from scratch
 	@tools/ensure.sh gcc node openssl curl nss postgresql

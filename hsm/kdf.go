@@ -285,12 +285,15 @@ func (u *unit) readAndHash(z handle, otherInfo []byte) ([]byte, error) {
 	if len(value) != 32 {
 		return nil, fmt.Errorf("shared secret has %d bytes instead of 32", len(value))
 	}
-	h := sha256.New()
-	h.Write(kdfCounter)
-	h.Write(value)
-	h.Write(otherInfo)
-	k := h.Sum(nil)
-	h.Reset()
+	k := make([]byte, sha256.Size) // made outside: it is used after
+	Erase(func() {
+		h := sha256.New()
+		h.Write(kdfCounter)
+		h.Write(value)
+		h.Write(otherInfo)
+		h.Sum(k[:0])
+		h.Reset()
+	})
 	return k, nil
 }
 

@@ -115,6 +115,9 @@ func problemOf(err error) problem {
 	if p, ok := passProblem(err); ok {
 		return p
 	}
+	if p, ok := changeProblem(err); ok {
+		return p
+	}
 	var later interface{ RetryAfter() time.Duration }
 	switch {
 	case errors.As(err, &later):

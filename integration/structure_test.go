@@ -28,10 +28,12 @@ var mayImport = map[string][]string{
 	"signer":                          {"hsm", "passkit", "passkit/cms", "internal/record", "internal/secret"},
 	"internal/audit":                  {"internal/record"},
 	"internal/access":                 {"internal/record", "internal/secret"},
+	"internal/approval":               {"internal/record", "internal/secret"},
 	"internal/merchant":               {"signer", "internal/record", "internal/secret"},
 	"internal/outbound":               {},
 	"internal/keys":                   {"hsm"},
 	"internal/ceremony":               {"hsm", "passkit/cms"},
+	"internal/report":                 {"hsm", "internal/audit"},
 	"passkit":                         {"passkit/cms"},
 	"passkit/cms":                     {},
 	"passkit/apns":                    {},
@@ -40,9 +42,9 @@ var mayImport = map[string][]string{
 	"internal/provisioning":           {"signer", "internal/record", "internal/secret"},
 	"internal/provisioning/appletest": {},
 	"internal/passes":                 {"passkit", "passkit/cms", "passkit/apns", "passkit/webservice", "signer", "internal/record", "internal/secret"},
-	"internal/store":                  {"internal/provisioning", "internal/merchant", "internal/passes", "passkit/webservice", "internal/audit", "internal/access", "internal/record"},
+	"internal/store":                  {"internal/provisioning", "internal/merchant", "internal/passes", "passkit/webservice", "internal/audit", "internal/access", "internal/approval", "internal/record"},
 	"internal/store/pgtest":           {},
-	"httpapi":                         {"internal/audit", "internal/provisioning", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/keys", "internal/record", "internal/secret"},
+	"httpapi":                         {"internal/approval", "internal/audit", "internal/provisioning", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/keys", "internal/record", "internal/secret"},
 }
 
 // free are the packages that may import anything of ours: commands, test support and

@@ -197,17 +197,25 @@ func (g *Gate) schemeData(ctx context.Context, s Scheme, text []byte) ([]byte, e
 	case SchemeECDH:
 		return g.schemeECDH(ctx, s, text)
 	default:
-		enc, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: s.Recipient, KeyID: s.RecipientID}, nil)
-		if err != nil {
-			return nil, err
-		}
-		jwe, err := enc.Encrypt(text)
-		if err != nil {
-			return nil, err
-		}
-		compact, err := jwe.CompactSerialize()
-		return []byte(compact), err
+		return schemeOAEP(s, text)
 	}
+}
+
+// schemeOAEP seals the fields as a JWE (RFC 7516, 7.1) with RSA-OAEP-256. The content key is made
+// here: there is no key of ours in it.
+func schemeOAEP(s Scheme, text []byte) ([]byte, error) {
+	enc, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: s.Recipient, KeyID: s.RecipientID}, nil)
+	if err != nil {
+		return nil, err
+	}
+	var compact string
+	hsm.Erase(func() {
+		var jwe *jose.JSONWebEncryption
+		if jwe, err = enc.Encrypt(text); err == nil {
+			compact, err = jwe.CompactSerialize()
+		}
+	})
+	return []byte(compact), err
 }
 
 // text joins the fields' values.

@@ -47,7 +47,7 @@ func (s *service) openCheckpoints(ctx context.Context) error {
 		Store:   s.store,
 		Limits:  audit.Limits{Entries: uint64(a.MaxUnsigned), Age: a.MaxUnsignedAge, Free: uint64(a.MinFree) << 20},
 		Free:    freeAt(s.store.Path()),
-		Pins:    checkpointPins(s.plan.keyring),
+		Pins:    spkiPins(s.plan.keyring, hsm.AuditCheckpoint),
 		Strict:  cfg.Environment == config.Production,
 		Anchors: anchors,
 		Every:   a.Every,

@@ -18,7 +18,7 @@ import (
 
 func auditCommand() *cobra.Command {
 	return group("audit", "Verify, export and search the audit log",
-		auditVerifyCommand(), auditExportCommand(), auditProveCommand(), auditSearchCommand(), auditTailCommand())
+		auditVerifyCommand(), auditExportCommand(), auditProveCommand(), auditSearchCommand(), auditTailCommand(), auditReportCommand())
 }
 
 // logFlags say which log is read.

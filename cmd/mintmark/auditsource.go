@@ -26,6 +26,7 @@ import (
 type openLog struct {
 	audit.Source
 	rows  audit.BusinessRows
+	cells func(ctx context.Context, visit func(table, column string, value []byte) error) error // of a database
 	close func() error
 }
 
@@ -77,7 +78,7 @@ func openStoreLog(s *store.Store, err error) (*openLog, error) {
 	if err != nil {
 		return nil, exit(exitStorage, err)
 	}
-	return &openLog{Source: s, rows: s, close: s.Close}, nil
+	return &openLog{Source: s, rows: s, cells: s.Cells, close: s.Close}, nil
 }
 
 // isSQLite reports whether a file is a SQLite database.
@@ -175,19 +176,29 @@ func trustKeyring(path string, v *audit.Verification, pins bool) error {
 	if !pins {
 		return nil
 	}
-	ring, err := hsm.LoadKeyring(cfg.Keyring)
+	_, ring, err := loadRing(path)
 	if err != nil {
-		return exit(exitConfiguration, err)
+		return err
 	}
-	v.Pins = checkpointPins(ring)
+	v.Pins = spkiPins(ring, hsm.AuditCheckpoint)
 	return nil
 }
 
-// checkpointPins gives the pins of a keyring's checkpoint keys.
-func checkpointPins(ring *hsm.Keyring) map[[sha256.Size]byte]bool {
+// loadRing reads a configuration and its keyring, for commands that need no more.
+func loadRing(path string) (*config.Config, *hsm.Keyring, error) {
+	cfg, err := config.Load(path, os.Environ())
+	if err != nil {
+		return nil, nil, exit(exitConfiguration, err)
+	}
+	ring, err := hsm.LoadKeyring(cfg.Keyring)
+	return cfg, ring, exit(exitConfiguration, err)
+}
+
+// spkiPins gives the pins of a keyring's keys of a purpose.
+func spkiPins(ring *hsm.Keyring, purpose hsm.Purpose) map[[sha256.Size]byte]bool {
 	pins := map[[sha256.Size]byte]bool{}
 	for _, k := range ring.Keys {
-		if k.Purpose != hsm.AuditCheckpoint {
+		if k.Purpose != purpose {
 			continue
 		}
 		for _, pin := range k.Pins {

@@ -32,10 +32,13 @@ type diagnosis struct {
 	Findings []finding `json:"findings"`
 }
 
-// report is what doctor found out. It is usable if one member is.
-type report struct {
+// diagnoses are what doctor found out. They are usable if one member is.
+type diagnoses struct {
 	Usable  bool        `json:"usable"`
 	Members []diagnosis `json:"members"`
+	// Host is what keeps a process's memory to itself here; the running service's own state is
+	// on its admin listener, /v1/service.
+	Host []finding `json:"host"`
 }
 
 func (d *diagnosis) add(ok bool, what, found, remedy string) {
@@ -73,7 +76,8 @@ func doctorCommand() *cobra.Command {
 				}
 				return conform(c.Context(), p, members, c.OutOrStdout(), output)
 			}
-			var r report
+			hardened := harden()
+			r := diagnoses{Host: hostFindings(hostState(), hardened)}
 			for _, m := range members {
 				d := diagnose(c.Context(), m, p.bound())
 				r.Members = append(r.Members, d)
@@ -246,13 +250,15 @@ func keyRemedy(p hsm.KeyProblem) string {
 	}
 }
 
-func (r report) print(out io.Writer, form string) error {
+func (r diagnoses) print(out io.Writer, form string) error {
 	if form == "json" {
 		return json.MarshalWrite(out, r, jsontext.Multiline(true))
 	}
 	for _, d := range r.Members {
 		d.print(out)
 	}
+	fmt.Fprintln(out, "host")
+	printDiagnosis(out, r.Host)
 	return nil
 }
 
@@ -262,7 +268,11 @@ func (d diagnosis) print(out io.Writer) {
 		fmt.Fprintf(out, ", key derivation: %s", d.KDF)
 	}
 	fmt.Fprintln(out)
-	for _, f := range d.Findings {
+	printDiagnosis(out, d.Findings)
+}
+
+func printDiagnosis(out io.Writer, all []finding) {
+	for _, f := range all {
 		mark := "ok  "
 		if !f.OK {
 			mark = "FAIL"

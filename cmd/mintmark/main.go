@@ -9,6 +9,9 @@
 //	                                     keys on the token, and their life
 //	mintmark ceremony run|verify|replay  keys made and destroyed by two people, from one signed file
 //	mintmark audit verify|export|prove|search|tail  the audit log
+//	mintmark audit report|report verify  the signed report for auditors
+//	mintmark changes propose|list|show|approve|reject
+//	                                     changes that two people make
 //	mintmark clients check TOKEN|CERT    how a caller is decided, offline
 //	mintmark cards import|rekey          cards in bulk, through a running service
 //	mintmark inspect FILE                what is wrong with an app's log or request
@@ -86,7 +89,7 @@ func newCommand() *cobra.Command {
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), ceremonyCommand(), auditCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), versionCommand(), memberCommand())
+	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), ceremonyCommand(), auditCommand(), changesCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), versionCommand(), memberCommand())
 	asUsageErrors(root)
 	return root
 }

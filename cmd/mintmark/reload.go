@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/mintmark/mintmark/internal/config"
@@ -30,16 +31,17 @@ func (s *service) watch(ctx context.Context, running *sync.WaitGroup) {
 }
 
 // reload reads the configuration again and takes up what may change under way. One with
-// something wrong changes nothing, but that certificates are read again.
+// something wrong, or that needs an approval, changes nothing, but that certificates are read
+// again.
 func (s *service) reload(ctx context.Context) {
-	next, err := loadPlanFor(s.plan.path, s.plan.roles, s.callers.current.Load())
-	if err == nil {
-		if err = s.mayTakeUp(next); err == nil && s.merchant != nil {
-			err = s.merchant.Use(next.merchant)
-		}
-		if err != nil {
-			next.clients.close(s.callers.current.Load())
-		}
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	next, files, err := s.readNext()
+	if err == nil && s.plan.cfg.DualControl.Required && !slices.Equal(files, *s.inUse.Load()) {
+		err = errors.Join(errNotApproved, s.noteRefused(ctx, next))
+		next.clients.close(s.callers.current.Load())
+	} else if err == nil {
+		err = s.takePlan(ctx, next, files)
 	}
 	if err != nil {
 		s.plan.log.Error("configuration not reloaded; the old one stays in use", "error", err)
@@ -48,12 +50,28 @@ func (s *service) reload(ctx context.Context) {
 				l.cert.ask(ctx)
 			}
 		}
-		return
+	}
+}
+
+// noteRefused records that a reload was asked for and needs an approval.
+func (s *service) noteRefused(ctx context.Context, next *plan) error {
+	return s.audit.Note(ctx, next.lifecycle("reload-refused"))
+}
+
+// takePlan takes up a plan that readNext gave. Its error says that nothing was changed. Whoever
+// calls holds reloading.
+func (s *service) takePlan(ctx context.Context, next *plan, files []takenFile) error {
+	if s.merchant != nil {
+		if err := s.merchant.Use(next.merchant); err != nil {
+			next.clients.close(s.callers.current.Load())
+			return err
+		}
 	}
 	if err := s.takeUp(ctx, next.keyring, func() error { return s.turn(next) }); err != nil { // checked before
 		s.plan.log.Error("configuration reloaded in part", "error", err)
 	}
 	s.callers.use(next)
+	s.inUse.Store(&files)
 	s.plan.level.Set(levelOf(next.cfg.Log))
 	life := next.lifecycle("reload")
 	if life.PendingRestart = needsRestart(s.plan.cfg, next.cfg); life.PendingRestart {
@@ -63,6 +81,7 @@ func (s *service) reload(ctx context.Context) {
 		s.plan.log.Error("reload not recorded", "error", err)
 	}
 	s.plan.log.Info("configuration reloaded", "sha256", next.cfg.Digest(), "clients", len(next.cfg.Clients))
+	return nil
 }
 
 // turn takes up what names keys.

@@ -61,6 +61,7 @@ func TestScripts(t *testing.T) {
 			"waitready": waitReady,
 			"freeport":  freePort,
 			"terminate": terminate,
+			"hangup":    hangUp,
 			"mode":      mode,
 			"devjson":   devJSON,
 			"devtoken":  devToken,
@@ -68,6 +69,7 @@ func TestScripts(t *testing.T) {
 			"apple":     makeApple,
 			"client":    makeClient,
 			"sign":      signToken,
+			"signnow":   signNow,
 			"jwks":      makeJWKS,
 			"x5t":       thumbprint,
 			"expand":    expand,
@@ -141,6 +143,13 @@ func terminate(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 }
 
+// hangup sends SIGHUP to what runs in the background.
+func hangUp(ts *testscript.TestScript, _ bool, _ []string) {
+	for _, c := range ts.BackgroundCmds() {
+		ts.Check(c.Process.Signal(syscall.SIGHUP))
+	}
+}
+
 // mode OCTAL FILE compares a file's permissions.
 func mode(ts *testscript.TestScript, _ bool, args []string) {
 	info, err := os.Stat(ts.MkAbs(args[1]))
@@ -195,6 +204,13 @@ func signToken(ts *testscript.TestScript, _ bool, args []string) {
 	token, err := unsigned.SignedString(key)
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(token), 0o600))
+}
+
+// signnow FILE KEYFILE ISS SUB makes an RS256 token for mint.example that is good now.
+func signNow(ts *testscript.TestScript, _ bool, args []string) {
+	now := time.Now().Unix()
+	claims := fmt.Sprintf(`{"iss":%q,"sub":%q,"aud":"mint.example","iat":%d,"exp":%d}`, args[2], args[3], now, now+600)
+	signToken(ts, false, []string{args[0], args[1], `{"kid":"k"}`, claims})
 }
 
 // jwks FILE KID PUBLICKEY makes the JWK set that a client publishes.

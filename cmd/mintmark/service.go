@@ -13,6 +13,7 @@ import (
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/httpapi"
+	"github.com/mintmark/mintmark/internal/approval"
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/config"
 	"github.com/mintmark/mintmark/internal/keys"
@@ -39,6 +40,11 @@ type service struct {
 	passes       *passes.Service       // with the role passes
 	pusher       *passes.Pusher        // with it, unless pushing is disabled
 	listeners    []*listener
+	changes      *approval.Service
+	started      time.Time
+
+	reloading sync.Mutex                  // held while another configuration is taken up
+	inUse     atomic.Pointer[[]takenFile] // that the configuration in use was made from
 
 	hup chan os.Signal // SIGHUP, caught from the beginning: it would end the process
 }
@@ -89,7 +95,7 @@ func memberConfigs(p *plan, ring *hsm.Keyring, observer hsm.Observer) ([]hsm.Con
 // ready does not stop it. wedged is called when a member's module hangs for good in this
 // process. The caller closes.
 func open(ctx context.Context, p *plan, wedged func(member string)) (*service, error) {
-	s := &service{plan: p, metrics: httpapi.NewMetrics(version), hup: make(chan os.Signal, 1)}
+	s := &service{plan: p, started: time.Now(), metrics: httpapi.NewMetrics(version), hup: make(chan os.Signal, 1)}
 	s.keyring.Store(p.keyring)
 	signal.Notify(s.hup, syscall.SIGHUP)
 	var err error
@@ -121,6 +127,9 @@ func open(ctx context.Context, p *plan, wedged func(member string)) (*service, e
 		return nil, errors.Join(err, s.close())
 	}
 	if err := s.openRoles(); err != nil {
+		return nil, errors.Join(exit(exitConfiguration, err), s.close())
+	}
+	if err := s.openChanges(); err != nil {
 		return nil, errors.Join(exit(exitConfiguration, err), s.close())
 	}
 	return s, nil

@@ -194,3 +194,6 @@ func (c *counts) reset() {
 	defer c.mu.Unlock()
 	c.byOp = nil
 }
+
+// SoftHSM is the token behind it, for tests that prepare it as nobody should.
+func (tok *Token) SoftHSM() *softhsm.Token { return tok.on }

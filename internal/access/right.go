@@ -20,9 +20,11 @@ const (
 	SignMerchantTokens        Right = "signMerchantTokens"        // have merchant tokens signed
 	CreateAppleProximityToken Right = "createAppleProximityToken" // have a proximity token made for the merchant of one's own token
 	ManagePasses              Right = "managePasses"              // make, change and void a tenant's passes, and get them signed
+	ProposeChanges            Right = "proposeChanges"            // put changes of the service up for another's approval
+	ApproveChanges            Right = "approveChanges"            // approve what another proposed
 )
 
-var rights = []Right{SignCards, SignMerchantTokens, CreateAppleProximityToken, CreateActivationData, ManageCards, ReadCards, ManagePasses}
+var rights = []Right{SignCards, SignMerchantTokens, CreateAppleProximityToken, CreateActivationData, ManageCards, ReadCards, ManagePasses, ProposeChanges, ApproveChanges}
 
 // Rights lists every right there is.
 func Rights() []Right { return slices.Clone(rights) }

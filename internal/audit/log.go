@@ -98,7 +98,7 @@ func (l *Log) Conclude(ctx context.Context, t *record.Ticket, res record.Result,
 
 // Lifecycle is a start, a reload or a stop, with the digests of what was loaded.
 type Lifecycle struct {
-	Event         string `json:"event"` // "start", "reload", "stop" or "ceremony"
+	Event         string `json:"event"` // "start", "reload", "reload-refused", "stop" or "ceremony"
 	Version       string `json:"version"`
 	Environment   string `json:"environment"`
 	ConfigSHA256  string `json:"configSha256,omitempty"`  // hex

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mintmark/mintmark/internal/record"
@@ -22,7 +23,16 @@ const (
 	PassFile   BusinessKind = "file of passes"
 	PassType   BusinessKind = "pass type"
 	Pass       BusinessKind = "pass"
+	// A change that two people make: one row as it was proposed, with its proposer, and one
+	// more when it was applied, with who approved.
+	ProposedChange BusinessKind = "proposed change"
+	AppliedChange  BusinessKind = "applied change"
 )
+
+// ChangeRow names such a row: the change, the digest of its document, and the person.
+func ChangeRow(change, sha256, iss, sub string) string {
+	return strings.Join([]string{change, sha256, iss, sub}, " ")
+}
 
 // A BusinessRow is a row that an operation made.
 type BusinessRow struct {
@@ -195,6 +205,10 @@ func (o *operations) done(f *verifier, r Row, in record.Intent, res record.Resul
 		o.wrote(keyOf(PassType, in.Tenant, in.Refs["passType"]), r.Seq)
 	case record.PutPass, record.VoidPass, record.PersonalizePass:
 		o.wrote(keyOf(Pass, in.Tenant, in.Refs["passType"]+"/"+in.Refs["serial"]), r.Seq)
+	case record.ProposeChange:
+		o.found(keyOf(ProposedChange, in.Tenant, ChangeRow(in.Refs["change"], in.Refs["sha256"], in.Issuer, in.Subject)))
+	case record.ApproveChange:
+		o.found(keyOf(AppliedChange, in.Tenant, ChangeRow(in.Refs["change"], in.Refs["sha256"], in.Issuer, in.Subject)))
 	}
 }
 

@@ -42,6 +42,7 @@ func (c *Config) Check() error {
 	}
 	c.Outbound.check(&w)
 	c.checkAudit(&w)
+	c.checkDualControl(&w)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		w.say("log.level", "must be debug, info, warn or error")
 	}
@@ -232,4 +233,10 @@ func onLoopback(address string) (bool, error) {
 	}
 	ip := net.ParseIP(host)
 	return host == "localhost" || (ip != nil && ip.IsLoopback()), nil
+}
+
+// OnLoopback reports whether an address that was checked can be reached from this machine alone.
+func OnLoopback(address string) bool {
+	is, err := onLoopback(address)
+	return err == nil && is
 }

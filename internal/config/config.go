@@ -69,6 +69,8 @@ type Config struct {
 	Log Log `yaml:"log"`
 	// Audit is the audit log's checkpoints, anchors and limits.
 	Audit Audit `yaml:"audit"`
+	// DualControl is who may change the running service.
+	DualControl DualControl `yaml:"dualControl"`
 
 	digest  string
 	ignored []string

@@ -126,8 +126,9 @@ func TestDefaultsFillWhatIsLeftOut(t *testing.T) {
 			TestRootFile: filepath.Join(dir, "root.pem"), NonceLease: time.Minute, NonceLength: 4, NonceSignatureLength: 81,
 			TAV: config.TAV{Version: "3", Validity: 30 * time.Minute},
 		},
-		Audit: config.Audit{Log: "mintmark", Every: time.Second, MaxUnsigned: 10_000, MaxUnsignedAge: time.Minute, MinFree: 64},
-		Log:   config.Log{Level: "info", Format: "json"},
+		Audit:       config.Audit{Log: "mintmark", Every: time.Second, MaxUnsigned: 10_000, MaxUnsignedAge: time.Minute, MinFree: 64},
+		DualControl: config.DualControl{Within: 24 * time.Hour, Identity: "client"},
+		Log:         config.Log{Level: "info", Format: "json"},
 	}
 	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(config.Config{})); diff != "" {
 		t.Errorf("configuration (-want +got):\n%s", diff)
@@ -196,6 +197,7 @@ merchant:
   proximity: {issuer: psp, claims: {iss: $issuer, jti: $jwtId}}
 outbound: {timeout: 1s, allowPrivate: [10.0.0.0/8], caFile: /roots.pem}
 log: {level: debug, format: text}
+dualControl: {within: 2h, identity: subject}
 audit:
   {log: bank.example/log, every: 2s, maxUnsigned: 3, maxUnsignedAge: 4s, minFree: 5, retention: 9000h,
    anchors: [{file: /anchor}, {syslog: "tls://log.example:6514", caFile: /ca.pem}, {webhook: "https://witness.example/log"}]}
@@ -263,7 +265,8 @@ audit:
 			TestRootFile: "/r.pem", NonceLease: 2 * time.Minute, NonceLength: 8, NonceSignatureLength: 96,
 			TAV: config.TAV{Version: "4", KeyAlias: "MC-1", Validity: 720 * time.Hour},
 		},
-		Log: config.Log{Level: "debug", Format: "text"},
+		Log:         config.Log{Level: "debug", Format: "text"},
+		DualControl: config.DualControl{Within: 2 * time.Hour, Identity: "subject"},
 		Audit: config.Audit{
 			Log: "bank.example/log", Every: 2 * time.Second, MaxUnsigned: 3, MaxUnsignedAge: 4 * time.Second, MinFree: 5, Retention: 9000 * time.Hour,
 			Anchors: []config.Anchor{{File: "/anchor"}, {Syslog: "tls://log.example:6514", CAFile: "/ca.pem"}, {Webhook: "https://witness.example/log"}},

@@ -56,6 +56,7 @@ func (c *Config) defaults() {
 	setDefault(&p.TAV.Version, "3")
 	setDefault(&p.TAV.Validity, 30*time.Minute)
 	c.Audit.defaults(c.Environment)
+	c.DualControl.defaults()
 	setDefault(&c.Log.Level, "info")
 	setDefault(&c.Log.Format, "json")
 }

@@ -54,6 +54,10 @@ const (
 	PersonalizePass    Operation = "passes.personalize"           // a personalization token signed for a device
 	ServePass          Operation = "passes.serve"                 // a device's call; only refusals are recorded
 	CertifyKey         Operation = "keys.certify"                 // a self-signed certificate over a key's public half
+	ProposeChange      Operation = "changes.propose"              // a change put up for a second person's approval
+	ApproveChange      Operation = "changes.approve"              // a change approved and made
+	RejectChange       Operation = "changes.reject"               // a change that shall not be made
+	ReadChange         Operation = "changes.read"                 // changes looked at; only refusals are recorded
 	RequestCertificate Operation = "keys.request-certificate"     // a request (PKCS#10) for a certificate over a key's public half
 )
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/mintmark/mintmark/internal/access"
+	"github.com/mintmark/mintmark/internal/approval"
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/merchant"
 	"github.com/mintmark/mintmark/internal/passes"
@@ -118,6 +119,14 @@ func apply(ctx context.Context, tx tx, c record.Change) error {
 		return countToken(ctx, tx, c)
 	case audit.Expire:
 		return expire(ctx, tx, c)
+	case approval.Proposal:
+		return proposeChange(ctx, tx, c)
+	case *approval.Claim:
+		return claimChange(ctx, tx, c)
+	case approval.ClaimEnd:
+		return endChange(ctx, tx, c)
+	case approval.Rejection:
+		return rejectChange(ctx, tx, c)
 	default:
 		return fmt.Errorf("store does not know how to write %T", c)
 	}

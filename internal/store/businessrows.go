@@ -13,29 +13,41 @@ import (
 var _ audit.BusinessRows = (*Store)(nil)
 
 // businessRows are the queries of rows that must have an entry: tenant, identifier, the time
-// in milliseconds and, of rows that have versions, the version.
+// in milliseconds and, of rows that have versions, the version. A database that is only read
+// may be of a time before there was such a table.
 var businessRows = []struct {
 	kind  audit.BusinessKind
+	table string
 	query string
 	id    func(b []byte) string
 }{
-	{audit.UsedNonce, `SELECT tenant, claim, lease_until, 0 FROM apple_nonces WHERE state = 'used'`, hex.EncodeToString},
-	{audit.StoredCard, `SELECT tenant, id, created_at, 0 FROM cards`, asText},
-	{audit.PassFile, `SELECT tenant, sha256, created_at, 0 FROM pass_assets`, asText},
-	{audit.PassType, `SELECT tenant, type, content_modified * 1000, revision FROM pass_types`, asText},
+	{audit.UsedNonce, "apple_nonces", `SELECT tenant, claim, lease_until, 0 FROM apple_nonces WHERE state = 'used'`, hex.EncodeToString},
+	{audit.StoredCard, "cards", `SELECT tenant, id, created_at, 0 FROM cards`, asText},
+	{audit.PassFile, "pass_assets", `SELECT tenant, sha256, created_at, 0 FROM pass_assets`, asText},
+	{audit.PassType, "pass_types", `SELECT tenant, type, content_modified * 1000, revision FROM pass_types`, asText},
 	// A type has no slash in it.
-	{audit.Pass, `SELECT tenant, type || '/' || serial, modified * 1000, version FROM passes`, func(b []byte) string {
+	{audit.Pass, "passes", `SELECT tenant, type || '/' || serial, modified * 1000, version FROM passes`, func(b []byte) string {
 		passType, serial, _ := strings.Cut(string(b), "/")
 		return passType + "/" + passes.Reference(serial)
 	}},
+	// As audit.ChangeRow names them.
+	{audit.ProposedChange, "changes", `SELECT proposer_tenant, id || ' ' || sha256 || ' ' || proposer_iss || ' ' || proposer_sub, proposed_at, 0 FROM changes`, asText},
+	{audit.AppliedChange, "changes", `SELECT decider_tenant, id || ' ' || sha256 || ' ' || decider_iss || ' ' || decider_sub, decided_at, 0 FROM changes WHERE state = 'applied'`, asText},
 }
 
 func asText(b []byte) string { return string(b) }
 
-// BusinessRows gives every row that must have an entry: used nonces, cards, and what passes
-// are made of.
+// BusinessRows gives every row that must have an entry: used nonces, cards, what passes
+// are made of, and changes of dual control.
 func (s *Store) BusinessRows(ctx context.Context, visit func(audit.BusinessRow) error) error {
 	for _, q := range businessRows {
+		var tables int
+		if err := s.read.QueryRowContext(ctx, s.read.dialect.tables, q.table).Scan(&tables); err != nil {
+			return failed("read business rows", err)
+		}
+		if tables == 0 {
+			continue
+		}
 		err := s.each(ctx, q.query, func(tenant string, id []byte, at, version int64) error {
 			return visit(audit.BusinessRow{Kind: q.kind, Tenant: tenant, ID: q.id(id), At: time.UnixMilli(at).UTC(), Version: uint64(version)})
 		})

@@ -16,8 +16,8 @@ type dialect struct {
 	goose goose.Dialect
 	// numbered says that parameters are written $1.
 	numbered bool
-	// tables counts the tables with the name ?1.
-	tables string
+	// tables counts the tables with the name ?1, allTables lists the names of all.
+	tables, allTables string
 	// rowid leaves audit_entries with no key but seq, as the engine's own.
 	rowid []string
 }
@@ -25,7 +25,8 @@ type dialect struct {
 var (
 	sqlite = dialect{
 		name: "sqlite", goose: goose.DialectSQLite3,
-		tables: `SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ?1`,
+		tables:    `SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ?1`,
+		allTables: `SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name`,
 		rowid: []string{
 			`CREATE TABLE audit_entries_by_seq (
 				seq         INTEGER PRIMARY KEY,
@@ -44,8 +45,9 @@ var (
 	}
 	postgres = dialect{
 		name: "postgres", goose: goose.DialectPostgres, numbered: true,
-		tables: `SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = ?1`,
-		rowid:  []string{`DROP INDEX IF EXISTS audit_entries_ticket`},
+		tables:    `SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = ?1`,
+		allTables: `SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema() ORDER BY table_name`,
+		rowid:     []string{`DROP INDEX IF EXISTS audit_entries_ticket`},
 	}
 )
 
