@@ -179,7 +179,7 @@ func (t *Token) drain(ctx context.Context) (release func(), err error) {
 			l.slots.Release(int64(l.size))
 		}
 	}
-	for _, l := range t.all() {
+	for _, l := range t.lanes.all() {
 		if err := l.slots.Acquire(ctx, int64(l.size)); err != nil {
 			release()
 			return nil, err
