@@ -127,6 +127,18 @@ func TestKilledMemberCostsAtMostWhatWasInFlight(t *testing.T) {
 	for _, policy := range []hsm.Policy{hsm.Failover, hsm.Spread} {
 		t.Run(string(policy), func(t *testing.T) {
 			p := newPair(t)
+			// b's token moves in with a's: one library, one token each, one process each.
+			second, err := p.tokens[0].Add("second")
+			if err != nil {
+				t.Fatal(err)
+			}
+			operate(t, second, func(o *operator) {
+				for _, m := range p.keys {
+					o.importKey(m)
+				}
+			})
+			b := &p.configs[1]
+			b.Module, b.TokenLabel, b.PINFile = p.configs[0].Module, second.Label, second.PINFile
 			for i := range p.configs {
 				p.configs[i].Isolation = hsm.ProcessIsolation
 			}
