@@ -20,6 +20,7 @@ type Config struct {
 
 	Callers      Callers
 	Provisioning Provisioner // for IssuerGroup
+	Wallets      Wallets     // for IssuerGroup
 	Merchant     Merchant    // for MerchantGroup
 	Passes       Passes      // for PassesGroup
 	Keys         PublicKeys  // for KeysGroup
@@ -27,6 +28,8 @@ type Config struct {
 	Checkpoints  Checkpoints // nil for none
 	Metrics      *Metrics
 	Log          *slog.Logger
+	// Environment is that of the configuration.
+	Environment string
 	// Now is the clock.
 	Now func() time.Time
 	// ClaimLease is how long a bearer token that is good for one use stays claimed by a

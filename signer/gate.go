@@ -57,6 +57,7 @@ var needs = map[record.Operation][]hsm.Purpose{
 	record.SignProximityToken: {hsm.ProximityToken},
 	record.SignPass:           {hsm.Pass},
 	record.PersonalizePass:    {hsm.Pass},
+	record.SearchCards:        {hsm.CardVault},
 }
 
 // Ready reports whether an operation has a chance at the moment: a member takes work, and

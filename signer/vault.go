@@ -38,9 +38,14 @@ func (g *Gate) SealVault(ctx context.Context, t *record.Ticket, tenant, id strin
 }
 
 // OpenVault opens the row called id of a tenant for the operation that t was issued
-// for. The caller overwrites the data after use.
+// for: one row, or, for record.SearchCards, each row once. The caller overwrites the data
+// after use.
 func (g *Gate) OpenVault(ctx context.Context, t *record.Ticket, tenant, id string, row VaultRow) ([]byte, error) {
-	if err := useFor(t, "card-vault-open", record.SignCard, record.ActivationData, record.ReadCard, record.RekeyCard); err != nil {
+	output := "card-vault-open"
+	if t != nil && t.Intent().Operation == record.SearchCards {
+		output += " " + id
+	}
+	if err := useFor(t, output, record.SignCard, record.ActivationData, record.ReadCard, record.RekeyCard, record.SearchCards); err != nil {
 		return nil, err
 	}
 	key, err := g.keys.Key(row.Key)

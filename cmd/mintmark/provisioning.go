@@ -41,7 +41,8 @@ func loadCardPlan(cfg *config.Config, ring *hsm.Keyring) (cardPlan, error) {
 		p.products = append(p.products, provisioning.Product{
 			Name: from.Name, Network: provisioning.Network(from.Network), CoBadged: from.CoBadged,
 			Configuration: from.Configuration, ProductType: from.ProductType, Activation: from.Activation,
-			EncryptedPAN: provisioning.EncryptedPAN(from.EncryptedPAN), PrefixLength: from.PrefixLength, Extra: from.Extra, Test: from.Test,
+			EncryptedPAN: provisioning.EncryptedPAN(from.EncryptedPAN), PrefixLength: from.PrefixLength, Extra: from.Extra,
+			Title: from.Title, Test: from.Test,
 		})
 	}
 	if len(p.products) == 0 {
@@ -123,12 +124,16 @@ func (s *service) newProvisioning() (*provisioning.Service, error) {
 		Recorder: s.audit,
 		Gate:     s.gate,
 		Cards:    s.store,
-		Now:      time.Now,
-		Lease:    pp.NonceLease,
-		TAV:      provisioning.TAVConfig{Version: signer.TAVVersion(pp.TAV.Version), KeyAlias: pp.TAV.KeyAlias, Validity: pp.TAV.Validity},
-		Visa:     s.plan.cards.visa,
-		Schemes:  s.plan.cards.schemes,
-		Products: s.plan.cards.products,
-		Tracer:   newTracer(s.plan.cfg),
+		Tokens:   s.store,
+		Flags:    s.store,
+		// In production nothing may be provisioned that nobody has enabled.
+		EnabledUnlessSet: s.plan.cfg.Environment != config.Production,
+		Now:              time.Now,
+		Lease:            pp.NonceLease,
+		TAV:              provisioning.TAVConfig{Version: signer.TAVVersion(pp.TAV.Version), KeyAlias: pp.TAV.KeyAlias, Validity: pp.TAV.Validity},
+		Visa:             s.plan.cards.visa,
+		Schemes:          s.plan.cards.schemes,
+		Products:         s.plan.cards.products,
+		Tracer:           newTracer(s.plan.cfg),
 	})
 }

@@ -217,6 +217,9 @@ type Product struct {
 	PrefixLength int `yaml:"prefixLength"`
 	// Extra are further members of the payload that the network supplied; configuration 2 only.
 	Extra map[string]string `yaml:"extra"`
+	// Title is what wallet extensions show of its cards, up to 80 bytes. Default: the network's
+	// name, such as Mastercard.
+	Title string `yaml:"title"`
 	// Test says that its cards are test cards: in environment test, a build with the tag trace
 	// shows every step of their sealing. Refused in production. Default false.
 	Test bool `yaml:"test"`

@@ -187,7 +187,7 @@ func (s *Service) sealCard(ctx context.Context, t *record.Ticket, owner Owner, i
 	if err != nil {
 		return CardRow{}, err
 	}
-	data, err := c.marshal()
+	data, err := c.marshal(externalID)
 	defer secret.Wipe(data)
 	if err != nil {
 		return CardRow{}, err
@@ -261,7 +261,11 @@ func (s *Service) DeleteCard(ctx context.Context, who Caller, externalID string)
 // begin gives the ticket of an operation that consumes nothing but what the caller's request
 // itself uses up, if it does: then the intent is on record first.
 func (s *Service) begin(ctx context.Context, who Caller, op record.Operation) (*record.Ticket, error) {
-	intent := who.intent(op, nil)
+	return s.beginWith(ctx, who, who.intent(op, nil))
+}
+
+// beginWith is begin for an intent with more in it.
+func (s *Service) beginWith(ctx context.Context, who Caller, intent record.Intent) (*record.Ticket, error) {
 	if len(who.Claims) == 0 {
 		return s.cfg.Recorder.Open(intent)
 	}

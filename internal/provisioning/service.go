@@ -43,6 +43,11 @@ type Config struct {
 	Recorder record.Recorder
 	Gate     Gate
 	Cards    Cards
+	Tokens   Tokens
+	Flags    Flags
+	// EnabledUnlessSet is what counts for tenants whose enablement nobody has set. It must be
+	// false in production.
+	EnabledUnlessSet bool
 	// Now is the clock.
 	Now func() time.Time
 	// Lease is how long a nonce stays claimed by a request that never ends: longer
@@ -88,8 +93,8 @@ type Service struct {
 // New checks the configuration and gives the service.
 func New(cfg Config) (*Service, error) {
 	var wrong []error
-	if cfg.Chain == nil || cfg.Recorder == nil || cfg.Gate == nil || cfg.Cards == nil || cfg.Now == nil {
-		wrong = append(wrong, errors.New("chain, recorder, gate, cards and now are all needed"))
+	if cfg.Chain == nil || cfg.Recorder == nil || cfg.Gate == nil || cfg.Cards == nil || cfg.Tokens == nil || cfg.Flags == nil || cfg.Now == nil {
+		wrong = append(wrong, errors.New("chain, recorder, gate, cards, tokens, flags and now are all needed"))
 	}
 	if cfg.Lease <= 0 {
 		wrong = append(wrong, errors.New("nonce lease must be positive"))
@@ -191,8 +196,12 @@ func (s *Service) openCard(ctx context.Context, t *record.Ticket, who Caller, ex
 	if err != nil {
 		return Card{}, CardRow{}, err
 	}
-	c, err := unmarshalCard(data)
+	c, id, err := unmarshalStored(data)
 	if err != nil {
+		return Card{}, CardRow{}, &CardError{Reason: CardData}
+	}
+	if id != "" && id != externalID { // the row's look-up value is another's
+		c.Wipe()
 		return Card{}, CardRow{}, &CardError{Reason: CardData}
 	}
 	return c, row, nil
@@ -255,6 +264,16 @@ func outcomeOf(err error) (record.Outcome, string) {
 		return record.OutcomeRefused, "encrypted-card-used"
 	case errors.Is(err, ErrWalletType):
 		return record.OutcomeRefused, "wallet-type"
+	case errors.Is(err, ErrUnknownToken):
+		return record.OutcomeRefused, "unknown-wallet-token"
+	case errors.Is(err, ErrTransition):
+		return record.OutcomeRefused, "impossible-transition"
+	case errors.Is(err, ErrTokenChanged):
+		return record.OutcomeRefused, "wallet-token-changed"
+	case errors.Is(err, ErrNotEnabled):
+		return record.OutcomeRefused, "product-not-enabled"
+	case errors.Is(err, ErrTooManyCards):
+		return record.OutcomeRefused, "too-many-cards"
 	case errors.As(err, &card):
 		return record.OutcomeRefused, string(card.Reason)
 	case errors.As(err, &chain):

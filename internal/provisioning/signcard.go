@@ -57,6 +57,9 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 	if err != nil {
 		return SignedCard{}, err
 	}
+	if source.enabled, err = s.anyEnabled(ctx, who, record.SignCard); err != nil {
+		return SignedCard{}, err
+	}
 
 	// A token or a key known to be away is no reason to claim anything.
 	if err := s.ready(source); err != nil {
@@ -143,6 +146,7 @@ type cardSource struct {
 	inline     signer.EncryptedCard
 	isInline   bool
 	trace      bool
+	enabled    Enablement
 }
 
 // source reads where the card comes from. The claim is that of one that came with the
@@ -168,15 +172,24 @@ func (s *Service) ready(from cardSource) error {
 	return s.cfg.Gate.Ready(record.SignCard)
 }
 
-// card opens the card. id is that of its row, empty for one that came with the request. The
-// caller wipes the card.
-func (s *Service) card(ctx context.Context, t *record.Ticket, who Caller, from cardSource) (c Card, id string, err error) {
+// card opens the card. The row of one that came with the request is empty. The caller wipes
+// the card.
+func (s *Service) card(ctx context.Context, t *record.Ticket, who Caller, from cardSource) (Card, CardRow, error) {
 	if from.isInline {
-		c, err = s.open(ctx, t, from.inline)
-		return c, "", err
+		c, err := s.open(ctx, t, from.inline)
+		return c, CardRow{}, err
 	}
-	c, row, err := s.openCard(ctx, t, who, from.externalID)
-	return c, row.ID, err
+	return s.openCard(ctx, t, who, from.externalID)
+}
+
+// checkEnabled reports ErrNotEnabled for a card that may not be provisioned.
+func (s *Service) checkEnabled(ctx context.Context, t *record.Ticket, from cardSource, c Card, row CardRow) error {
+	return from.enabled.allows(c, func() ([]byte, error) {
+		if row.Lookup != nil {
+			return row.Lookup, nil
+		}
+		return s.cfg.Gate.CardIndex(ctx, t, from.inline.Tenant, from.inline.ExternalCardID)
+	})
 }
 
 // made is a card payload that has been made and is not out yet.
@@ -200,13 +213,16 @@ func (m made) digests() []record.Digest {
 func (s *Service) make(ctx context.Context, t *record.Ticket, who Caller, from cardSource, nonce Nonce, to *Recipient) (made, error) {
 	ctx, cancel := record.Working(ctx)
 	defer cancel()
-	card, cardID, err := s.card(ctx, t, who, from)
+	card, row, err := s.card(ctx, t, who, from)
 	if err != nil {
 		return made{}, err
 	}
 	defer card.Wipe()
 	product, err := s.accept(card)
 	if err != nil {
+		return made{}, err
+	}
+	if err := s.checkEnabled(ctx, t, from, card, row); err != nil {
 		return made{}, err
 	}
 	encrypted, err := s.encryptedPAN(ctx, t, product, card)
@@ -218,7 +234,7 @@ func (s *Service) make(ctx context.Context, t *record.Ticket, who Caller, from c
 	if err != nil {
 		return made{}, &CardError{Reason: CardData}
 	}
-	out := made{cardID: cardID}
+	out := made{cardID: row.ID}
 	if err := s.seal(ctx, t, &out, sealing{to: to, payload: payload, test: product.Test, trace: from.trace}); err != nil {
 		return made{}, err
 	}

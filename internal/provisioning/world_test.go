@@ -115,9 +115,13 @@ func newWorld(t testing.TB, change ...func(*provisioning.Config)) *world {
 		Recorder: w.rec,
 		Gate:     w.hands,
 		Cards:    w.store,
-		Now:      w.clock.now,
-		Lease:    lease,
-		TAV:      provisioning.TAVConfig{Version: signer.TAVv3, Validity: 30 * time.Minute},
+		Tokens:   w.store,
+		Flags:    w.store,
+		// What most tests are about is not enablement; those that are set it.
+		EnabledUnlessSet: true,
+		Now:              w.clock.now,
+		Lease:            lease,
+		TAV:              provisioning.TAVConfig{Version: signer.TAVv3, Validity: 30 * time.Minute},
 	}
 	for _, c := range change {
 		c(&cfg)

@@ -54,6 +54,13 @@ const (
 	PersonalizePass    Operation = "passes.personalize"           // a personalization token signed for a device
 	ServePass          Operation = "passes.serve"                 // a device's call; only refusals are recorded
 	CertifyKey         Operation = "keys.certify"                 // a self-signed certificate over a key's public half
+	PutWalletToken     Operation = "wallet-tokens.put"            // a wallet token's state taken into the registry
+	ReadWalletToken    Operation = "wallet-tokens.read"           // a wallet token looked at, with its history
+	SearchTokens       Operation = "wallet-tokens.search"         // an owner's wallet tokens looked up
+	ActivateToken      Operation = "wallet-tokens.activate"       // a wallet token activated at the network
+	SearchCards        Operation = "cards.search"                 // an owner's cards listed, for a wallet to offer
+	PutEnablement      Operation = "enablement.put"               // which cards may be provisioned, changed
+	ReadEnablement     Operation = "enablement.read"              // the same, looked at; only refusals are recorded
 )
 
 // An Intent says what is about to be done, for whom. It holds identifiers and

@@ -100,6 +100,10 @@ func apply(ctx context.Context, tx tx, c record.Change) error {
 		return endMessage(ctx, tx, c)
 	case provisioning.MessageUse:
 		return useMessage(ctx, tx, c)
+	case provisioning.TokenPut:
+		return putToken(ctx, tx, c)
+	case provisioning.EnablementPut:
+		return putEnablement(ctx, tx, c)
 	case *access.TokenUse:
 		return claimToken(ctx, tx, c)
 	case access.TokenUseEnd:

@@ -45,7 +45,7 @@ func (d *Dir) WriteConfig(api, admin string) error {
 		line("        publicKeyFile: %s", q(d.clientPublicKey(c)))
 	}
 	client(IssuerClient)
-	line("    rights: [signCards, createActivationData, manageCards, readCards, signMerchantTokens, managePasses]")
+	line("    rights: [signCards, createActivationData, manageCards, readCards, signMerchantTokens, managePasses, manageWalletTokens, searchTokens, activateTokens, searchCards, readEnablement]")
 	line("    merchantTokens:")
 	line("      {subjects: [\"*\"], audiences: [\"*\"], businessNames: [\"*\"], categoryCodes: [\"*\"], dailyQuota: -1}")
 	client(MerchantClient)
