@@ -118,17 +118,18 @@ func (p cardPlan) purposes() []hsm.Purpose {
 func (s *service) newProvisioning() (*provisioning.Service, error) {
 	pp := s.plan.cfg.PushProvisioning
 	return provisioning.New(provisioning.Config{
-		Chain:    provisioning.NewChainPolicy(s.plan.anchor, time.Now),
-		Nonces:   provisioning.NonceRules{NonceLength: pp.NonceLength, SignatureLength: pp.NonceSignatureLength},
-		Recorder: s.audit,
-		Gate:     s.gate,
-		Cards:    s.store,
-		Now:      time.Now,
-		Lease:    pp.NonceLease,
-		TAV:      provisioning.TAVConfig{Version: signer.TAVVersion(pp.TAV.Version), KeyAlias: pp.TAV.KeyAlias, Validity: pp.TAV.Validity},
-		Visa:     s.plan.cards.visa,
-		Schemes:  s.plan.cards.schemes,
-		Products: s.plan.cards.products,
-		Tracer:   newTracer(s.plan.cfg),
+		Chain:     provisioning.NewChainPolicy(s.plan.anchor, time.Now),
+		Nonces:    provisioning.NonceRules{NonceLength: pp.NonceLength, SignatureLength: pp.NonceSignatureLength},
+		Recorder:  s.audit,
+		Gate:      s.gate,
+		Cards:     s.store,
+		Decisions: s.store,
+		Now:       time.Now,
+		Lease:     pp.NonceLease,
+		TAV:       provisioning.TAVConfig{Version: signer.TAVVersion(pp.TAV.Version), KeyAlias: pp.TAV.KeyAlias, Validity: pp.TAV.Validity},
+		Visa:      s.plan.cards.visa,
+		Schemes:   s.plan.cards.schemes,
+		Products:  s.plan.cards.products,
+		Tracer:    newTracer(s.plan.cfg),
 	})
 }

@@ -21,6 +21,7 @@ type SignCard struct {
 	Nonce          string   // hex or Base64
 	NonceSignature string   // hex or Base64
 	WalletType     string
+	DeviceID       string // narrows the decision that is looked for; may be empty
 	// Trace asks for every step of the sealing, of a test card, in a build for it.
 	Trace bool
 }
@@ -36,7 +37,7 @@ type SignedCard struct {
 // SignCard seals a card of the caller to Apple's leaf (guide, 6.2.1, step 2.6).
 //
 // Errors: *FieldError and *NonceError for a malformed request; ErrWalletType,
-// *ChainError and *CardError for one that is refused; ErrUnknownCard; ErrNonceUsed; or
+// *ChainError, *CardError and *DecisionError for one that is refused; ErrUnknownCard; ErrNonceUsed; or
 // one with RetryAfter when the token or the database did not answer. Whatever the
 // error, nothing was released; unless it is ErrNonceUsed the nonce is free again, at
 // the latest when its lease runs out.
@@ -115,6 +116,9 @@ func (s *Service) check(req SignCard) (Nonce, error) {
 			return Nonce{}, err
 		}
 	}
+	if err := checkDeviceID(req.DeviceID); err != nil {
+		return Nonce{}, err
+	}
 	return s.cfg.Nonces.Canonical(req.Nonce, req.NonceSignature)
 }
 
@@ -142,13 +146,14 @@ type cardSource struct {
 	externalID string
 	inline     signer.EncryptedCard
 	isInline   bool
+	deviceID   string
 	trace      bool
 }
 
 // source reads where the card comes from. The claim is that of one that came with the
 // request; refusals of it are on record.
 func (s *Service) source(ctx context.Context, who Caller, req SignCard, nonce Nonce) (cardSource, *MessageClaim, error) {
-	from := cardSource{externalID: req.ExternalCardID, trace: req.Trace}
+	from := cardSource{externalID: req.ExternalCardID, deviceID: req.DeviceID, trace: req.Trace}
 	if req.EncryptedCard == "" {
 		return from, nil, nil
 	}
@@ -168,14 +173,19 @@ func (s *Service) ready(from cardSource) error {
 	return s.cfg.Gate.Ready(record.SignCard)
 }
 
-// card opens the card. id is that of its row, empty for one that came with the request. The
-// caller wipes the card.
+// card opens the card, if the latest decision about it permits. id is that of its row, empty
+// for one that came with the request. The caller wipes the card.
 func (s *Service) card(ctx context.Context, t *record.Ticket, who Caller, from cardSource) (c Card, id string, err error) {
 	if from.isInline {
-		c, err = s.open(ctx, t, from.inline)
+		e := from.inline
+		owner := Owner{Tenant: e.Tenant, Issuer: e.Issuer, Subject: e.Subject}
+		if err := s.permits(ctx, t, ask{owner: owner, externalCardID: e.ExternalCardID, deviceID: from.deviceID, use: ToSeal}); err != nil {
+			return Card{}, "", err
+		}
+		c, err = s.open(ctx, t, e)
 		return c, "", err
 	}
-	c, row, err := s.openCard(ctx, t, who, from.externalID)
+	c, row, err := s.openPermitted(ctx, t, who, ask{externalCardID: from.externalID, deviceID: from.deviceID, use: ToSeal})
 	return c, row.ID, err
 }
 

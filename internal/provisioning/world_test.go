@@ -111,13 +111,14 @@ func newWorld(t testing.TB, change ...func(*provisioning.Config)) *world {
 	w.hands = &hands{Gate: signer.New(w.token.Token), before: map[string]func() error{}, after: map[string]func() error{}}
 	w.rec = audit.New(w.store, w.clock.now)
 	cfg := provisioning.Config{
-		Chain:    provisioning.NewChainPolicy(anchor, func() time.Time { return start }),
-		Recorder: w.rec,
-		Gate:     w.hands,
-		Cards:    w.store,
-		Now:      w.clock.now,
-		Lease:    lease,
-		TAV:      provisioning.TAVConfig{Version: signer.TAVv3, Validity: 30 * time.Minute},
+		Chain:     provisioning.NewChainPolicy(anchor, func() time.Time { return start }),
+		Recorder:  w.rec,
+		Gate:      w.hands,
+		Cards:     w.store,
+		Decisions: w.store,
+		Now:       w.clock.now,
+		Lease:     lease,
+		TAV:       provisioning.TAVConfig{Version: signer.TAVv3, Validity: 30 * time.Minute},
 	}
 	for _, c := range change {
 		c(&cfg)

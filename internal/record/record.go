@@ -54,6 +54,11 @@ const (
 	PersonalizePass    Operation = "passes.personalize"           // a personalization token signed for a device
 	ServePass          Operation = "passes.serve"                 // a device's call; only refusals are recorded
 	CertifyKey         Operation = "keys.certify"                 // a self-signed certificate over a key's public half
+	DecideProvisioning Operation = "push-provisioning.decide"     // the network's approval check answered
+	ActivateToken      Operation = "push-provisioning.activate"   // a token activated through the network
+	SendPasscode       Operation = "passcodes.send"               // a one-time passcode drawn, and put into the outbox
+	VerifyPasscode     Operation = "passcodes.verify"             // an attempt at a one-time passcode
+	CallNetwork        Operation = "network.call"                 // a request to the network, signed
 )
 
 // An Intent says what is about to be done, for whom. It holds identifiers and

@@ -116,6 +116,10 @@ func apply(ctx context.Context, tx tx, c record.Change) error {
 		return endPersonal(ctx, tx, c)
 	case merchant.QuotaUse:
 		return countToken(ctx, tx, c)
+	case provisioning.Decision:
+		return putDecision(ctx, tx, c)
+	case provisioning.Notice:
+		return putNotice(ctx, tx, c)
 	case audit.Expire:
 		return expire(ctx, tx, c)
 	default:
