@@ -24,6 +24,9 @@ const (
 	CardTransport  Purpose = "card-transport"  // card data sent to us as JWE, ECDH
 
 	AuditCheckpoint Purpose = "audit-checkpoint" // checkpoints of the audit log, ECDSA
+
+	Passcode     Purpose = "passcode"      // one-time passcodes as they are kept, HMAC-SHA-256
+	ConnectorJWS Purpose = "connector-jws" // requests to the payment network, ES256
 )
 
 // Algorithm is a key's type and size, as written in the keyring.
@@ -73,6 +76,9 @@ var purposes = map[Purpose][]Algorithm{
 	CardTransport:  {P256},
 
 	AuditCheckpoint: {P256},
+
+	Passcode:     {HMACSHA256},
+	ConnectorJWS: {P256},
 }
 
 // agrees reports whether keys of the purpose agree on keys (ECDH) and so never sign.

@@ -33,10 +33,11 @@ var mayImport = map[string][]string{
 	"passkit/apns":                    {},
 	"passkit/webservice":              {},
 	"passkit/passtest":                {"passkit", "passkit/cms"},
-	"internal/provisioning":           {"signer", "internal/record", "internal/secret"},
+	"internal/provisioning":           {"internal/provisioning/path", "signer", "internal/record", "internal/secret"},
+	"internal/provisioning/path":      {},
 	"internal/provisioning/appletest": {},
 	"internal/passes":                 {"passkit", "passkit/cms", "passkit/apns", "passkit/webservice", "signer", "internal/record", "internal/secret"},
-	"internal/store":                  {"internal/provisioning", "internal/merchant", "internal/passes", "passkit/webservice", "internal/audit", "internal/access", "internal/record"},
+	"internal/store":                  {"internal/provisioning", "internal/provisioning/path", "internal/merchant", "internal/passes", "passkit/webservice", "internal/audit", "internal/access", "internal/record"},
 	"internal/store/pgtest":           {},
 	"httpapi":                         {"internal/audit", "internal/provisioning", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/record", "internal/secret"},
 }

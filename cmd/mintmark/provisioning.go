@@ -119,13 +119,14 @@ func (p cardPlan) purposes() []hsm.Purpose {
 func (s *service) newProvisioning() (*provisioning.Service, error) {
 	pp := s.plan.cfg.PushProvisioning
 	return provisioning.New(provisioning.Config{
-		Chain:    provisioning.NewChainPolicy(s.plan.anchor, time.Now),
-		Nonces:   provisioning.NonceRules{NonceLength: pp.NonceLength, SignatureLength: pp.NonceSignatureLength},
-		Recorder: s.audit,
-		Gate:     s.gate,
-		Cards:    s.store,
-		Tokens:   s.store,
-		Flags:    s.store,
+		Chain:     provisioning.NewChainPolicy(s.plan.anchor, time.Now),
+		Nonces:    provisioning.NonceRules{NonceLength: pp.NonceLength, SignatureLength: pp.NonceSignatureLength},
+		Recorder:  s.audit,
+		Gate:      s.gate,
+		Cards:     s.store,
+		Decisions: s.store,
+		Tokens:    s.store,
+		Flags:     s.store,
 		// In production nothing may be provisioned that nobody has enabled.
 		EnabledUnlessSet: s.plan.cfg.Environment != config.Production,
 		Now:              time.Now,

@@ -101,9 +101,9 @@ func (e Enablement) Any() bool {
 	return false
 }
 
-// allows reports ErrNotEnabled for a card that may not be provisioned. lookup gives the card's
-// look-up value, and is asked only where a percentage needs it.
-func (e Enablement) allows(c Card, lookup func() ([]byte, error)) error {
+// allows reports ErrNotEnabled for a card that may not be provisioned; lookup is the card's
+// look-up value.
+func (e Enablement) allows(c Card, lookup []byte) error {
 	if e.Revision == 0 {
 		if e.unlessSet {
 			return nil
@@ -111,23 +111,13 @@ func (e Enablement) allows(c Card, lookup func() ([]byte, error)) error {
 		return ErrNotEnabled
 	}
 	for _, r := range e.Rules {
-		if !r.isFor(c) {
-			continue
-		}
-		switch r.Percentage {
-		case 0:
-			return ErrNotEnabled
-		case 100:
+		switch {
+		case !r.isFor(c):
+		case share(lookup) < r.Percentage:
 			return nil
-		}
-		index, err := lookup()
-		if err != nil {
-			return err
-		}
-		if share(index) >= r.Percentage {
+		default:
 			return ErrNotEnabled
 		}
-		return nil
 	}
 	return ErrNotEnabled
 }

@@ -21,6 +21,7 @@ type SignCard struct {
 	Nonce          string   // hex or Base64
 	NonceSignature string   // hex or Base64
 	WalletType     string
+	DeviceID       string // narrows the decision that is looked for; may be empty
 	// Trace asks for every step of the sealing, of a test card, in a build for it.
 	Trace bool
 }
@@ -36,7 +37,7 @@ type SignedCard struct {
 // SignCard seals a card of the caller to Apple's leaf (guide, 6.2.1, step 2.6).
 //
 // Errors: *FieldError and *NonceError for a malformed request; ErrWalletType,
-// *ChainError and *CardError for one that is refused; ErrUnknownCard; ErrNonceUsed; or
+// *ChainError, *CardError and *DecisionError for one that is refused; ErrUnknownCard; ErrNonceUsed; or
 // one with RetryAfter when the token or the database did not answer. Whatever the
 // error, nothing was released; unless it is ErrNonceUsed the nonce is free again, at
 // the latest when its lease runs out.
@@ -118,6 +119,9 @@ func (s *Service) check(req SignCard) (Nonce, error) {
 			return Nonce{}, err
 		}
 	}
+	if err := checkDeviceID(req.DeviceID); err != nil {
+		return Nonce{}, err
+	}
 	return s.cfg.Nonces.Canonical(req.Nonce, req.NonceSignature)
 }
 
@@ -145,6 +149,7 @@ type cardSource struct {
 	externalID string
 	inline     signer.EncryptedCard
 	isInline   bool
+	deviceID   string
 	trace      bool
 	enabled    Enablement
 }
@@ -152,7 +157,7 @@ type cardSource struct {
 // source reads where the card comes from. The claim is that of one that came with the
 // request; refusals of it are on record.
 func (s *Service) source(ctx context.Context, who Caller, req SignCard, nonce Nonce) (cardSource, *MessageClaim, error) {
-	from := cardSource{externalID: req.ExternalCardID, trace: req.Trace}
+	from := cardSource{externalID: req.ExternalCardID, deviceID: req.DeviceID, trace: req.Trace}
 	if req.EncryptedCard == "" {
 		return from, nil, nil
 	}
@@ -172,24 +177,23 @@ func (s *Service) ready(from cardSource) error {
 	return s.cfg.Gate.Ready(record.SignCard)
 }
 
-// card opens the card. The row of one that came with the request is empty. The caller wipes
-// the card.
+// card opens the card, if the latest decision about it permits. The row of one that came with
+// the request has no id. The caller wipes the card.
 func (s *Service) card(ctx context.Context, t *record.Ticket, who Caller, from cardSource) (Card, CardRow, error) {
-	if from.isInline {
-		c, err := s.open(ctx, t, from.inline)
-		return c, CardRow{}, err
+	if !from.isInline {
+		return s.openPermitted(ctx, t, who, ask{externalCardID: from.externalID, deviceID: from.deviceID, use: ToSeal})
 	}
-	return s.openCard(ctx, t, who, from.externalID)
-}
-
-// checkEnabled reports ErrNotEnabled for a card that may not be provisioned.
-func (s *Service) checkEnabled(ctx context.Context, t *record.Ticket, from cardSource, c Card, row CardRow) error {
-	return from.enabled.allows(c, func() ([]byte, error) {
-		if row.Lookup != nil {
-			return row.Lookup, nil
-		}
-		return s.cfg.Gate.CardIndex(ctx, t, from.inline.Tenant, from.inline.ExternalCardID)
-	})
+	e := from.inline
+	row := CardRow{Owner: Owner{Tenant: e.Tenant, Issuer: e.Issuer, Subject: e.Subject}}
+	var err error
+	if row.Lookup, err = s.cfg.Gate.CardIndex(ctx, t, e.Tenant, e.ExternalCardID); err != nil {
+		return Card{}, CardRow{}, err
+	}
+	if err := s.permitsCard(ctx, row.Lookup, ask{owner: row.Owner, deviceID: from.deviceID, use: ToSeal}); err != nil {
+		return Card{}, CardRow{}, err
+	}
+	c, err := s.open(ctx, t, e)
+	return c, row, err
 }
 
 // made is a card payload that has been made and is not out yet.
@@ -222,7 +226,7 @@ func (s *Service) make(ctx context.Context, t *record.Ticket, who Caller, from c
 	if err != nil {
 		return made{}, err
 	}
-	if err := s.checkEnabled(ctx, t, from, card, row); err != nil {
+	if err := from.enabled.allows(card, row.Lookup); err != nil {
 		return made{}, err
 	}
 	encrypted, err := s.encryptedPAN(ctx, t, product, card)

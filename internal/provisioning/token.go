@@ -28,6 +28,7 @@ type Token struct {
 	Activated time.Time // when it was first told to be active; zero if it never was
 	Revision  int64     // 1 for the first
 	Changed   time.Time
+	Attempt   int64 // the number of the present attempt at activating it: see TokenAttempt
 }
 
 // TokenStatus is a network's tokenStatus. Those that are not listed here are kept as they
@@ -88,7 +89,7 @@ func (t Token) follow(next Token, now time.Time) (Token, error) {
 		t.Activated.IsZero() && t.ExternalCardID != "" && next.ExternalCardID != t.ExternalCardID:
 		return Token{}, ErrTransition
 	}
-	next.ID, next.Activated, next.Revision, next.Changed = t.ID, t.Activated, t.Revision+1, now
+	next.ID, next.Activated, next.Attempt, next.Revision, next.Changed = t.ID, t.Activated, t.Attempt, t.Revision+1, now
 	if next.Status == TokenActive && next.Activated.IsZero() {
 		next.Activated = now
 	}
@@ -97,7 +98,7 @@ func (t Token) follow(next Token, now time.Time) (Token, error) {
 
 // same reports whether two tell the same.
 func (t Token) same(other Token) bool {
-	other.ID, other.Activated, other.Revision, other.Changed = t.ID, t.Activated, t.Revision, t.Changed
+	other.ID, other.Activated, other.Attempt, other.Revision, other.Changed = t.ID, t.Activated, t.Attempt, t.Revision, t.Changed
 	return t == other
 }
 

@@ -60,18 +60,29 @@ func (s *Service) putToken(ctx context.Context, who Caller, next Token) (Token, 
 	if err != nil {
 		return Token{}, refusedWith(ctx, s.cfg.Recorder, who.intent(record.PutWalletToken, old.refs()), err)
 	}
-	var changes []record.Change
 	if old.Revision > 0 && old.same(put) {
-		put = old
-	} else {
-		changes = s.tokenChanges(put, old)
+		return old, s.conclude(ctx, who, who.intent(record.PutWalletToken, old.refs()))
 	}
-	return put, s.conclude(ctx, who, who.intent(record.PutWalletToken, put.refs()), changes...)
+	t, err := s.beginWith(ctx, who, who.intent(record.PutWalletToken, put.refs()))
+	if err != nil {
+		return Token{}, err
+	}
+	changes, err := s.tokenChanges(ctx, t, put, old)
+	if err != nil {
+		return Token{}, s.fail(ctx, t, err, who.end(false)...)
+	}
+	return put, s.concludeWith(ctx, t, who, changes...)
 }
 
-// tokenChanges are what a token's next state is written with.
-func (s *Service) tokenChanges(put, old Token) []record.Change {
-	return []record.Change{TokenPut{Token: put, Was: old.Revision}}
+// tokenChanges are what a token's next state is written with: where it is active for the first
+// time, and there is somebody to tell its cardholder, a notice (guide, 4.2).
+func (s *Service) tokenChanges(ctx context.Context, t *record.Ticket, put, old Token) ([]record.Change, error) {
+	changes := []record.Change{TokenPut{Token: put, Was: old.Revision}}
+	if put.Activated.IsZero() || !old.Activated.IsZero() || s.cfg.Connector == nil {
+		return changes, nil
+	}
+	notice, err := s.activationNotice(ctx, t, Activated{Owner: put.Owner, TokenUniqueReference: put.Reference, ExternalCardID: put.ExternalCardID})
+	return append(changes, notice), err
 }
 
 // conclude records an operation that uses no key, with its changes, in one transaction, or in
@@ -81,7 +92,12 @@ func (s *Service) conclude(ctx context.Context, who Caller, in record.Intent, ch
 	if err != nil {
 		return err
 	}
-	_, err = record.Conclude(ctx, s.cfg.Recorder, t, record.Done(), who.end(true, changes...)...)
+	return s.concludeWith(ctx, t, who, changes...)
+}
+
+// concludeWith records that an operation is done, with its changes.
+func (s *Service) concludeWith(ctx context.Context, t *record.Ticket, who Caller, changes ...record.Change) error {
+	_, err := record.Conclude(ctx, s.cfg.Recorder, t, record.Done(), who.end(true, changes...)...)
 	if record.Refused(err) {
 		return s.fail(ctx, t, err, who.end(false)...)
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/internal/secret"
-	"github.com/mintmark/mintmark/signer"
 )
 
 // WalletStatus is what an app has to offer for a card, or for one of its tokens.
@@ -137,19 +136,17 @@ func (s *Service) walletCards(ctx context.Context, t *record.Ticket, who Caller,
 // walletCard opens a row. Its error is a *CardError or ErrNotEnabled for a card that may not
 // be provisioned.
 func (s *Service) walletCard(ctx context.Context, t *record.Ticket, row CardRow, enabled Enablement) (WalletCard, error) {
-	data, err := s.cfg.Gate.OpenVault(ctx, t, row.Owner.Tenant, row.ID, signer.VaultRow{Key: row.Key, IV: row.IV, Sealed: row.Sealed})
-	defer secret.Wipe(data)
+	c, id, err := s.openStored(ctx, t, row)
 	if err != nil {
 		return WalletCard{}, err
 	}
-	c, id, err := unmarshalStored(data)
 	defer c.Wipe()
-	if err != nil || id == "" || secret.LooksLikePAN(id) {
+	if id == "" || secret.LooksLikePAN(id) {
 		return WalletCard{}, &CardError{Reason: CardData}
 	}
 	p, err := s.accept(c)
 	if err == nil {
-		err = enabled.allows(c, func() ([]byte, error) { return row.Lookup, nil })
+		err = enabled.allows(c, row.Lookup)
 	}
 	if err != nil {
 		return WalletCard{}, err

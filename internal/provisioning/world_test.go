@@ -111,12 +111,13 @@ func newWorld(t testing.TB, change ...func(*provisioning.Config)) *world {
 	w.hands = &hands{Gate: signer.New(w.token.Token), before: map[string]func() error{}, after: map[string]func() error{}}
 	w.rec = audit.New(w.store, w.clock.now)
 	cfg := provisioning.Config{
-		Chain:    provisioning.NewChainPolicy(anchor, func() time.Time { return start }),
-		Recorder: w.rec,
-		Gate:     w.hands,
-		Cards:    w.store,
-		Tokens:   w.store,
-		Flags:    w.store,
+		Chain:     provisioning.NewChainPolicy(anchor, func() time.Time { return start }),
+		Recorder:  w.rec,
+		Gate:      w.hands,
+		Cards:     w.store,
+		Decisions: w.store,
+		Tokens:    w.store,
+		Flags:     w.store,
 		// What most tests are about is not enablement; those that are set it.
 		EnabledUnlessSet: true,
 		Now:              w.clock.now,

@@ -102,6 +102,8 @@ func apply(ctx context.Context, tx tx, c record.Change) error {
 		return useMessage(ctx, tx, c)
 	case provisioning.TokenPut:
 		return putToken(ctx, tx, c)
+	case provisioning.TokenAttempt:
+		return endAttempt(ctx, tx, c)
 	case provisioning.EnablementPut:
 		return putEnablement(ctx, tx, c)
 	case *access.TokenUse:
@@ -120,6 +122,10 @@ func apply(ctx context.Context, tx tx, c record.Change) error {
 		return endPersonal(ctx, tx, c)
 	case merchant.QuotaUse:
 		return countToken(ctx, tx, c)
+	case provisioning.Decision:
+		return putDecision(ctx, tx, c)
+	case provisioning.Notice:
+		return putNotice(ctx, tx, c)
 	case audit.Expire:
 		return expire(ctx, tx, c)
 	default:

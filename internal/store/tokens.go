@@ -45,6 +45,13 @@ func putToken(ctx context.Context, tx tx, p provisioning.TokenPut) error {
 	return failed("keep state of wallet token", err)
 }
 
+// endAttempt ends an attempt at activating a wallet token, unless it has ended.
+func endAttempt(ctx context.Context, tx tx, a provisioning.TokenAttempt) error {
+	_, err := tx.ExecContext(ctx, `UPDATE wallet_tokens SET attempt = attempt + 1 WHERE tenant = ?1 AND reference = ?2 AND attempt = ?3`,
+		a.Tenant, a.Reference, a.Attempt)
+	return failed("end attempt at activating wallet token", err)
+}
+
 // FindTokens gives the rows of a tenant that have one of the references.
 func (s *Store) FindTokens(ctx context.Context, tenant string, references []string) ([]provisioning.Token, error) {
 	if len(references) == 0 {
@@ -56,12 +63,12 @@ func (s *Store) FindTokens(ctx context.Context, tenant string, references []stri
 		args = append(args, r)
 		places = append(places, fmt.Sprintf("?%d", len(args)))
 	}
-	return s.tokens(ctx, `SELECT `+tokenColumns+` FROM wallet_tokens WHERE tenant = ?1 AND reference IN (`+strings.Join(places, ", ")+`)`, args...)
+	return s.tokens(ctx, `SELECT `+tokenColumns+`, attempt FROM wallet_tokens WHERE tenant = ?1 AND reference IN (`+strings.Join(places, ", ")+`)`, args...)
 }
 
 // TokenHistory gives all states of a wallet token, the first first.
 func (s *Store) TokenHistory(ctx context.Context, tenant, reference string) ([]provisioning.Token, error) {
-	return s.tokens(ctx, `SELECT `+tokenColumns+` FROM wallet_token_history WHERE tenant = ?1 AND reference = ?2 ORDER BY revision`, tenant, reference)
+	return s.tokens(ctx, `SELECT `+tokenColumns+`, 0 FROM wallet_token_history WHERE tenant = ?1 AND reference = ?2 ORDER BY revision`, tenant, reference)
 }
 
 func (s *Store) tokens(ctx context.Context, query string, args ...any) ([]provisioning.Token, error) {
@@ -75,7 +82,7 @@ func (s *Store) tokens(ctx context.Context, query string, args ...any) ([]provis
 		var t provisioning.Token
 		var activated, changed int64
 		if err := rows.Scan(&t.Tenant, &t.Reference, &t.ID, &t.Issuer, &t.Subject, &t.CardReference, &t.ExternalCardID, &t.DeviceID,
-			&t.Status, &t.Path, &t.Process, &activated, &t.Revision, &changed); err != nil {
+			&t.Status, &t.Path, &t.Process, &activated, &t.Revision, &changed, &t.Attempt); err != nil {
 			return nil, failed("read wallet tokens", err)
 		}
 		if activated != 0 {

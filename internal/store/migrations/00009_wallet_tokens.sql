@@ -3,6 +3,7 @@
 -- Cards' tokens in wallets, as networks tell of them. reference is the tokenUniqueReference;
 -- id is random, and what the log knows the row by. Of the texts that networks choose an empty
 -- one stands for none. activated_at is when it was first told to be active, 0 if it never was.
+-- attempt numbers the attempts at activating it through the network.
 CREATE TABLE wallet_tokens (
     tenant         TEXT   NOT NULL,
     reference      TEXT   NOT NULL,
@@ -18,6 +19,7 @@ CREATE TABLE wallet_tokens (
     activated_at   BIGINT NOT NULL,
     revision       BIGINT NOT NULL,
     changed_at     BIGINT NOT NULL,
+    attempt        BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, reference)
 );
 
