@@ -158,7 +158,7 @@ func (s *Service) activatable(ctx context.Context, who Caller, reference string)
 func (s *Service) askNetwork(ctx context.Context, ticket *record.Ticket, who Caller, t Token) (verdict, error) {
 	ctx, cancel := record.Working(ctx)
 	defer cancel()
-	lookup, last4, err := s.cardOf(ctx, ticket, t)
+	lookup, last4, err := s.cardOfToken(ctx, ticket, t)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -206,9 +206,9 @@ func refusal(answer ActivationAnswer, t Token) verdict {
 	return v
 }
 
-// cardOf gives the look-up value of a token's card and, if it is stored and the owner's, its
+// cardOfToken gives the look-up value of a token's card and, if it is stored and the owner's, its
 // last four digits. The value of no card is empty: there is no decision about it.
-func (s *Service) cardOf(ctx context.Context, ticket *record.Ticket, t Token) (lookup []byte, last4 string, err error) {
+func (s *Service) cardOfToken(ctx context.Context, ticket *record.Ticket, t Token) (lookup []byte, last4 string, err error) {
 	if t.ExternalCardID == "" {
 		return nil, "", nil
 	}

@@ -58,7 +58,7 @@ func (t Token) WalletStatus() WalletStatus { return t.Status.walletStatus() }
 const MaxCards = 100
 
 // SearchCards gives the caller's own cards that may be provisioned: those whose product is
-// configured, that have not expired and are enabled. Each has the status that the tokens give
+// configured, that have not expired, are enabled and were not declined. Each has the status that the tokens give
 // it that the device named. A card whose externalCardId looks like a card number is not
 // listed, nor is one that was stored before the id was kept with it.
 //
@@ -118,12 +118,13 @@ func (s *Service) walletCards(ctx context.Context, t *record.Ticket, who Caller,
 	for _, row := range rows {
 		card, err := s.walletCard(ctx, t, row, enabled)
 		var unfit *CardError
+		var declined *DecisionError
 		switch {
 		case err == nil:
 			cards, ids = append(cards, card), append(ids, row.ID)
 		case errors.Is(err, ErrNotEnabled):
 			disabled = true
-		case !errors.As(err, &unfit):
+		case !errors.As(err, &unfit) && !errors.As(err, &declined):
 			return nil, nil, err
 		}
 	}
@@ -133,8 +134,8 @@ func (s *Service) walletCards(ctx context.Context, t *record.Ticket, who Caller,
 	return cards, ids, nil
 }
 
-// walletCard opens a row. Its error is a *CardError or ErrNotEnabled for a card that may not
-// be provisioned.
+// walletCard opens a row. Its error is a *CardError, a *DecisionError or ErrNotEnabled for a
+// card that may not be provisioned.
 func (s *Service) walletCard(ctx context.Context, t *record.Ticket, row CardRow, enabled Enablement) (WalletCard, error) {
 	c, id, err := s.openStored(ctx, t, row)
 	if err != nil {
@@ -147,6 +148,9 @@ func (s *Service) walletCard(ctx context.Context, t *record.Ticket, row CardRow,
 	p, err := s.accept(c)
 	if err == nil {
 		err = enabled.allows(c, row.Lookup)
+	}
+	if err == nil {
+		err = s.permitsCard(ctx, row.Lookup, ask{owner: row.Owner, use: ToSeal})
 	}
 	if err != nil {
 		return WalletCard{}, err
