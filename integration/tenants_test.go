@@ -123,8 +123,16 @@ var apart = map[string]func(t *testing.T, w *tenancy, own, other tenant){
 	"POST /{sdkVersion}/tokens/checkjwt": func(t *testing.T, w *tenancy, own, other tenant) {
 		checksApart(t, w, "/1.0/tokens/checkjwt", own, other)
 	},
-	"POST /apple/proximity-token":        proximityApart,
-	"GET /.well-known/jwks.json":         jwksApart,
+	"POST /apple/proximity-token": proximityApart,
+	"GET /.well-known/jwks.json":  jwksApart,
+
+	"POST /issuer/push-provisioning/tokens/searches":    tokenSearchesApart,
+	"POST /issuer/push-provisioning/tokens/activations": activationsApart,
+	"POST /issuer/push-provisioning/cards/searches":     cardSearchesApart,
+	"PUT /v1/wallet-tokens/{tokenUniqueReference}":      walletTokensApart,
+	"GET /v1/wallet-tokens/{tokenUniqueReference}":      walletTokensApart,
+	"GET /v1/enablement":                                enablementsApart,
+
 	"GET /v1/keys/{kid}/certificate.pem": certificatesApart,
 }
 
@@ -400,7 +408,7 @@ func (n tenant) clients() string {
     tenant: $T
     audience: $AUD
     keys: [{kid: backend-$T-1, publicKeyFile: backend-$T.pem}]
-    rights: [signCards, signMerchantTokens]
+    rights: [signCards, signMerchantTokens, searchTokens, activateTokens, searchCards, {right: manageWalletTokens, anyOwner: true}, readEnablement]
     merchantTokens: {subjects: [shared-user, $T-*], audiences: [$AUD, kernel-$T], businessNames: [Shop $T], categoryCodes: ["$MCC"]}
   - issuer: merchant-$T
     tenant: $T
