@@ -44,6 +44,10 @@ var groupOf = map[string]Group{
 	"/api/:tenantId/passes/apple/:version/devices/:deviceIdentifier/registrations/:passTypeIdentifier":               PassesGroup,
 	"/api/:tenantId/passes/apple/:version/devices/:deviceIdentifier/registrations/:passTypeIdentifier/:serialNumber": PassesGroup,
 
+	"/v1/provisioning-decisions":                       IssuerGroup,
+	"/v1/one-time-passcodes":                           IssuerGroup,
+	"/v1/one-time-passcodes/:passcodeId/verifications": IssuerGroup,
+
 	"/.well-known/jwks.json":        KeysGroup,
 	"/v1/keys/:kid/certificate.pem": KeysGroup,
 	"/v1/audit/checkpoint":          KeysGroup,

@@ -526,7 +526,7 @@ func TestMalformedMembersTouchNothing(t *testing.T) {
 	svc, err := provisioning.New(provisioning.Config{
 		Chain:    provisioning.NewChainPolicy(provisioning.AppleProduction(), time.Now),
 		Nonces:   provisioning.NonceRules{NonceLength: 4, SignatureLength: 81},
-		Recorder: untouchable{}, Gate: untouchable{}, Cards: untouchable{}, Decisions: untouchable{}, // nil inside: a call panics
+		Recorder: untouchable{}, Gate: untouchable{}, Cards: untouchable{}, Decisions: untouchable{}, Verified: untouchable{}, // nil inside: a call panics
 		Now: time.Now, Lease: time.Minute, TAV: provisioning.TAVConfig{Version: "3", Validity: time.Minute},
 	})
 	if err != nil {
@@ -559,6 +559,7 @@ type untouchable struct {
 	provisioning.Gate
 	provisioning.Cards
 	provisioning.Decisions
+	provisioning.Passcodes
 }
 
 func TestRealConnectionsGetTheSameAnswers(t *testing.T) {

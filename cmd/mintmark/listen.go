@@ -55,6 +55,7 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 		Certificates:   modes,
 		Callers:        s.callers,
 		Provisioning:   s.provisioning,
+		Approvals:      s.provisioning,
 		Merchant:       s.merchant,
 		Passes:         s.passes,
 		Keys:           s.gate,
@@ -66,6 +67,8 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 		ClaimLease:     s.plan.cfg.PushProvisioning.NonceLease,
 		RequestTimeout: l.RequestTimeout,
 		Stopping:       stopping,
+
+		DecisionsByCertificate: s.plan.cfg.Environment != config.Development,
 	})
 }
 

@@ -20,9 +20,13 @@ const (
 	SignMerchantTokens        Right = "signMerchantTokens"        // have merchant tokens signed
 	CreateAppleProximityToken Right = "createAppleProximityToken" // have a proximity token made for the merchant of one's own token
 	ManagePasses              Right = "managePasses"              // make, change and void a tenant's passes, and get them signed
+	DecideProvisioning        Right = "decideProvisioning"        // have the network's approval check answered
+	SendPasscodes             Right = "sendPasscodes"             // have one-time passcodes sent to cardholders
+	VerifyPasscodes           Right = "verifyPasscodes"           // have one-time passcodes compared
 )
 
-var rights = []Right{SignCards, SignMerchantTokens, CreateAppleProximityToken, CreateActivationData, ManageCards, ReadCards, ManagePasses}
+var rights = []Right{SignCards, SignMerchantTokens, CreateAppleProximityToken, CreateActivationData, ManageCards, ReadCards, ManagePasses,
+	DecideProvisioning, SendPasscodes, VerifyPasscodes}
 
 // Rights lists every right there is.
 func Rights() []Right { return slices.Clone(rights) }

@@ -27,7 +27,8 @@ type Client struct {
 	// Require lists what its tokens must have though it is optional: kid, typ, jti.
 	Require []string `yaml:"require"`
 	// Rights are what it may do: signCards, createActivationData, manageCards, readCards,
-	// signMerchantTokens, createAppleProximityToken, managePasses; each by its name, or as a
+	// signMerchantTokens, createAppleProximityToken, managePasses, decideProvisioning,
+	// sendPasscodes, verifyPasscodes; each by its name, or as a
 	// mapping that narrows it.
 	Rights []Grant `yaml:"rights"`
 	// RateLimit bounds its requests.
