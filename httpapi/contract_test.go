@@ -207,7 +207,6 @@ func TestGeneratedTypesHaveTheMembersOfTheirSchemas(t *testing.T) {
 		"TokenActivation":        TokenActivation{},
 		"WalletCard":             WalletCard{},
 		"WalletCardToken":        WalletCardToken{},
-		"WalletTokenOwner":       WalletTokenOwner{},
 		"WalletTokenState":       WalletTokenState{},
 		"PutWalletTokenRequest": PutWalletTokenRequest{
 			AuthorizationPath: &one, DeviceId: &one, ExternalCardId: &one, PanUniqueReference: &one, ProcessStatus: &one, TokenStatus: &one, TokenUniqueReference: &one,

@@ -48,7 +48,10 @@ var groupOf = map[string]Group{
 	"/issuer/push-provisioning/tokens/activations": IssuerGroup,
 	"/issuer/push-provisioning/cards/searches":     IssuerGroup,
 	"/v1/wallet-tokens/:tokenUniqueReference":      IssuerGroup,
-	"/v1/enablement": IssuerGroup,
+	"/v1/enablement":                                   IssuerGroup,
+	"/v1/provisioning-decisions":                       IssuerGroup,
+	"/v1/one-time-passcodes":                           IssuerGroup,
+	"/v1/one-time-passcodes/:passcodeId/verifications": IssuerGroup,
 
 	"/.well-known/jwks.json":        KeysGroup,
 	"/v1/keys/:kid/certificate.pem": KeysGroup,

@@ -15,6 +15,72 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for AppleRecommendationRecommendation.
+const (
+	AppleRecommendationRecommendationGREEN  AppleRecommendationRecommendation = "GREEN"
+	AppleRecommendationRecommendationORANGE AppleRecommendationRecommendation = "ORANGE"
+	AppleRecommendationRecommendationRED    AppleRecommendationRecommendation = "RED"
+	AppleRecommendationRecommendationYELLOW AppleRecommendationRecommendation = "YELLOW"
+)
+
+// Valid indicates whether the value is a known member of the AppleRecommendationRecommendation enum.
+func (e AppleRecommendationRecommendation) Valid() bool {
+	switch e {
+	case AppleRecommendationRecommendationGREEN:
+		return true
+	case AppleRecommendationRecommendationORANGE:
+		return true
+	case AppleRecommendationRecommendationRED:
+		return true
+	case AppleRecommendationRecommendationYELLOW:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DecisionPath.
+const (
+	DecisionPathGREEN  DecisionPath = "GREEN"
+	DecisionPathORANGE DecisionPath = "ORANGE"
+	DecisionPathRED    DecisionPath = "RED"
+	DecisionPathYELLOW DecisionPath = "YELLOW"
+)
+
+// Valid indicates whether the value is a known member of the DecisionPath enum.
+func (e DecisionPath) Valid() bool {
+	switch e {
+	case DecisionPathGREEN:
+		return true
+	case DecisionPathORANGE:
+		return true
+	case DecisionPathRED:
+		return true
+	case DecisionPathYELLOW:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DecisionRequestSource.
+const (
+	InApp  DecisionRequestSource = "in-app"
+	Wallet DecisionRequestSource = "wallet"
+)
+
+// Valid indicates whether the value is a known member of the DecisionRequestSource enum.
+func (e DecisionRequestSource) Valid() bool {
+	switch e {
+	case InApp:
+		return true
+	case Wallet:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TokenActivationIssuerMobileAppAuthResponse.
 const (
 	APPROVED TokenActivationIssuerMobileAppAuthResponse = "APPROVED"
@@ -80,6 +146,9 @@ type ActivationData struct {
 
 // ActivationDataRequest defines model for ActivationDataRequest.
 type ActivationDataRequest struct {
+	// DeviceId Narrows the decision that is looked for to this device (docs/decisions.md).
+	DeviceId *string `json:"deviceId,omitempty"`
+
 	// ExternalCardId The issuer's identifier of the card.
 	ExternalCardId string `json:"externalCardId"`
 
@@ -89,6 +158,63 @@ type ActivationDataRequest struct {
 	// WalletType APPLE_PAY, which is also the default.
 	WalletType *string `json:"walletType,omitempty"`
 }
+
+// AppleRecommendation defines model for AppleRecommendation.
+type AppleRecommendation struct {
+	ConversationId *string                           `json:"conversationId,omitempty"`
+	ReasonCodes    *[]string                         `json:"reasonCodes,omitempty"`
+	Recommendation AppleRecommendationRecommendation `json:"recommendation"`
+}
+
+// AppleRecommendationRecommendation defines model for AppleRecommendation.Recommendation.
+type AppleRecommendationRecommendation string
+
+// CardOwner Whose card it is, by the tokens of the issuer's app.
+type CardOwner struct {
+	Iss string `json:"iss"`
+	Sub string `json:"sub"`
+}
+
+// Decision defines model for Decision.
+type Decision struct {
+	DecisionId string       `json:"decisionId"`
+	Path       DecisionPath `json:"path"`
+
+	// Reasons The rules that applied, and evidence-… for evidence that does not count.
+	Reasons []string `json:"reasons"`
+
+	// Required What must still be done before the token may become active; empty for RED.
+	Required   []RequiredStep `json:"required"`
+	RiskScore  int            `json:"riskScore"`
+	ValidUntil time.Time      `json:"validUntil"`
+}
+
+// DecisionPath defines model for Decision.Path.
+type DecisionPath string
+
+// DecisionRequest defines model for DecisionRequest.
+type DecisionRequest struct {
+	Apple AppleRecommendation `json:"apple"`
+
+	// DeviceId The device that the card is added to. Left out, the decision is about all.
+	DeviceId *string     `json:"deviceId,omitempty"`
+	Evidence *[]Evidence `json:"evidence,omitempty"`
+
+	// ExternalCardId The issuer's identifier of the card.
+	ExternalCardId string `json:"externalCardId"`
+
+	// Owner Whose card it is, by the tokens of the issuer's app.
+	Owner *CardOwner `json:"owner,omitempty"`
+
+	// SessionId The session of the app in which the card is added; one for both devices.
+	SessionId *string `json:"sessionId,omitempty"`
+
+	// Source Where the cardholder began, in the issuer's app or in Wallet.
+	Source DecisionRequestSource `json:"source"`
+}
+
+// DecisionRequestSource Where the cardholder began, in the issuer's app or in Wallet.
+type DecisionRequestSource string
 
 // Enablement defines model for Enablement.
 type Enablement struct {
@@ -116,6 +242,18 @@ type EnablementRule struct {
 
 	// Product Of the configuration.
 	Product *string `json:"product,omitempty"`
+}
+
+// Evidence One of passcode and statement. What has neither counts as not said.
+type Evidence struct {
+	// Passcode The id of a one-time passcode that was verified.
+	Passcode *string `json:"passcode,omitempty"`
+
+	// Statement A JWS by a configured key.
+	Statement *string `json:"statement,omitempty"`
+
+	// Verified Proves nothing, and changes nothing.
+	Verified *bool `json:"verified,omitempty"`
 }
 
 // Findings Ignored in requests. What is wrong or odd, where, and what to do.
@@ -301,6 +439,24 @@ type PassType struct {
 	Template jsontext.Value `json:"template,omitempty"`
 }
 
+// PasscodeRequest defines model for PasscodeRequest.
+type PasscodeRequest struct {
+	// ChannelId Where it is to go, as whoever delivers it knows the channel. No address.
+	ChannelId string `json:"channelId"`
+
+	// DeviceId The passcode then counts for this device alone.
+	DeviceId *string `json:"deviceId,omitempty"`
+
+	// ExternalCardId The issuer's identifier of the card.
+	ExternalCardId string `json:"externalCardId"`
+
+	// Owner Whose card it is, by the tokens of the issuer's app.
+	Owner *CardOwner `json:"owner,omitempty"`
+
+	// Statement A JWS by a configured key with `channel`.
+	Statement *string `json:"statement,omitempty"`
+}
+
 // Problem RFC 9457. It never repeats anything of the request.
 type Problem struct {
 	// Code The number that SDKs know the reason by; checkjwt only.
@@ -355,14 +511,30 @@ type PutWalletTokenRequest struct {
 	// ExternalCardId The issuer's identifier of the card. It is kept in the clear, and refused if it looks like a card number.
 	ExternalCardId *string `json:"externalCardId,omitempty"`
 
-	// Owner Whose card it is, as iss and sub of the owner's bearer tokens.
-	Owner              WalletTokenOwner `json:"owner"`
-	PanUniqueReference *string          `json:"panUniqueReference,omitempty"`
-	ProcessStatus      *string          `json:"processStatus,omitempty"`
-	TokenStatus        *string          `json:"tokenStatus,omitempty"`
+	// Owner Whose card it is, by the tokens of the issuer's app.
+	Owner              CardOwner `json:"owner"`
+	PanUniqueReference *string   `json:"panUniqueReference,omitempty"`
+	ProcessStatus      *string   `json:"processStatus,omitempty"`
+	TokenStatus        *string   `json:"tokenStatus,omitempty"`
 
 	// TokenUniqueReference If it is sent, that of the path.
 	TokenUniqueReference *string `json:"tokenUniqueReference,omitempty"`
+}
+
+// RequiredStep defines model for RequiredStep.
+type RequiredStep struct {
+	// AnyOf Any one of these fulfils it: one-time-passcode, call-centre, in-app-verification.
+	AnyOf []string `json:"anyOf"`
+
+	// Rule The rule that asks for it.
+	Rule string `json:"rule"`
+}
+
+// SentPasscode defines model for SentPasscode.
+type SentPasscode struct {
+	Attempts   int       `json:"attempts"`
+	ExpiresAt  time.Time `json:"expiresAt"`
+	PasscodeId string    `json:"passcodeId"`
 }
 
 // SignCardRequest At most one of externalCardId and cardId, which may be left out only with
@@ -376,6 +548,9 @@ type SignCardRequest struct {
 
 	// Certificates Certificates from PKAddPaymentPassViewController, each Base64 of DER, leaf first. A third one is tolerated and not used.
 	Certificates *[]string `json:"certificates,omitempty"`
+
+	// DeviceId Narrows the decision that is looked for to this device (docs/decisions.md).
+	DeviceId *string `json:"deviceId,omitempty"`
 
 	// EncryptedCard The card itself, in place of one that is stored: a JWE as for PUT /v1/cards, whose
 	// header also has nonceSha256, the SHA-256 of Apple's nonce in Base64url. It is used
@@ -459,6 +634,17 @@ type Trace struct {
 	Payload             []byte `json:"payload"`
 }
 
+// Verification defines model for Verification.
+type Verification struct {
+	AttemptsLeft int  `json:"attemptsLeft"`
+	Verified     bool `json:"verified"`
+}
+
+// VerificationRequest defines model for VerificationRequest.
+type VerificationRequest struct {
+	Passcode string `json:"passcode"`
+}
+
 // WalletCard defines model for WalletCard.
 type WalletCard struct {
 	CardholderName string `json:"cardholderName"`
@@ -508,12 +694,6 @@ type WalletToken struct {
 	TokenUniqueReference *string `json:"tokenUniqueReference"`
 }
 
-// WalletTokenOwner Whose card it is, as iss and sub of the owner's bearer tokens.
-type WalletTokenOwner struct {
-	Iss string `json:"iss"`
-	Sub string `json:"sub"`
-}
-
 // WalletTokenState defines model for WalletTokenState.
 type WalletTokenState struct {
 	AuthorizationPath *string   `json:"authorizationPath"`
@@ -521,10 +701,10 @@ type WalletTokenState struct {
 	DeviceId          *string   `json:"deviceId"`
 	ExternalCardId    *string   `json:"externalCardId"`
 
-	// Owner Whose card it is, as iss and sub of the owner's bearer tokens.
-	Owner              WalletTokenOwner `json:"owner"`
-	PanUniqueReference *string          `json:"panUniqueReference"`
-	ProcessStatus      *string          `json:"processStatus"`
+	// Owner Whose card it is, by the tokens of the issuer's app.
+	Owner              CardOwner `json:"owner"`
+	PanUniqueReference *string   `json:"panUniqueReference"`
+	ProcessStatus      *string   `json:"processStatus"`
 
 	// Revision 1 for the first.
 	Revision             int64   `json:"revision"`
@@ -724,6 +904,15 @@ type PutCardJSONRequestBody = PutCardRequest
 
 // SignMerchantTokenJSONRequestBody defines body for SignMerchantToken for application/json ContentType.
 type SignMerchantTokenJSONRequestBody = MerchantTokenRequest
+
+// SendPasscodeJSONRequestBody defines body for SendPasscode for application/json ContentType.
+type SendPasscodeJSONRequestBody = PasscodeRequest
+
+// VerifyPasscodeJSONRequestBody defines body for VerifyPasscode for application/json ContentType.
+type VerifyPasscodeJSONRequestBody = VerificationRequest
+
+// DecideProvisioningJSONRequestBody defines body for DecideProvisioning for application/json ContentType.
+type DecideProvisioningJSONRequestBody = DecisionRequest
 
 // PutWalletTokenJSONRequestBody defines body for PutWalletToken for application/json ContentType.
 type PutWalletTokenJSONRequestBody = PutWalletTokenRequest
@@ -1260,6 +1449,15 @@ type ServerInterface interface {
 	// SignMerchantToken Sign a merchant JWT
 	// (POST /v1/merchant-tokens)
 	SignMerchantToken(c *gin.Context)
+	// SendPasscode Send a one-time passcode
+	// (POST /v1/one-time-passcodes)
+	SendPasscode(c *gin.Context)
+	// VerifyPasscode Compare a passcode
+	// (POST /v1/one-time-passcodes/{passcodeId}/verifications)
+	VerifyPasscode(c *gin.Context, passcodeId string)
+	// DecideProvisioning Answer the network's approval check
+	// (POST /v1/provisioning-decisions)
+	DecideProvisioning(c *gin.Context)
 	// GetWalletToken Show what a wallet token went through
 	// (GET /v1/wallet-tokens/{tokenUniqueReference})
 	GetWalletToken(c *gin.Context, tokenUniqueReference string)
@@ -2270,6 +2468,57 @@ func (siw *ServerInterfaceWrapper) SignMerchantToken(c *gin.Context) {
 	siw.Handler.SignMerchantToken(c)
 }
 
+// SendPasscode operation middleware
+func (siw *ServerInterfaceWrapper) SendPasscode(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SendPasscode(c)
+}
+
+// VerifyPasscode operation middleware
+func (siw *ServerInterfaceWrapper) VerifyPasscode(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "passcodeId" -------------
+	var passcodeId string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "passcodeId", c.Param("passcodeId"), &passcodeId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter passcodeId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.VerifyPasscode(c, passcodeId)
+}
+
+// DecideProvisioning operation middleware
+func (siw *ServerInterfaceWrapper) DecideProvisioning(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DecideProvisioning(c)
+}
+
 // GetWalletToken operation middleware
 func (siw *ServerInterfaceWrapper) GetWalletToken(c *gin.Context) {
 
@@ -2383,6 +2632,9 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.DELETE(options.BaseURL+"/v1/cards/:externalCardId", wrapper.DeleteCard)
 	router.GET(options.BaseURL+"/v1/cards/:externalCardId", wrapper.GetCard)
 	router.PUT(options.BaseURL+"/v1/cards/:externalCardId", wrapper.PutCard)
+	router.POST(options.BaseURL+"/v1/provisioning-decisions", wrapper.DecideProvisioning)
+	router.POST(options.BaseURL+"/v1/one-time-passcodes", wrapper.SendPasscode)
+	router.POST(options.BaseURL+"/v1/one-time-passcodes/:passcodeId/verifications", wrapper.VerifyPasscode)
 	router.POST(options.BaseURL+"/v1/merchant-tokens", wrapper.SignMerchantToken)
 	router.POST(options.BaseURL+"/tokens/checkjwt", wrapper.CheckMerchantToken)
 	router.POST(options.BaseURL+"/:sdkVersion/tokens/checkjwt", wrapper.CheckMerchantTokenOfVersion)

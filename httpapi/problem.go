@@ -104,6 +104,9 @@ func problemOf(err error) problem {
 	if p, ok := provisioningProblem(err); ok {
 		return p
 	}
+	if p, ok := approvalProblem(err); ok {
+		return p
+	}
 	if p, ok := merchantProblem(err); ok {
 		return p
 	}

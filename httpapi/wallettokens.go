@@ -184,6 +184,6 @@ func tokenState(t provisioning.Token) WalletTokenState {
 	return WalletTokenState{
 		TokenUniqueReference: t.Reference, PanUniqueReference: orNull(t.CardReference), ExternalCardId: orNull(t.ExternalCardID),
 		TokenStatus: orNull(string(t.Status)), AuthorizationPath: orNull(t.Path), ProcessStatus: orNull(t.Process),
-		Owner: WalletTokenOwner{Iss: t.Issuer, Sub: t.Subject}, DeviceId: orNull(t.DeviceID), Revision: t.Revision, ChangedAt: t.Changed.UTC(),
+		Owner: CardOwner{Iss: t.Issuer, Sub: t.Subject}, DeviceId: orNull(t.DeviceID), Revision: t.Revision, ChangedAt: t.Changed.UTC(),
 	}
 }

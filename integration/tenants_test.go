@@ -436,7 +436,7 @@ func (s *site) storeCards(tenants ...tenant) {
 	anchor, err := provisioning.TestAnchor(s.apple.RootPEM())
 	s.check(err)
 	vault, err := provisioning.New(provisioning.Config{
-		Chain: provisioning.NewChainPolicy(anchor, time.Now), Recorder: audit.New(db, time.Now), Gate: signer.New(token), Cards: db, Decisions: db, Tokens: db, Flags: db,
+		Chain: provisioning.NewChainPolicy(anchor, time.Now), Recorder: audit.New(db, time.Now), Gate: signer.New(token), Cards: db, Decisions: db, Verified: db, Tokens: db, Flags: db,
 		Now: time.Now, Lease: time.Minute, TAV: provisioning.TAVConfig{Version: signer.TAVv3, Validity: time.Minute},
 	})
 	s.check(err)

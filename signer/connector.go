@@ -9,9 +9,9 @@ import (
 	"github.com/mintmark/mintmark/internal/record"
 )
 
-// connectorType is the typ of requests to the network (RFC 8725, 3.11): nobody takes one for
+// ConnectorType is the typ of requests to the network (RFC 8725, 3.11): nobody takes one for
 // another token of ours.
-const connectorType = "mintmark-connector+jwt"
+const ConnectorType = "mintmark-connector+jwt"
 
 // SignConnector signs claims as a request to the network: ES256, header {"alg","kid","typ"},
 // with the active connector-jws key. The claims are encoded as they are.
@@ -20,6 +20,6 @@ func (g *Gate) SignConnector(ctx context.Context, t *record.Ticket, claims jwt.C
 		return SignedJWT{}, err
 	}
 	unsigned := jwt.NewWithClaims(es256, claims)
-	unsigned.Header["typ"] = connectorType
+	unsigned.Header["typ"] = ConnectorType
 	return g.signJWT(ctx, t, hsm.ConnectorJWS, unsigned)
 }

@@ -56,6 +56,7 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 		Callers:        s.callers,
 		Provisioning:   s.provisioning,
 		Wallets:        s.provisioning,
+		Approvals:      s.provisioning,
 		Merchant:       s.merchant,
 		Passes:         s.passes,
 		Keys:           s.gate,
@@ -68,6 +69,8 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 		ClaimLease:     s.plan.cfg.PushProvisioning.NonceLease,
 		RequestTimeout: l.RequestTimeout,
 		Stopping:       stopping,
+
+		DecisionsByCertificate: s.plan.cfg.Environment != config.Development,
 	})
 }
 

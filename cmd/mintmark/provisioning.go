@@ -118,7 +118,7 @@ func (p cardPlan) purposes() []hsm.Purpose {
 // newProvisioning makes push provisioning over an open service.
 func (s *service) newProvisioning() (*provisioning.Service, error) {
 	pp := s.plan.cfg.PushProvisioning
-	return provisioning.New(provisioning.Config{
+	cfg := provisioning.Config{
 		Chain:     provisioning.NewChainPolicy(s.plan.anchor, time.Now),
 		Nonces:    provisioning.NonceRules{NonceLength: pp.NonceLength, SignatureLength: pp.NonceSignatureLength},
 		Recorder:  s.audit,
@@ -136,5 +136,14 @@ func (s *service) newProvisioning() (*provisioning.Service, error) {
 		Schemes:          s.plan.cards.schemes,
 		Products:         s.plan.cards.products,
 		Tracer:           newTracer(s.plan.cfg),
-	})
+
+		Rules:      decisionRules(pp.Decisions),
+		Statements: s.plan.approvals.statements,
+		Verified:   s.store,
+		Passcodes:  provisioning.PasscodeRules{Digits: pp.Passcodes.Digits, Attempts: pp.Passcodes.Attempts, Life: pp.Passcodes.Life, PerHour: pp.Passcodes.PerHour},
+	}
+	if s.connector != nil { // a nil one is no interface's nil
+		cfg.Connector = s.connector
+	}
+	return provisioning.New(cfg)
 }

@@ -25,10 +25,13 @@ const (
 	ActivateTokens            Right = "activateTokens"            // have wallet tokens activated at the network
 	SearchCards               Right = "searchCards"               // list one's cards for a wallet: their names, their last four digits
 	ReadEnablement            Right = "readEnablement"            // see which cards may be provisioned
+	DecideProvisioning        Right = "decideProvisioning"        // have the network's approval check answered
+	SendPasscodes             Right = "sendPasscodes"             // have one-time passcodes sent to cardholders
+	VerifyPasscodes           Right = "verifyPasscodes"           // have one-time passcodes compared
 )
 
 var rights = []Right{SignCards, SignMerchantTokens, CreateAppleProximityToken, CreateActivationData, ManageCards, ReadCards, ManagePasses,
-	ManageWalletTokens, SearchTokens, ActivateTokens, SearchCards, ReadEnablement}
+	ManageWalletTokens, SearchTokens, ActivateTokens, SearchCards, ReadEnablement, DecideProvisioning, SendPasscodes, VerifyPasscodes}
 
 // Rights lists every right there is.
 func Rights() []Right { return slices.Clone(rights) }

@@ -28,7 +28,8 @@ type Client struct {
 	Require []string `yaml:"require"`
 	// Rights are what it may do: signCards, createActivationData, manageCards, readCards,
 	// signMerchantTokens, createAppleProximityToken, managePasses, manageWalletTokens,
-	// searchTokens, activateTokens, searchCards, readEnablement; each by its name, or as a
+	// searchTokens, activateTokens, searchCards, readEnablement, decideProvisioning,
+	// sendPasscodes, verifyPasscodes; each by its name, or as a
 	// mapping that narrows it.
 	Rights []Grant `yaml:"rights"`
 	// RateLimit bounds its requests.

@@ -186,6 +186,15 @@ type PushProvisioning struct {
 	Visa Visa `yaml:"visa"`
 	// Schemes are activation data of networks whose form is not public.
 	Schemes []Scheme `yaml:"schemes"`
+	// Connector is the way to the payment network. Without one no passcode is sent, and no
+	// token activated from here.
+	Connector Connector `yaml:"connector"`
+	// Statements are the keys by which the issuers' own systems state what they know.
+	Statements []StatementKey `yaml:"statements"`
+	// Decisions is by what the network's approval check is answered.
+	Decisions Decisions `yaml:"decisions"`
+	// Passcodes bounds one-time passcodes.
+	Passcodes Passcodes `yaml:"passcodes"`
 	// Products are the kinds of cards, which card data name. Default: one, mastercard, for
 	// Mastercard's configuration 1 with a TAV.
 	Products []Product `yaml:"products"`

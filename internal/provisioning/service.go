@@ -53,6 +53,14 @@ type Config struct {
 	EnabledUnlessSet bool
 	// Decisions are the stored answers to the network's approval check.
 	Decisions Decisions
+	// Rules are by what it is decided; none for DefaultDecisionRules.
+	Rules DecisionRules
+	// Statements are the keys by which the issuers' systems state what they know.
+	Statements StatementKeys
+	// Verified are the passcodes that were verified, and Passcodes their rules; none for
+	// DefaultPasscodeRules.
+	Verified  Passcodes
+	Passcodes PasscodeRules
 	// Connector is the way to the network; nil if there is none.
 	Connector Connector
 	// Now is the clock.
@@ -100,8 +108,20 @@ type Service struct {
 // New checks the configuration and gives the service.
 func New(cfg Config) (*Service, error) {
 	var wrong []error
-	if cfg.Chain == nil || cfg.Recorder == nil || cfg.Gate == nil || cfg.Cards == nil || cfg.Decisions == nil || cfg.Tokens == nil || cfg.Flags == nil || cfg.Now == nil {
-		wrong = append(wrong, errors.New("chain, recorder, gate, cards, decisions, tokens, flags and now are all needed"))
+	if cfg.Chain == nil || cfg.Recorder == nil || cfg.Gate == nil || cfg.Cards == nil || cfg.Decisions == nil || cfg.Verified == nil || cfg.Tokens == nil || cfg.Flags == nil || cfg.Now == nil {
+		wrong = append(wrong, errors.New("chain, recorder, gate, cards, decisions, passcodes, tokens, flags and now are all needed"))
+	}
+	if cfg.Rules == (DecisionRules{}) {
+		cfg.Rules = DefaultDecisionRules()
+	}
+	if cfg.Passcodes == (PasscodeRules{}) {
+		cfg.Passcodes = DefaultPasscodeRules()
+	}
+	if err := cfg.Passcodes.Check(); err != nil {
+		wrong = append(wrong, fmt.Errorf("passcodes: %w", err))
+	}
+	if cfg.Rules.Life <= 0 || cfg.Rules.Within <= 0 {
+		wrong = append(wrong, errors.New("a decision's life and the time that it may take must be positive"))
 	}
 	if cfg.Lease <= 0 {
 		wrong = append(wrong, errors.New("nonce lease must be positive"))
@@ -287,6 +307,7 @@ func outcomeOf(err error) (record.Outcome, string) {
 	var card *CardError
 	var chain *ChainError
 	var decision *DecisionError
+	var tooMany *TooManyPasscodesError
 	switch {
 	case errors.Is(err, ErrUnknownCard):
 		return record.OutcomeRefused, "unknown-card"
@@ -296,6 +317,18 @@ func outcomeOf(err error) (record.Outcome, string) {
 		return record.OutcomeRefused, "encrypted-card"
 	case errors.Is(err, ErrMessageUsed):
 		return record.OutcomeRefused, "encrypted-card-used"
+	case errors.Is(err, ErrUnknownPasscode):
+		return record.OutcomeRefused, "unknown-passcode"
+	case errors.Is(err, ErrPasscodeUsed):
+		return record.OutcomeRefused, "passcode-used"
+	case errors.Is(err, ErrPasscodeExpired):
+		return record.OutcomeRefused, "passcode-expired"
+	case errors.Is(err, ErrPasscodeSpent):
+		return record.OutcomeRefused, "passcode-spent"
+	case errors.As(err, &tooMany):
+		return record.OutcomeRefused, "passcodes-too-many"
+	case errors.Is(err, ErrStatement):
+		return record.OutcomeRefused, "statement"
 	case errors.Is(err, ErrWalletType):
 		return record.OutcomeRefused, "wallet-type"
 	case errors.Is(err, ErrUnknownToken):

@@ -85,6 +85,13 @@ var owner = provisioning.Caller{
 	RequestID: "request-1",
 }
 
+// rules are the default ones, with time enough for a machine that is busy.
+func rules() provisioning.DecisionRules {
+	r := provisioning.DefaultDecisionRules()
+	r.Within = 20 * time.Second
+	return r
+}
+
 // newWorld makes a world with the demo cards in the vault.
 func newWorld(t testing.TB, change ...func(*provisioning.Config)) *world {
 	t.Helper()
@@ -116,6 +123,8 @@ func newWorld(t testing.TB, change ...func(*provisioning.Config)) *world {
 		Gate:      w.hands,
 		Cards:     w.store,
 		Decisions: w.store,
+		Verified:  w.store,
+		Rules:     rules(),
 		Tokens:    w.store,
 		Flags:     w.store,
 		// What most tests are about is not enablement; those that are set it.

@@ -126,6 +126,12 @@ func apply(ctx context.Context, tx tx, c record.Change) error {
 		return putDecision(ctx, tx, c)
 	case provisioning.Notice:
 		return putNotice(ctx, tx, c)
+	case provisioning.PasscodeRow:
+		return putPasscode(ctx, tx, c)
+	case *provisioning.PasscodeAttempt:
+		return takeAttempt(ctx, tx, c)
+	case provisioning.PasscodeVerified:
+		return passcodeVerified(ctx, tx, c)
 	case audit.Expire:
 		return expire(ctx, tx, c)
 	default:

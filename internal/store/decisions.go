@@ -22,12 +22,17 @@ func putDecision(ctx context.Context, tx tx, d provisioning.Decision) error {
 	if err != nil {
 		return err
 	}
+	var last int64
+	err = tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(number), 0) FROM provisioning_decisions WHERE tenant = ?1 AND card = ?2`,
+		d.Owner.Tenant, d.Card).Scan(&last)
+	if err != nil {
+		return failed("number decision", err)
+	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO provisioning_decisions
 		(tenant, id, owner_iss, owner_sub, card, device, session, apple, path, required, at, until_at, number)
-		SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, COALESCE(MAX(number), 0) + 1
-		FROM provisioning_decisions WHERE tenant = ?1 AND card = ?5`,
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)`,
 		d.Owner.Tenant, d.ID, d.Owner.Issuer, d.Owner.Subject, d.Card, d.Device[:], d.Session[:],
-		string(d.Apple), string(d.Path), string(text), millis(d.At), millis(d.Until))
+		string(d.Apple), string(d.Path), string(text), millis(d.At), millis(d.Until), last+1)
 	if err != nil {
 		return failed("write decision", err)
 	}

@@ -3,13 +3,17 @@
 //
 // A path is a colour, by which Apple recommends and an issuer decides (guide, 4.1):
 //
-//	GREEN   approve
-//	YELLOW  approve once the cardholder is verified
-//	ORANGE  approve once the cardholder is verified with more rigour
-//	RED     decline
+//	GREEN   nothing is left to ask
+//	YELLOW  the cardholder is verified before the token may become active
+//	ORANGE  the same, with more rigour
+//	RED     declined
 //
-// What is still to be done before a token may become active are requirements, each with the
-// steps of which any one fulfils it.
+//	got := path.Decide(path.Attempt{Apple: path.Yellow, Source: path.InApp, …}, thresholds)
+//	got.Path, got.Required, got.Reasons
+//
+// The rules stand in one table, [Rules], each with the sentence that it keeps. [Cases] are
+// what the tests run and docs/decisions.md shows. What must be is code; how long, how fresh
+// and how risky is [Thresholds].
 package path
 
 import "slices"
@@ -31,14 +35,22 @@ func Colors() []Color { return []Color{Green, Yellow, Orange, Red} }
 // Known reports whether c is a path.
 func (c Color) Known() bool { return slices.Contains(Colors(), c) }
 
+// worse gives the path that asks more.
+func worse(a, b Color) Color {
+	if slices.Index(Colors(), a) < slices.Index(Colors(), b) {
+		return b
+	}
+	return a
+}
+
 // Step is a way to verify a cardholder.
 type Step string
 
 // The steps.
 const (
-	OneTimePasscode   Step = "one-time-passcode"   // to a tenured channel
-	CallCentre        Step = "call-centre"         // the cardholder verified by the call centre
-	InAppVerification Step = "in-app-verification" // the cardholder activates the pass from the issuer's app
+	OneTimePasscode   Step = "one-time-passcode"   // fresh, to a tenured channel
+	CallCentre        Step = "call-centre"         // verified by the call centre
+	InAppVerification Step = "in-app-verification" // the pass activated from the issuer's app
 )
 
 // A Requirement is what must still be done before a token may become active.
