@@ -142,16 +142,10 @@ func (s *server) PutWalletToken(c *gin.Context, reference string) {
 		s.fail(c, &provisioning.FieldError{Member: "tokenUniqueReference", Problem: "is another than that of the path"})
 		return
 	}
-	text := func(member *string) string {
-		if member == nil {
-			return ""
-		}
-		return *member
-	}
 	put, err := s.cfg.Wallets.PutToken(c.Request.Context(), s.cardCaller(c, who, access.ManageWalletTokens), provisioning.Token{
 		Owner:     provisioning.Owner{Tenant: who.Tenant, Issuer: body.Owner.Iss, Subject: body.Owner.Sub},
-		Reference: reference, CardReference: text(body.PanUniqueReference), ExternalCardID: text(body.ExternalCardId), DeviceID: text(body.DeviceId),
-		Status: provisioning.TokenStatus(text(body.TokenStatus)), Path: text(body.AuthorizationPath), Process: text(body.ProcessStatus),
+		Reference: reference, CardReference: optional(body.PanUniqueReference), ExternalCardID: optional(body.ExternalCardId), DeviceID: optional(body.DeviceId),
+		Status: provisioning.TokenStatus(optional(body.TokenStatus)), Path: optional(body.AuthorizationPath), Process: optional(body.ProcessStatus),
 	})
 	if err != nil {
 		s.replayed(c, record.PutWalletToken, who, err)

@@ -123,6 +123,9 @@ func (t Token) check() error {
 	if !isIdentifier(t.Issuer) || !isIdentifier(t.Subject) {
 		return field("owner", fmt.Sprintf("must have iss and sub, each 1 to %d bytes without control characters", maxIdentifier))
 	}
+	if err := checkDeviceID(t.DeviceID); err != nil {
+		return err
+	}
 	for member, text := range map[string]string{
 		"panUniqueReference": t.CardReference, "tokenStatus": string(t.Status), "authorizationPath": t.Path, "processStatus": t.Process, "deviceId": t.DeviceID,
 	} {
