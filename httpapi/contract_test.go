@@ -194,10 +194,10 @@ func TestGeneratedTypesHaveTheMembersOfTheirSchemas(t *testing.T) {
 	found, files, object := []passkit.Finding{}, PassFiles{"x": "x"}, jsontext.Value(`{"x":1}`)
 	list, more := []string{"x"}, map[string]jsontext.Value{}
 	values := map[string]any{
-		"SignCardRequest":        SignCardRequest{CardId: &one, EncryptedCard: &one, ExternalCardId: &one, WalletType: &one, Trace: &yes, Certificates: &list, Certificate: &SignCardRequest_Certificate{union: []byte(`"x"`)}},
+		"SignCardRequest":        SignCardRequest{CardId: &one, EncryptedCard: &one, DeviceId: &one, ExternalCardId: &one, WalletType: &one, Trace: &yes, Certificates: &list, Certificate: &SignCardRequest_Certificate{union: []byte(`"x"`)}},
 		"SignedCard":             SignedCard{Trace: &Trace{}},
 		"Trace":                  Trace{},
-		"ActivationDataRequest":  ActivationDataRequest{TokenUniqueReference: &one, WalletType: &one},
+		"ActivationDataRequest":  ActivationDataRequest{DeviceId: &one, TokenUniqueReference: &one, WalletType: &one},
 		"ActivationData":         ActivationData{},
 		"PutCardRequest":         PutCardRequest{},
 		"MaskedCard":             MaskedCard{},
@@ -222,6 +222,17 @@ func TestGeneratedTypesHaveTheMembersOfTheirSchemas(t *testing.T) {
 			AudFingerprints: &MerchantTokenRequest_AudFingerprints{union: []byte(`"x"`)}, Claims: &more, LifetimeSeconds: &number,
 			Mbn: &one, Mcc: &one, SpCfg: &one, Tpid: &one, XTid: &one,
 		},
+		"DecisionRequest":     DecisionRequest{DeviceId: &one, Evidence: &[]Evidence{}, Owner: &CardOwner{}, SessionId: &one},
+		"AppleRecommendation": AppleRecommendation{ConversationId: &one, ReasonCodes: &list},
+		"CardOwner":           CardOwner{},
+		"Evidence":            Evidence{Passcode: &one, Statement: &one, Verified: &yes},
+		"Decision":            Decision{},
+		"RequiredStep":        RequiredStep{},
+		"PasscodeRequest":     PasscodeRequest{DeviceId: &one, Owner: &CardOwner{}, Statement: &one},
+		"SentPasscode":        SentPasscode{},
+		"VerificationRequest": VerificationRequest{},
+		"Verification":        Verification{},
+
 		"PassAsset":         PassAsset{},
 		"PassBundleRequest": PassBundleRequest{},
 		"PassDocument":      PassDocument{Files: &files, Findings: &found, Pass: object, Personalized: object, UpdatedAt: &one, Version: &version, Voided: &yes},
