@@ -237,6 +237,7 @@ func (s *Service) cardOfToken(ctx context.Context, ticket *record.Ticket, t Toke
 func (s *Service) approve(ctx context.Context, ticket *record.Ticket, who Caller, t Token, v verdict) (Activation, error) {
 	for range writeTries {
 		var changes []record.Change
+		done := record.Done()
 		if t.Status == TokenInactive {
 			next := t
 			next.Status = TokenActive
@@ -244,9 +245,10 @@ func (s *Service) approve(ctx context.Context, ticket *record.Ticket, who Caller
 			if err != nil {
 				return Activation{}, s.fail(ctx, ticket, err, who.end(false)...)
 			}
+			done.Refs = put.stateRefs()
 			changes = []record.Change{TokenPut{Token: put, Was: t.Revision}, *v.notice}
 		}
-		_, err := record.Conclude(ctx, s.cfg.Recorder, ticket, record.Done(), who.end(true, changes...)...)
+		_, err := record.Conclude(ctx, s.cfg.Recorder, ticket, done, who.end(true, changes...)...)
 		if !errors.Is(err, ErrTokenChanged) {
 			if record.Refused(err) {
 				err = s.fail(ctx, ticket, err, who.end(false)...)

@@ -2,12 +2,16 @@ package provisioning
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
 	"time"
+
+	"github.com/go-json-experiment/json"
 
 	"github.com/mintmark/mintmark/internal/record"
 )
@@ -87,6 +91,9 @@ func (e Enablement) check(products map[string]Product) error {
 	}
 	return nil
 }
+
+// RulesText is the rules as JSON, which the record has the SHA-256 of.
+func (e Enablement) RulesText() ([]byte, error) { return json.Marshal(e.Rules) }
 
 // Any reports whether any card may be provisioned.
 func (e Enablement) Any() bool {
@@ -185,6 +192,11 @@ func (s *Service) PutEnablement(ctx context.Context, who Caller, rules []Enablem
 	if err := next.check(s.products); err != nil {
 		return Enablement{}, err
 	}
-	in := who.intent(record.PutEnablement, map[string]string{"revision": strconv.FormatInt(next.Revision, 10)})
+	text, err := next.RulesText()
+	if err != nil {
+		return Enablement{}, err
+	}
+	digest := sha256.Sum256(text)
+	in := who.intent(record.PutEnablement, map[string]string{"revision": strconv.FormatInt(next.Revision, 10), "rulesSha256": hex.EncodeToString(digest[:])})
 	return next, s.conclude(ctx, who, in, EnablementPut{next})
 }

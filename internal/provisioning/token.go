@@ -2,8 +2,11 @@ package provisioning
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/mintmark/mintmark/internal/record"
@@ -73,7 +76,8 @@ type TokenPut struct {
 // IsChange marks TokenPut as a record.Change.
 func (TokenPut) IsChange() {}
 
-// follow gives the token that next makes of t, the zero value for a new one, or ErrTransition:
+// follow gives the token that next makes of t, the zero value for a new one, or ErrTransition.
+// Which transitions are impossible is inferred from what the statuses mean [C]:
 //
 //   - nothing follows DEACTIVATED;
 //   - who was ever ACTIVE is never INACTIVE again;
@@ -146,5 +150,21 @@ func isPAN(text string) bool {
 
 // refs names a token in the log.
 func (t Token) refs() map[string]string { return map[string]string{"walletToken": t.ID} }
+
+// stateRefs are refs with the state that is written: its revision, and the SHA-256 of what it
+// says, so that the history cannot be changed unseen. Nothing in it is derived from a card
+// number.
+func (t Token) stateRefs() map[string]string {
+	digest := sha256.New()
+	for _, part := range []string{
+		t.ID, t.Tenant, t.Issuer, t.Subject, t.Reference, t.CardReference, t.ExternalCardID, t.DeviceID,
+		string(t.Status), t.Path, t.Process, strconv.FormatInt(t.Revision, 10), strconv.FormatInt(t.Changed.UnixMilli(), 10),
+	} {
+		_, _ = fmt.Fprintf(digest, "%d:%s", len(part), part) // does not fail (hash.Hash)
+	}
+	refs := t.refs()
+	refs["revision"], refs["stateSha256"] = strconv.FormatInt(t.Revision, 10), hex.EncodeToString(digest.Sum(nil))
+	return refs
+}
 
 var _ record.Change = TokenPut{}

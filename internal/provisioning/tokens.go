@@ -63,7 +63,7 @@ func (s *Service) putToken(ctx context.Context, who Caller, next Token) (Token, 
 	if old.Revision > 0 && old.same(put) {
 		return old, s.conclude(ctx, who, who.intent(record.PutWalletToken, old.refs()))
 	}
-	t, err := s.beginWith(ctx, who, who.intent(record.PutWalletToken, put.refs()))
+	t, err := s.beginWith(ctx, who, who.intent(record.PutWalletToken, put.stateRefs()))
 	if err != nil {
 		return Token{}, err
 	}

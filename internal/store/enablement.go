@@ -14,7 +14,7 @@ var _ provisioning.Flags = (*Store)(nil)
 
 // putEnablement writes a tenant's next enablement, if it is the next.
 func putEnablement(ctx context.Context, tx tx, p provisioning.EnablementPut) error {
-	rules, err := json.Marshal(p.Rules)
+	rules, err := p.RulesText()
 	if err != nil {
 		return err
 	}
