@@ -701,7 +701,7 @@ type WalletTokenState struct {
 	DeviceId          *string   `json:"deviceId"`
 	ExternalCardId    *string   `json:"externalCardId"`
 
-	// Owner Whose card it is, by the tokens of the issuer's app.
+	// Owner What looks like a card number is withheld.
 	Owner              CardOwner `json:"owner"`
 	PanUniqueReference *string   `json:"panUniqueReference"`
 	ProcessStatus      *string   `json:"processStatus"`

@@ -9,6 +9,7 @@ import (
 	"github.com/mintmark/mintmark/internal/access"
 	"github.com/mintmark/mintmark/internal/provisioning"
 	"github.com/mintmark/mintmark/internal/record"
+	"github.com/mintmark/mintmark/internal/secret"
 )
 
 // Wallets is what the API asks of the domain about cards in wallets. Its errors are those of
@@ -174,10 +175,11 @@ func (s *server) GetWalletToken(c *gin.Context, reference string) {
 	writeJSON(c, http.StatusOK, "application/json", answer)
 }
 
+// tokenState withholds of the owner what looks like a card number, which a caller chose.
 func tokenState(t provisioning.Token) WalletTokenState {
 	return WalletTokenState{
 		TokenUniqueReference: t.Reference, PanUniqueReference: orNull(t.CardReference), ExternalCardId: orNull(t.ExternalCardID),
 		TokenStatus: orNull(string(t.Status)), AuthorizationPath: orNull(t.Path), ProcessStatus: orNull(t.Process),
-		Owner: CardOwner{Iss: t.Issuer, Sub: t.Subject}, DeviceId: orNull(t.DeviceID), Revision: t.Revision, ChangedAt: t.Changed.UTC(),
+		Owner: CardOwner{Iss: secret.Reference(t.Issuer), Sub: secret.Reference(t.Subject)}, DeviceId: orNull(t.DeviceID), Revision: t.Revision, ChangedAt: t.Changed.UTC(),
 	}
 }

@@ -130,9 +130,12 @@ func (t Token) check() error {
 	if err := checkDeviceID(t.DeviceID); err != nil {
 		return err
 	}
-	for member, text := range map[string]string{
-		"panUniqueReference": t.CardReference, "tokenStatus": string(t.Status), "authorizationPath": t.Path, "processStatus": t.Process, "deviceId": t.DeviceID,
-	} {
+	for member, text := range map[string]string{"tokenStatus": string(t.Status), "authorizationPath": t.Path, "processStatus": t.Process} {
+		if text != "" && (!isIdentifier(text) || len(text) > maxTokenText || secret.LooksLikePAN(text)) {
+			return field(member, fmt.Sprintf("must be up to %d bytes without control characters, and no card number", maxTokenText))
+		}
+	}
+	for member, text := range map[string]string{"panUniqueReference": t.CardReference, "deviceId": t.DeviceID} {
 		if text != "" && (!isIdentifier(text) || len(text) > maxTokenText || isPAN(text)) {
 			return field(member, fmt.Sprintf("must be up to %d bytes without control characters, and no card number", maxTokenText))
 		}
