@@ -137,10 +137,10 @@ var apart = map[string]func(t *testing.T, w *tenancy, own, other tenant){
 }
 
 // elsewhere are paths whose tenants are held apart by tests of their own, beside their
-// domains: cards by tenant, iss and sub in internal/provisioning; passes, whose tenant stands
+// domains: cards, decisions about them and passcodes by tenant, iss and sub in internal/provisioning; passes, whose tenant stands
 // in the path, in internal/passes and httpapi. The checkpoint is for everybody.
 var elsewhere = []string{
-	"/v1/cards/", "/issuer/push-provisioning/activation-data", "/api/{tenantId}/", "/v1/audit/checkpoint",
+	"/v1/cards/", "/v1/provisioning-decisions", "/v1/one-time-passcodes", "/issuer/push-provisioning/activation-data", "/api/{tenantId}/", "/v1/audit/checkpoint",
 }
 
 func cardsApart(t *testing.T, w *tenancy, own, other tenant) {

@@ -111,6 +111,13 @@ func TestNoticeIsLeasedUntilItsEnd(t *testing.T) {
 		fourth := lease(2*time.Minute, 9)
 		same(t, 1, fourth[0].Attempts)
 		end(provisioning.NoticeEnd{ID: "a", Fence: fourth[0].Fence})
+		if err := s.FreeNotices(t.Context(), noon.Add(3*time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		freed := lease(3*time.Minute, 9)
+		same(t, []string{"b"}, ids(freed)) // although it was not due before two hours
+		end(provisioning.NoticeEnd{ID: "b", Fence: freed[0].Fence - 1})
+		end(provisioning.NoticeEnd{ID: "b", Fence: freed[0].Fence, RetryAt: noon.Add(2 * time.Hour), NotTried: true})
 		same(t, 0, len(lease(3*time.Hour, 9))) // a is delivered, b of no use any more
 	})
 }

@@ -71,6 +71,12 @@ func scanNotice(rows *sql.Rows) (l provisioning.LeasedNotice, err error) {
 	return l, err
 }
 
+// FreeNotices makes all notices due, and has nobody hold any.
+func (s *Store) FreeNotices(ctx context.Context, now time.Time) error {
+	_, err := s.write.ExecContext(ctx, `UPDATE network_notices SET due_at = ?1, fence = fence + 1 WHERE due_at > ?1`, millis(now))
+	return failed("free notices", err)
+}
+
 // EndNotices writes what became of leased notices.
 func (s *Store) EndNotices(ctx context.Context, ends []provisioning.NoticeEnd) error {
 	return s.inTx(ctx, func(tx tx) error {

@@ -248,6 +248,7 @@ func TestConnector(t *testing.T) {
 	for name, test := range map[string]func(*world){
 		"an endpoint that is down for a minute loses and doubles nothing":   downForAMinute,
 		"a crash in the middle loses and doubles nothing":                   crashInTheMiddle,
+		"a process that begins delivers at once what another had leased":    beginsWithWhatWasLeased,
 		"a crash before anything is noted loses and doubles nothing":        crashBeforeNoting,
 		"only an answer that the network signed ends a notice":              onlySignedAnswersEnd,
 		"a notice that is of no use any more is not delivered":              tooLateIsDropped,
@@ -328,6 +329,25 @@ func crashBeforeNoting(w *world) {
 	w.requireOnce(nil)
 	w.clock.add(time.Minute)
 	w.round(c)
+	w.requireOnce(ids)
+	w.requireEmpty()
+}
+
+func beginsWithWhatWasLeased(w *world) {
+	ids := w.put(3, time.Time{})
+	if _, err := w.store.LeaseNotices(context.Background(), w.clock.now(), w.clock.now().Add(time.Minute), 9); err != nil {
+		w.Fatal(err)
+	}
+	w.restart()
+	ctx, stop := context.WithCancel(context.Background())
+	w.network.set(func(_ int, post func() connector.Answer) (connector.Answer, error) {
+		a := post()
+		if len(w.ids()) == len(ids) {
+			stop()
+		}
+		return a, nil
+	})
+	w.connector().Deliver(ctx)
 	w.requireOnce(ids)
 	w.requireEmpty()
 }

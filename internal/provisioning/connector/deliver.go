@@ -19,10 +19,19 @@ const (
 )
 
 // Deliver empties the outbox until the context ends. A database has one process that writes,
-// and so one that delivers.
+// and so one that delivers: it begins with what a process before it may have left leased.
 func (c *Connector) Deliver(ctx context.Context) {
+	begun := false
 	for {
-		more, err := c.Round(ctx)
+		var more bool
+		var err error
+		if !begun {
+			err = c.cfg.Outbox.FreeNotices(ctx, c.cfg.Now())
+			begun = err == nil
+		}
+		if begun {
+			more, err = c.Round(ctx)
+		}
 		if err != nil && ctx.Err() == nil {
 			c.cfg.Log.Error("delivery of notices is interrupted", "error", err)
 		}
