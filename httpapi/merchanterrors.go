@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -108,9 +107,7 @@ func (e legacyError) write(c *gin.Context) {
 	if e.status == http.StatusUnauthorized {
 		c.Header("WWW-Authenticate", "Bearer")
 	}
-	if e.retry > 0 {
-		c.Header("Retry-After", strconv.Itoa(int(math.Ceil(e.retry.Seconds()))))
-	}
+	retryAfter(c, e.retry)
 	c.Set(outcomeKey, "proximity-"+strconv.Itoa(e.status))
 	writeJSON(c, e.status, "application/json", LegacyError{Error: e.text})
 	c.Abort()

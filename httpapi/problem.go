@@ -53,12 +53,17 @@ func (p problem) write(c *gin.Context) {
 	if p.status == http.StatusUnauthorized {
 		c.Header("WWW-Authenticate", cmp.Or(p.challenge, "Bearer"))
 	}
-	if p.retry > 0 {
-		c.Header("Retry-After", strconv.Itoa(int(math.Ceil(p.retry.Seconds()))))
-	}
+	retryAfter(c, p.retry)
 	c.Set(outcomeKey, p.name)
 	writeJSON(c, p.status, "application/problem+json", body)
 	c.Abort()
+}
+
+// retryAfter says after how many seconds a later try may succeed, if one may.
+func retryAfter(c *gin.Context, d time.Duration) {
+	if d > 0 {
+		c.Header("Retry-After", strconv.Itoa(int(math.Ceil(d.Seconds()))))
+	}
 }
 
 // fail answers with the problem that err is, and logs what the problem does not say.

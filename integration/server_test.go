@@ -164,6 +164,7 @@ func (s *server) await(ready func() bool) {
 // until it is ready. It is stopped when the test ends.
 func start(t *testing.T, dir string, args, env []string) *server {
 	t.Helper()
+	giveKeys(t, dir)
 	s := process(t, env, append([]string{"dev", "--data", dir, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, args...)...)
 	s.dir = dir
 	s.await(func() bool { return strings.Contains(s.stdout.String(), "The whole journey") })
@@ -174,6 +175,7 @@ func start(t *testing.T, dir string, args, env []string) *server {
 	if err := json.Unmarshal(b, &s.info); err != nil {
 		t.Fatal(err)
 	}
+	keepKeys(t, dir)
 	return s
 }
 

@@ -30,7 +30,12 @@ const memoryDir = "/dev/shm"
 // that initialised it, also one before this, must have finalized it.
 func New(t TB) *Token {
 	t.Helper()
-	token, err := Create(scratchDir(t), testLabel)
+	return newIn(t, scratchDir(t))
+}
+
+func newIn(t TB, dir string) *Token {
+	t.Helper()
+	token, err := Create(dir, testLabel)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -137,6 +137,29 @@ func TestNewGivesEachTestItsOwnToken(t *testing.T) {
 	}
 }
 
+// A token that was made from the image of another has its keys and its PIN, in files of its own.
+func TestNewFromBeginsWithTheKeysOfTheOther(t *testing.T) {
+	var image softhsm.Image
+	t.Run("other", func(t *testing.T) {
+		token := softhsm.New(t)
+		module, session := open(t, token)
+		makeAESKey(t, module, session)
+		var err error
+		if image, err = token.Image(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for _, name := range []string{"first", "second"} {
+		t.Run(name, func(t *testing.T) {
+			module, session := open(t, softhsm.NewFrom(t, image))
+			if got := countKeys(t, module, session); got != 1 {
+				t.Errorf("it holds %d keys", got)
+			}
+			makeAESKey(t, module, session)
+		})
+	}
+}
+
 func TestCreateIsPrivate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "token")
 	token, err := softhsm.Create(dir, "private")

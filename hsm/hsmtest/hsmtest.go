@@ -8,11 +8,13 @@
 //		t.Error("the token was asked")
 //	}
 //
-// As softhsm.New it is for tests that run one after the other.
+// As softhsm.New it is for tests that run one after the other. The keys are made once for each
+// set that tests ask for: those of two tests may be the same.
 package hsmtest
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -24,6 +26,9 @@ import (
 
 // Member is the name under which the token is opened.
 const Member = "test"
+
+// environment is that of the keyring.
+const environment = "test"
 
 // A Token is an open token of one test. Its keys are named after their purposes.
 type Token struct {
@@ -63,19 +68,46 @@ func New(t softhsm.TB, options ...Option) *Token {
 	for _, option := range options {
 		keys = option(keys)
 	}
-	tok := &Token{on: softhsm.New(t), ring: &hsm.Keyring{Environment: "test"}}
+	p, ok := prototypes[fmt.Sprint(keys)]
+	if !ok {
+		p = newPrototype(t, keys)
+		prototypes[fmt.Sprint(keys)] = p
+	}
+	tok := &Token{on: softhsm.NewFrom(t, p.image), ring: &hsm.Keyring{Environment: environment, Keys: slices.Clone(p.keys)}}
 	tok.Token = tok.open(t)
-	var made []hsm.Key
+	tok.counts.reset()
+	t.Cleanup(func() { tok.shut(t) })
+	return tok
+}
+
+// prototypes are the tokens that tests asked for, by their keys: making keys takes longer than
+// most tests do.
+var prototypes = map[string]prototype{}
+
+// A prototype is a token as a test finds it.
+type prototype struct {
+	image softhsm.Image
+	keys  []hsm.Key
+}
+
+func newPrototype(t softhsm.TB, keys []hsm.NewKey) prototype {
+	t.Helper()
+	tok := &Token{on: softhsm.New(t), ring: &hsm.Keyring{Environment: environment}}
+	tok.Token = tok.open(t)
+	var p prototype
 	for _, k := range keys {
 		entry, err := tok.make(k)
 		if err != nil {
 			t.Fatal(err)
 		}
-		made = append(made, entry)
+		p.keys = append(p.keys, entry)
 	}
-	tok.Reopen(t, func(ring *hsm.Keyring) { ring.Keys = made })
-	t.Cleanup(func() { tok.shut(t) })
-	return tok
+	tok.shut(t)
+	var err error
+	if p.image, err = tok.on.Image(); err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // TDEAKey is the value of every triple DES key: tests play the network, which has it too.

@@ -64,32 +64,11 @@ type Caller struct {
 	RequestID               string
 	// Claims are what the request itself uses up, such as a bearer token that is good for
 	// one. They are taken before the token is asked for anything.
-	Claims []record.Claim
+	Claims record.Claims
 }
 
 func (c Caller) intent(op record.Operation, refs map[string]string) record.Intent {
 	return record.Intent{Operation: op, Tenant: c.Tenant, Issuer: c.Issuer, Subject: secret.Reference(c.Subject), RequestID: c.RequestID, Refs: refs}
-}
-
-// begin gives the ticket: at once, if nothing is used up.
-func (s *Service) begin(ctx context.Context, who Caller, in record.Intent) (*record.Ticket, error) {
-	if len(who.Claims) == 0 {
-		return s.cfg.Recorder.Open(in)
-	}
-	changes := make([]record.Change, len(who.Claims))
-	for i, c := range who.Claims {
-		changes[i] = c
-	}
-	return s.cfg.Recorder.Begin(ctx, in, changes...)
-}
-
-// ends gives the changes that end the caller's claims.
-func (c Caller) ends(used bool) []record.Change {
-	var all []record.Change
-	for _, cl := range c.Claims {
-		all = append(all, cl.End(used))
-	}
-	return all
 }
 
 // sign takes one JWT from the intent to its release: the intent and what the caller uses up,
@@ -101,7 +80,7 @@ func (s *Service) sign(ctx context.Context, who Caller, in record.Intent,
 	if err := s.cfg.Gate.Ready(in.Operation); err != nil {
 		return "", "", err
 	}
-	ticket, err := s.begin(ctx, who, in)
+	ticket, err := who.Claims.Begin(ctx, s.cfg.Recorder, in)
 	if err != nil {
 		return "", "", err
 	}
@@ -113,7 +92,7 @@ func (s *Service) sign(ctx context.Context, who Caller, in record.Intent,
 	}
 	result := record.Done(signed.Token.Digest())
 	result.Refs = map[string]string{"kid": signed.KeyID}
-	receipt, err := record.Conclude(ctx, s.cfg.Recorder, ticket, result, append(changes, who.ends(true)...)...)
+	receipt, err := record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.Claims.End(true, changes...)...)
 	switch {
 	case errors.Is(err, ErrQuota):
 		return "", "", errors.Join(err, s.fail(ctx, ticket, "quota", who))
@@ -132,7 +111,7 @@ func (s *Service) fail(ctx context.Context, t *record.Ticket, reason string, who
 	if reason == "failed" {
 		outcome = record.OutcomeFailed
 	}
-	return record.Fail(ctx, s.cfg.Recorder, t, record.Result{Outcome: outcome, Reason: reason}, who.ends(false)...)
+	return record.Fail(ctx, s.cfg.Recorder, t, record.Result{Outcome: outcome, Reason: reason}, who.Claims.End(false)...)
 }
 
 // refuse records a refusal before anything was begun, and gives why back.

@@ -78,18 +78,18 @@ func (s *Service) ActivateToken(ctx context.Context, who Caller, reference strin
 	// request again has the same key, and brings the two together.
 	refs := t.refs()
 	maps.Copy(refs, map[string]string{"idempotencyKey": t.idempotencyKey()})
-	ticket, err := s.cfg.Recorder.Begin(ctx, who.intent(record.ActivateToken, refs), who.claim()...)
+	ticket, err := s.cfg.Recorder.Begin(ctx, who.intent(record.ActivateToken, refs), who.Claims.Take()...)
 	if err != nil {
 		return Activation{}, err
 	}
 	v, err := s.askNetwork(ctx, ticket, who, t.Token)
 	if err != nil {
-		return Activation{}, s.fail(ctx, ticket, err, who.end(false)...)
+		return Activation{}, s.fail(ctx, ticket, err, who.Claims.End(false)...)
 	}
 	v.Reference = reference
 	// Transaction 2: the answer, the token's new state, and the notice to its cardholder.
 	if v.Response != Approved {
-		return v.Activation, record.Fail(ctx, s.cfg.Recorder, ticket, v.result(), who.end(false, v.changes...)...)
+		return v.Activation, record.Fail(ctx, s.cfg.Recorder, ticket, v.result(), who.Claims.End(false, v.changes...)...)
 	}
 	return s.approve(ctx, ticket, who, t.Token, v)
 }
@@ -243,26 +243,26 @@ func (s *Service) approve(ctx context.Context, ticket *record.Ticket, who Caller
 			next.Status = TokenActive
 			put, err := t.follow(next, s.cfg.Now().UTC().Truncate(time.Millisecond))
 			if err != nil {
-				return Activation{}, s.fail(ctx, ticket, err, who.end(false)...)
+				return Activation{}, s.fail(ctx, ticket, err, who.Claims.End(false)...)
 			}
 			done.Refs = put.stateRefs()
 			changes = []record.Change{TokenPut{Token: put, Was: t.Revision}, *v.notice}
 		}
-		_, err := record.Conclude(ctx, s.cfg.Recorder, ticket, done, who.end(true, changes...)...)
+		_, err := record.Conclude(ctx, s.cfg.Recorder, ticket, done, who.Claims.End(true, changes...)...)
 		if !errors.Is(err, ErrTokenChanged) {
 			if record.Refused(err) {
-				err = s.fail(ctx, ticket, err, who.end(false)...)
+				err = s.fail(ctx, ticket, err, who.Claims.End(false)...)
 			}
 			return v.Activation, err
 		}
 		if t, err = s.findToken(ctx, who, t.Reference); err != nil {
-			return Activation{}, s.fail(ctx, ticket, err, who.end(false)...)
+			return Activation{}, s.fail(ctx, ticket, err, who.Claims.End(false)...)
 		}
 		if t.Status != TokenActive && t.Status != TokenInactive {
 			declined := verdictOf(Declined, commentState)
 			declined.Reference = t.Reference
-			return declined.Activation, record.Fail(ctx, s.cfg.Recorder, ticket, declined.result(), who.end(false)...)
+			return declined.Activation, record.Fail(ctx, s.cfg.Recorder, ticket, declined.result(), who.Claims.End(false)...)
 		}
 	}
-	return Activation{}, s.fail(ctx, ticket, errBusyToken, who.end(false)...)
+	return Activation{}, s.fail(ctx, ticket, errBusyToken, who.Claims.End(false)...)
 }

@@ -38,17 +38,17 @@ func (s *Service) ActivationData(ctx context.Context, who Caller, req Activation
 	if err := s.cfg.Gate.Ready(record.ActivationData); err != nil {
 		return nil, err
 	}
-	ticket, err := s.begin(ctx, who, record.ActivationData)
+	ticket, err := who.Claims.Begin(ctx, s.cfg.Recorder, who.intent(record.ActivationData, nil))
 	if err != nil {
 		return nil, err
 	}
 	held, id, err := s.activate(ctx, ticket, who, req)
 	if err != nil {
-		return nil, s.fail(ctx, ticket, err, who.end(false)...)
+		return nil, s.fail(ctx, ticket, err, who.Claims.End(false)...)
 	}
 	result := record.Done(held.Digest())
 	result.Refs = map[string]string{"card": id}
-	receipt, err := record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.end(true)...)
+	receipt, err := record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.Claims.End(true)...)
 	if err != nil {
 		return nil, err
 	}

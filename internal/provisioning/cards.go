@@ -76,7 +76,7 @@ func (s *Service) PutCard(ctx context.Context, who Caller, externalID, compact s
 	}
 	// Transaction 1: the message is claimed, the intent on record. A crash from here on
 	// leaves a lease that runs out.
-	ticket, err := s.cfg.Recorder.Begin(ctx, intent, who.claim(claim)...)
+	ticket, err := s.cfg.Recorder.Begin(ctx, intent, who.Claims.Take(claim)...)
 	if err != nil {
 		if errors.Is(err, ErrMessageUsed) {
 			return Masked{}, errors.Join(ErrMessageUsed, s.cfg.Recorder.Refuse(ctx, intent, "encrypted-card-used"))
@@ -85,12 +85,12 @@ func (s *Service) PutCard(ctx context.Context, who Caller, externalID, compact s
 	}
 	row, masked, err := s.take(ctx, ticket, id, e)
 	if err != nil {
-		return Masked{}, s.fail(ctx, ticket, err, who.end(false, claim.End(false))...)
+		return Masked{}, s.fail(ctx, ticket, err, who.Claims.End(false, claim.End(false))...)
 	}
 	// Transaction 2, fenced: the message is used, the card stored.
-	_, err = record.Conclude(ctx, s.cfg.Recorder, ticket, record.Done(), who.end(true, claim.End(true), row)...)
+	_, err = record.Conclude(ctx, s.cfg.Recorder, ticket, record.Done(), who.Claims.End(true, claim.End(true), row)...)
 	if record.Refused(err) {
-		return Masked{}, s.fail(ctx, ticket, err, who.end(false, claim.End(false))...)
+		return Masked{}, s.fail(ctx, ticket, err, who.Claims.End(false, claim.End(false))...)
 	}
 	if err != nil {
 		return Masked{}, err
@@ -209,7 +209,7 @@ func (s *Service) GetCard(ctx context.Context, who Caller, externalID string) (M
 	if err := s.cfg.Gate.Ready(record.ReadCard); err != nil {
 		return Masked{}, err
 	}
-	ticket, err := s.begin(ctx, who, record.ReadCard)
+	ticket, err := who.Claims.Begin(ctx, s.cfg.Recorder, who.intent(record.ReadCard, nil))
 	if err != nil {
 		return Masked{}, err
 	}
@@ -217,13 +217,13 @@ func (s *Service) GetCard(ctx context.Context, who Caller, externalID string) (M
 	defer cancel()
 	c, row, err := s.openCard(work, ticket, who, externalID)
 	if err != nil {
-		return Masked{}, s.fail(ctx, ticket, err, who.end(false)...)
+		return Masked{}, s.fail(ctx, ticket, err, who.Claims.End(false)...)
 	}
 	defer c.Wipe()
 	// The masked card is no key's output, and a digest of it would be one of a PAN's digits.
 	result := record.Done()
 	result.Refs = map[string]string{"card": row.ID}
-	if _, err := record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.end(true)...); err != nil {
+	if _, err := record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.Claims.End(true)...); err != nil {
 		return Masked{}, err
 	}
 	return s.mask(externalID, c, row.Created), nil
@@ -239,7 +239,7 @@ func (s *Service) DeleteCard(ctx context.Context, who Caller, externalID string)
 	if err := s.cfg.Gate.Ready(record.DeleteCard); err != nil {
 		return err
 	}
-	ticket, err := s.begin(ctx, who, record.DeleteCard)
+	ticket, err := who.Claims.Begin(ctx, s.cfg.Recorder, who.intent(record.DeleteCard, nil))
 	if err != nil {
 		return err
 	}
@@ -247,29 +247,15 @@ func (s *Service) DeleteCard(ctx context.Context, who Caller, externalID string)
 	defer cancel()
 	row, err := s.findCard(work, ticket, who, externalID)
 	if err != nil {
-		return s.fail(ctx, ticket, err, who.end(false)...)
+		return s.fail(ctx, ticket, err, who.Claims.End(false)...)
 	}
 	result := record.Done()
 	result.Refs = map[string]string{"card": row.ID}
-	_, err = record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.end(true, CardRemoval{Tenant: row.Owner.Tenant, ID: row.ID})...)
+	_, err = record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.Claims.End(true, CardRemoval{Tenant: row.Owner.Tenant, ID: row.ID})...)
 	if record.Refused(err) {
-		return s.fail(ctx, ticket, err, who.end(false)...)
+		return s.fail(ctx, ticket, err, who.Claims.End(false)...)
 	}
 	return err
-}
-
-// begin gives the ticket of an operation that consumes nothing but what the caller's request
-// itself uses up, if it does: then the intent is on record first.
-func (s *Service) begin(ctx context.Context, who Caller, op record.Operation) (*record.Ticket, error) {
-	return s.beginWith(ctx, who, who.intent(op, nil))
-}
-
-// beginWith is begin for an intent with more in it.
-func (s *Service) beginWith(ctx context.Context, who Caller, intent record.Intent) (*record.Ticket, error) {
-	if len(who.Claims) == 0 {
-		return s.cfg.Recorder.Open(intent)
-	}
-	return s.cfg.Recorder.Begin(ctx, intent, who.claim()...)
 }
 
 // A RekeyStep is one batch of a move to the active vault key.

@@ -634,3 +634,12 @@ func TestDecisionThatIsTooLateIsNotMade(t *testing.T) {
 		t.Errorf("a decision was kept: %q", got)
 	}
 }
+
+// The network waits 500 ms; this is what of them a decision takes.
+func BenchmarkDecide(b *testing.B) {
+	a := newApproval(b)
+	req := check("demo-mastercard-1", path.Yellow, stating(a.well(nil)))
+	for b.Loop() {
+		a.decide(req)
+	}
+}

@@ -2,6 +2,7 @@ package provisioning
 
 import (
 	"context"
+	"time"
 
 	"github.com/mintmark/mintmark/internal/record"
 )
@@ -15,3 +16,12 @@ func MayActivate(ctx context.Context, s *Service, t *record.Ticket, owner Owner,
 func NoticeOfActivation(ctx context.Context, s *Service, t *record.Ticket, a Activated) (Notice, error) {
 	return s.activationNotice(ctx, t, a)
 }
+
+// Permits asks what decisions say of a use of a card, by nothing but them.
+func Permits(ctx context.Context, all Decisions, now func() time.Time, owner Owner, card []byte, device string, use Use) error {
+	s := &Service{cfg: Config{Decisions: all, Now: now}}
+	return s.permitsCard(ctx, card, ask{owner: owner, deviceID: device, use: use})
+}
+
+// DeviceRef is what a decision knows a device by.
+func DeviceRef(tenant, device string) Ref { return deviceRef(tenant, device) }

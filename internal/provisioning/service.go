@@ -183,23 +183,7 @@ type Caller struct {
 	RequestID string
 	// Claims are what the request itself uses up, such as a bearer token that is good for
 	// one. They are taken with the operation's intent.
-	Claims []record.Claim
-}
-
-// claim gives the changes that take the caller's claims, after own.
-func (c Caller) claim(own ...record.Change) []record.Change {
-	for _, cl := range c.Claims {
-		own = append(own, cl)
-	}
-	return own
-}
-
-// end gives the changes that end them, after own.
-func (c Caller) end(used bool, own ...record.Change) []record.Change {
-	for _, cl := range c.Claims {
-		own = append(own, cl.End(used))
-	}
-	return own
+	Claims record.Claims
 }
 
 func (c Caller) intent(op record.Operation, refs map[string]string) record.Intent {

@@ -80,7 +80,7 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 		who.Claims = append(slices.Clone(who.Claims), message)
 	}
 	intent := who.intent(record.SignCard, map[string]string{"nonceClaim": hex.EncodeToString(claim.ID[:])})
-	ticket, err := s.cfg.Recorder.Begin(ctx, intent, who.claim(claim)...)
+	ticket, err := s.cfg.Recorder.Begin(ctx, intent, who.Claims.Take(claim)...)
 	if err != nil {
 		for _, used := range []error{ErrNonceUsed, ErrMessageUsed} {
 			if errors.Is(err, used) {
@@ -93,7 +93,7 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 	// 3. The token's work. A failure is recorded and frees the nonce.
 	made, err := s.make(ctx, ticket, who, source, nonce, to)
 	if err != nil {
-		return SignedCard{}, s.fail(ctx, ticket, err, who.end(false, claim.End(false))...)
+		return SignedCard{}, s.fail(ctx, ticket, err, who.Claims.End(false, claim.End(false))...)
 	}
 
 	// 4. Transaction 2, fenced: nonce used, result on record. A crash before it released
@@ -102,9 +102,9 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 	if made.cardID != "" {
 		result.Refs = map[string]string{"card": made.cardID}
 	}
-	receipt, err := record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.end(true, claim.End(true))...)
+	receipt, err := record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.Claims.End(true, claim.End(true))...)
 	if record.Refused(err) {
-		return SignedCard{}, s.fail(ctx, ticket, err, who.end(false)...)
+		return SignedCard{}, s.fail(ctx, ticket, err, who.Claims.End(false)...)
 	}
 	if err != nil {
 		return SignedCard{}, err

@@ -63,13 +63,13 @@ func (s *Service) putToken(ctx context.Context, who Caller, next Token) (Token, 
 	if old.Revision > 0 && old.same(put) {
 		return old, s.conclude(ctx, who, who.intent(record.PutWalletToken, old.refs()))
 	}
-	t, err := s.beginWith(ctx, who, who.intent(record.PutWalletToken, put.stateRefs()))
+	t, err := who.Claims.Begin(ctx, s.cfg.Recorder, who.intent(record.PutWalletToken, put.stateRefs()))
 	if err != nil {
 		return Token{}, err
 	}
 	changes, err := s.tokenChanges(ctx, t, put, old)
 	if err != nil {
-		return Token{}, s.fail(ctx, t, err, who.end(false)...)
+		return Token{}, s.fail(ctx, t, err, who.Claims.End(false)...)
 	}
 	return put, s.concludeWith(ctx, t, who, changes...)
 }
@@ -88,7 +88,7 @@ func (s *Service) tokenChanges(ctx context.Context, t *record.Ticket, put, old T
 // conclude records an operation that uses no key, with its changes, in one transaction, or in
 // two if the caller's request itself uses something up.
 func (s *Service) conclude(ctx context.Context, who Caller, in record.Intent, changes ...record.Change) error {
-	t, err := s.beginWith(ctx, who, in)
+	t, err := who.Claims.Begin(ctx, s.cfg.Recorder, in)
 	if err != nil {
 		return err
 	}
@@ -97,9 +97,9 @@ func (s *Service) conclude(ctx context.Context, who Caller, in record.Intent, ch
 
 // concludeWith records that an operation is done, with its changes.
 func (s *Service) concludeWith(ctx context.Context, t *record.Ticket, who Caller, changes ...record.Change) error {
-	_, err := record.Conclude(ctx, s.cfg.Recorder, t, record.Done(), who.end(true, changes...)...)
+	_, err := record.Conclude(ctx, s.cfg.Recorder, t, record.Done(), who.Claims.End(true, changes...)...)
 	if record.Refused(err) {
-		return s.fail(ctx, t, err, who.end(false)...)
+		return s.fail(ctx, t, err, who.Claims.End(false)...)
 	}
 	return err
 }

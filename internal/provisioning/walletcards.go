@@ -83,17 +83,17 @@ func (s *Service) SearchCards(ctx context.Context, who Caller, q TokenSearch) ([
 	if err != nil {
 		return nil, err
 	}
-	ticket, err := s.begin(ctx, who, record.SearchCards)
+	ticket, err := who.Claims.Begin(ctx, s.cfg.Recorder, who.intent(record.SearchCards, nil))
 	if err != nil {
 		return nil, err
 	}
 	cards, ids, err := s.walletCards(ctx, ticket, who, enabled)
 	if err != nil {
-		return nil, s.fail(ctx, ticket, err, who.end(false)...)
+		return nil, s.fail(ctx, ticket, err, who.Claims.End(false)...)
 	}
 	result := record.Done() // what is shown of cards is no key's output: see GetCard
 	result.Refs = map[string]string{"cards": strings.Join(ids, " ")}
-	if _, err := record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.end(true)...); err != nil {
+	if _, err := record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.Claims.End(true)...); err != nil {
 		return nil, err
 	}
 	for i := range cards {

@@ -48,8 +48,5 @@ func endToken(ctx context.Context, tx tx, e access.TokenUseEnd) error {
 	if err != nil {
 		return failed("end token claim", err)
 	}
-	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		return errors.Join(access.ErrReplayed, err)
-	}
-	return nil
+	return oneRow(res, access.ErrReplayed)
 }

@@ -39,10 +39,7 @@ func endNonce(ctx context.Context, tx tx, e provisioning.NonceEnd) error {
 	if err != nil {
 		return failed("end nonce claim", err)
 	}
-	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		return errors.Join(provisioning.ErrNonceUsed, err)
-	}
-	return nil
+	return oneRow(res, provisioning.ErrNonceUsed)
 }
 
 // putCard writes a card's row, in place of one of the same owner that has the same look-up
