@@ -117,6 +117,11 @@ func (m *isolated) HMAC(ctx context.Context, name string, data []byte) ([]byte, 
 	return m.withKey(ctx, m.ec, opHMAC, []byte(name), data)
 }
 
+// Random gives n bytes of the token's random numbers; see Token.Random.
+func (m *isolated) Random(ctx context.Context, n int) ([]byte, error) {
+	return m.first(ctx, m.ec, opRandom, number(int64(n)))
+}
+
 // SelfTest has the key pair called name prove itself.
 func (m *isolated) SelfTest(ctx context.Context, name string) error {
 	_, err := m.do(ctx, m.signing(m.keyring(), name), 0, request{op: opSelfTest, fields: [][]byte{[]byte(name)}})

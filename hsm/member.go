@@ -42,6 +42,7 @@ type Member interface {
 	DecryptGCM(ctx context.Context, name string, iv, aad, ciphertext []byte) ([]byte, error)
 	EncryptTDEA(ctx context.Context, name string, plaintext []byte) ([]byte, error)
 	HMAC(ctx context.Context, name string, data []byte) ([]byte, error)
+	Random(ctx context.Context, n int) ([]byte, error)
 	SelfTest(ctx context.Context, name string) error
 	Ping(ctx context.Context) error
 	Info(ctx context.Context) (Info, error)

@@ -21,6 +21,7 @@ const (
 	opDecryptGCM
 	opEncryptTDEA
 	opHMAC
+	opRandom
 	opSelfTest
 	opPing
 	opInfo
@@ -80,6 +81,10 @@ var operations = [...]struct {
 	}},
 	opHMAC: {"hmac", 2, func(ctx context.Context, t *Token, c *asked) ([][]byte, error) {
 		return one(t.HMAC(ctx, string(c.fields[0]), c.fields[1]))
+	}},
+	// how many bytes
+	opRandom: {"random", 1, func(ctx context.Context, t *Token, c *asked) ([][]byte, error) {
+		return one(t.Random(ctx, int(asNumber(c.fields[0]))))
 	}},
 	// key
 	opSelfTest: {"self-test", 1, func(ctx context.Context, t *Token, c *asked) ([][]byte, error) {

@@ -25,6 +25,9 @@ const (
 
 	AuditCheckpoint Purpose = "audit-checkpoint" // checkpoints of the audit log, ECDSA
 	AuditReport     Purpose = "audit-report"     // audit reports and transcripts of ceremonies, ECDSA
+
+	Passcode     Purpose = "passcode"      // one-time passcodes as they are kept, HMAC-SHA-256
+	ConnectorJWS Purpose = "connector-jws" // requests to the payment network, ES256
 )
 
 // Algorithm is a key's type and size, as written in the keyring.
@@ -75,6 +78,9 @@ var purposes = map[Purpose][]Algorithm{
 
 	AuditCheckpoint: {P256},
 	AuditReport:     {P256},
+
+	Passcode:     {HMACSHA256},
+	ConnectorJWS: {P256},
 }
 
 // agrees reports whether keys of the purpose agree on keys (ECDH) and so never sign.

@@ -44,6 +44,15 @@ var groupOf = map[string]Group{
 	"/api/:tenantId/passes/apple/:version/devices/:deviceIdentifier/registrations/:passTypeIdentifier":               PassesGroup,
 	"/api/:tenantId/passes/apple/:version/devices/:deviceIdentifier/registrations/:passTypeIdentifier/:serialNumber": PassesGroup,
 
+	"/issuer/push-provisioning/tokens/searches":    IssuerGroup,
+	"/issuer/push-provisioning/tokens/activations": IssuerGroup,
+	"/issuer/push-provisioning/cards/searches":     IssuerGroup,
+	"/v1/wallet-tokens/:tokenUniqueReference":      IssuerGroup,
+	"/v1/enablement":                                   IssuerGroup,
+	"/v1/provisioning-decisions":                       IssuerGroup,
+	"/v1/one-time-passcodes":                           IssuerGroup,
+	"/v1/one-time-passcodes/:passcodeId/verifications": IssuerGroup,
+
 	"/.well-known/jwks.json":        KeysGroup,
 	"/v1/keys/:kid/certificate.pem": KeysGroup,
 	"/v1/audit/checkpoint":          KeysGroup,

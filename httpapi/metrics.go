@@ -31,6 +31,8 @@ type Metrics struct {
 	passStopped *prometheus.GaugeVec
 	passLogs    *prometheus.CounterVec
 
+	networkCalls *prometheus.CounterVec
+
 	memberState   *prometheus.GaugeVec
 	memberChanges *prometheus.CounterVec
 }
@@ -66,6 +68,9 @@ func NewMetrics(version string) *Metrics {
 	m.passLogs = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mintmark_pass_device_logs_total", Help: "What devices told, by what they were doing."}, []string{"kind"})
 	m.registry.MustRegister(m.passBundles, m.passPushes, m.passStopped, m.passLogs)
+	m.networkCalls = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mintmark_network_calls_total", Help: "Calls to the payment network, by kind and by what came of them."}, []string{"kind", "outcome"})
+	m.registry.MustRegister(m.networkCalls)
 	m.memberState = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "mintmark_hsm_member_state", Help: "1 for the state an HSM member is in."}, []string{"member", "state"})
 	m.memberChanges = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -146,3 +151,8 @@ func (m *Metrics) PassPushStopped(passType string, stopped bool) {
 
 // PassDeviceLog counts what a device told (passes.Observer).
 func (m *Metrics) PassDeviceLog(kind string) { m.passLogs.WithLabelValues(kind).Inc() }
+
+// NetworkCall counts a call to the payment network (connector.Observer).
+func (m *Metrics) NetworkCall(kind, outcome string) {
+	m.networkCalls.WithLabelValues(kind, outcome).Inc()
+}

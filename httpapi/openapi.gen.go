@@ -15,6 +15,129 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for AppleRecommendationRecommendation.
+const (
+	AppleRecommendationRecommendationGREEN  AppleRecommendationRecommendation = "GREEN"
+	AppleRecommendationRecommendationORANGE AppleRecommendationRecommendation = "ORANGE"
+	AppleRecommendationRecommendationRED    AppleRecommendationRecommendation = "RED"
+	AppleRecommendationRecommendationYELLOW AppleRecommendationRecommendation = "YELLOW"
+)
+
+// Valid indicates whether the value is a known member of the AppleRecommendationRecommendation enum.
+func (e AppleRecommendationRecommendation) Valid() bool {
+	switch e {
+	case AppleRecommendationRecommendationGREEN:
+		return true
+	case AppleRecommendationRecommendationORANGE:
+		return true
+	case AppleRecommendationRecommendationRED:
+		return true
+	case AppleRecommendationRecommendationYELLOW:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DecisionPath.
+const (
+	DecisionPathGREEN  DecisionPath = "GREEN"
+	DecisionPathORANGE DecisionPath = "ORANGE"
+	DecisionPathRED    DecisionPath = "RED"
+	DecisionPathYELLOW DecisionPath = "YELLOW"
+)
+
+// Valid indicates whether the value is a known member of the DecisionPath enum.
+func (e DecisionPath) Valid() bool {
+	switch e {
+	case DecisionPathGREEN:
+		return true
+	case DecisionPathORANGE:
+		return true
+	case DecisionPathRED:
+		return true
+	case DecisionPathYELLOW:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DecisionRequestSource.
+const (
+	InApp  DecisionRequestSource = "in-app"
+	Wallet DecisionRequestSource = "wallet"
+)
+
+// Valid indicates whether the value is a known member of the DecisionRequestSource enum.
+func (e DecisionRequestSource) Valid() bool {
+	switch e {
+	case InApp:
+		return true
+	case Wallet:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TokenActivationIssuerMobileAppAuthResponse.
+const (
+	APPROVED TokenActivationIssuerMobileAppAuthResponse = "APPROVED"
+	DECLINED TokenActivationIssuerMobileAppAuthResponse = "DECLINED"
+	FAILED   TokenActivationIssuerMobileAppAuthResponse = "FAILED"
+)
+
+// Valid indicates whether the value is a known member of the TokenActivationIssuerMobileAppAuthResponse enum.
+func (e TokenActivationIssuerMobileAppAuthResponse) Valid() bool {
+	switch e {
+	case APPROVED:
+		return true
+	case DECLINED:
+		return true
+	case FAILED:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for WalletStatus.
+const (
+	Active             WalletStatus = "active"
+	NotAdded           WalletStatus = "notAdded"
+	RequiresActivation WalletStatus = "requiresActivation"
+)
+
+// Valid indicates whether the value is a known member of the WalletStatus enum.
+func (e WalletStatus) Valid() bool {
+	switch e {
+	case Active:
+		return true
+	case NotAdded:
+		return true
+	case RequiresActivation:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SearchTokensParamsGroupBy.
+const (
+	Card SearchTokensParamsGroupBy = "card"
+)
+
+// Valid indicates whether the value is a known member of the SearchTokensParamsGroupBy enum.
+func (e SearchTokensParamsGroupBy) Valid() bool {
+	switch e {
+	case Card:
+		return true
+	default:
+		return false
+	}
+}
+
 // ActivationData defines model for ActivationData.
 type ActivationData struct {
 	// ActivationData The network's cryptographic OTP, Base64 once.
@@ -23,6 +146,9 @@ type ActivationData struct {
 
 // ActivationDataRequest defines model for ActivationDataRequest.
 type ActivationDataRequest struct {
+	// DeviceId Narrows the decision that is looked for to this device (docs/decisions.md).
+	DeviceId *string `json:"deviceId,omitempty"`
+
 	// ExternalCardId The issuer's identifier of the card.
 	ExternalCardId string `json:"externalCardId"`
 
@@ -31,6 +157,103 @@ type ActivationDataRequest struct {
 
 	// WalletType APPLE_PAY, which is also the default.
 	WalletType *string `json:"walletType,omitempty"`
+}
+
+// AppleRecommendation defines model for AppleRecommendation.
+type AppleRecommendation struct {
+	ConversationId *string                           `json:"conversationId,omitempty"`
+	ReasonCodes    *[]string                         `json:"reasonCodes,omitempty"`
+	Recommendation AppleRecommendationRecommendation `json:"recommendation"`
+}
+
+// AppleRecommendationRecommendation defines model for AppleRecommendation.Recommendation.
+type AppleRecommendationRecommendation string
+
+// CardOwner Whose card it is, by the tokens of the issuer's app.
+type CardOwner struct {
+	Iss string `json:"iss"`
+	Sub string `json:"sub"`
+}
+
+// Decision defines model for Decision.
+type Decision struct {
+	DecisionId string       `json:"decisionId"`
+	Path       DecisionPath `json:"path"`
+
+	// Reasons The rules that applied, and evidence-… for evidence that does not count.
+	Reasons []string `json:"reasons"`
+
+	// Required What must still be done before the token may become active; empty for RED.
+	Required   []RequiredStep `json:"required"`
+	RiskScore  int            `json:"riskScore"`
+	ValidUntil time.Time      `json:"validUntil"`
+}
+
+// DecisionPath defines model for Decision.Path.
+type DecisionPath string
+
+// DecisionRequest defines model for DecisionRequest.
+type DecisionRequest struct {
+	Apple AppleRecommendation `json:"apple"`
+
+	// DeviceId The device that the card is added to. Left out, the decision is about all.
+	DeviceId *string     `json:"deviceId,omitempty"`
+	Evidence *[]Evidence `json:"evidence,omitempty"`
+
+	// ExternalCardId The issuer's identifier of the card.
+	ExternalCardId string `json:"externalCardId"`
+
+	// Owner Whose card it is, by the tokens of the issuer's app.
+	Owner *CardOwner `json:"owner,omitempty"`
+
+	// SessionId The session of the app in which the card is added; one for both devices.
+	SessionId *string `json:"sessionId,omitempty"`
+
+	// Source Where the cardholder began, in the issuer's app or in Wallet.
+	Source DecisionRequestSource `json:"source"`
+}
+
+// DecisionRequestSource Where the cardholder began, in the issuer's app or in Wallet.
+type DecisionRequestSource string
+
+// Enablement defines model for Enablement.
+type Enablement struct {
+	ChangedAt *time.Time `json:"changedAt"`
+
+	// Enabled Whether any card may be provisioned.
+	Enabled bool `json:"enabled"`
+
+	// Environment Of this service.
+	Environment string `json:"environment"`
+
+	// Revision 0 if nobody has set it. Then all cards are enabled, or in production none.
+	Revision int64            `json:"revision"`
+	Rules    []EnablementRule `json:"rules"`
+}
+
+// EnablementRule It is for the cards that have all that it names.
+type EnablementRule struct {
+	// BinFrom The first of a range of card number prefixes; binTo is the last.
+	BinFrom *string `json:"binFrom,omitempty"`
+	BinTo   *string `json:"binTo,omitempty"`
+
+	// Percentage How many of a hundred of the cards. A card is in or out for good, and one that is in stays in when it is raised.
+	Percentage int `json:"percentage"`
+
+	// Product Of the configuration.
+	Product *string `json:"product,omitempty"`
+}
+
+// Evidence One of passcode and statement. What has neither counts as not said.
+type Evidence struct {
+	// Passcode The id of a one-time passcode that was verified.
+	Passcode *string `json:"passcode,omitempty"`
+
+	// Statement A JWS by a configured key.
+	Statement *string `json:"statement,omitempty"`
+
+	// Verified Proves nothing, and changes nothing.
+	Verified *bool `json:"verified,omitempty"`
 }
 
 // Findings Ignored in requests. What is wrong or odd, where, and what to do.
@@ -216,6 +439,24 @@ type PassType struct {
 	Template jsontext.Value `json:"template,omitempty"`
 }
 
+// PasscodeRequest defines model for PasscodeRequest.
+type PasscodeRequest struct {
+	// ChannelId Where it is to go, as whoever delivers it knows the channel. No address.
+	ChannelId string `json:"channelId"`
+
+	// DeviceId The passcode then counts for this device alone.
+	DeviceId *string `json:"deviceId,omitempty"`
+
+	// ExternalCardId The issuer's identifier of the card.
+	ExternalCardId string `json:"externalCardId"`
+
+	// Owner Whose card it is, by the tokens of the issuer's app.
+	Owner *CardOwner `json:"owner,omitempty"`
+
+	// Statement A JWS by a configured key with `channel`.
+	Statement *string `json:"statement,omitempty"`
+}
+
 // Problem RFC 9457. It never repeats anything of the request.
 type Problem struct {
 	// Code The number that SDKs know the reason by; checkjwt only.
@@ -260,6 +501,42 @@ type PutCardRequest struct {
 	EncryptedCard string `json:"encryptedCard"`
 }
 
+// PutWalletTokenRequest A member that is null counts as left out. No member may be a card number.
+type PutWalletTokenRequest struct {
+	AuthorizationPath *string `json:"authorizationPath,omitempty"`
+
+	// DeviceId The device that the token is in, as provisioning decisions name it.
+	DeviceId *string `json:"deviceId,omitempty"`
+
+	// ExternalCardId The issuer's identifier of the card. It is kept in the clear, and refused if it looks like a card number.
+	ExternalCardId *string `json:"externalCardId,omitempty"`
+
+	// Owner Whose card it is, by the tokens of the issuer's app.
+	Owner              CardOwner `json:"owner"`
+	PanUniqueReference *string   `json:"panUniqueReference,omitempty"`
+	ProcessStatus      *string   `json:"processStatus,omitempty"`
+	TokenStatus        *string   `json:"tokenStatus,omitempty"`
+
+	// TokenUniqueReference If it is sent, that of the path.
+	TokenUniqueReference *string `json:"tokenUniqueReference,omitempty"`
+}
+
+// RequiredStep defines model for RequiredStep.
+type RequiredStep struct {
+	// AnyOf Any one of these fulfils it: one-time-passcode, call-centre, in-app-verification.
+	AnyOf []string `json:"anyOf"`
+
+	// Rule The rule that asks for it.
+	Rule string `json:"rule"`
+}
+
+// SentPasscode defines model for SentPasscode.
+type SentPasscode struct {
+	Attempts   int       `json:"attempts"`
+	ExpiresAt  time.Time `json:"expiresAt"`
+	PasscodeId string    `json:"passcodeId"`
+}
+
 // SignCardRequest At most one of externalCardId and cardId, which may be left out only with
 // encryptedCard, and exactly one of certificates and certificate.
 type SignCardRequest struct {
@@ -271,6 +548,9 @@ type SignCardRequest struct {
 
 	// Certificates Certificates from PKAddPaymentPassViewController, each Base64 of DER, leaf first. A third one is tolerated and not used.
 	Certificates *[]string `json:"certificates,omitempty"`
+
+	// DeviceId Narrows the decision that is looked for to this device (docs/decisions.md).
+	DeviceId *string `json:"deviceId,omitempty"`
 
 	// EncryptedCard The card itself, in place of one that is stored: a JWE as for PUT /v1/cards, whose
 	// header also has nonceSha256, the SHA-256 of Apple's nonce in Base64url. It is used
@@ -320,6 +600,26 @@ type SignedCard struct {
 	Trace *Trace `json:"trace,omitempty"`
 }
 
+// TokenActivation defines model for TokenActivation.
+type TokenActivation struct {
+	// CardLast4Digits Of a card that is stored, when it is APPROVED.
+	CardLast4Digits *string `json:"cardLast4Digits"`
+
+	// Comment Why, as a stable code, or what the network said.
+	Comment                     *string                                    `json:"comment"`
+	IssuerMobileAppAuthResponse TokenActivationIssuerMobileAppAuthResponse `json:"issuerMobileAppAuthResponse"`
+	TokenUniqueReference        *string                                    `json:"tokenUniqueReference"`
+}
+
+// TokenActivationIssuerMobileAppAuthResponse defines model for TokenActivation.IssuerMobileAppAuthResponse.
+type TokenActivationIssuerMobileAppAuthResponse string
+
+// TokenActivationRequest defines model for TokenActivationRequest.
+type TokenActivationRequest struct {
+	// TokenUniqueReference The deviceAccountIdentifier of the pass.
+	TokenUniqueReference string `json:"tokenUniqueReference"`
+}
+
 // Trace What Apple asks for when a payload does not open, each in Base64; test cards only.
 type Trace struct {
 	AesKey []byte `json:"aesKey"`
@@ -332,6 +632,84 @@ type Trace struct {
 	EphemeralPublicKey  []byte `json:"ephemeralPublicKey"`
 	KdfInput            []byte `json:"kdfInput"`
 	Payload             []byte `json:"payload"`
+}
+
+// Verification defines model for Verification.
+type Verification struct {
+	AttemptsLeft int  `json:"attemptsLeft"`
+	Verified     bool `json:"verified"`
+}
+
+// VerificationRequest defines model for VerificationRequest.
+type VerificationRequest struct {
+	Passcode string `json:"passcode"`
+}
+
+// WalletCard defines model for WalletCard.
+type WalletCard struct {
+	CardholderName string `json:"cardholderName"`
+
+	// Identifier The externalCardId, which signed-cards takes as cardId.
+	Identifier string `json:"identifier"`
+	Network    string `json:"network"`
+
+	// PrimaryAccountSuffix The last four digits.
+	PrimaryAccountSuffix string `json:"primaryAccountSuffix"`
+
+	// Title The title of the card's product, of the configuration.
+	Title string `json:"title"`
+
+	// Tokens Those of the named tokens that are the card's.
+	Tokens       []WalletCardToken `json:"tokens"`
+	WalletStatus WalletStatus      `json:"walletStatus"`
+}
+
+// WalletCardToken defines model for WalletCardToken.
+type WalletCardToken struct {
+	TokenUniqueReference string       `json:"tokenUniqueReference"`
+	WalletStatus         WalletStatus `json:"walletStatus"`
+}
+
+// WalletSearchRequest defines model for WalletSearchRequest.
+type WalletSearchRequest struct {
+	// TokenUniqueReferences What the device told of its passes.
+	TokenUniqueReferences []string `json:"tokenUniqueReferences"`
+
+	// WalletType APPLE_PAY.
+	WalletType string `json:"walletType"`
+}
+
+// WalletStatus defines model for WalletStatus.
+type WalletStatus string
+
+// WalletToken defines model for WalletToken.
+type WalletToken struct {
+	AuthorizationPath  *string `json:"authorizationPath"`
+	ExternalCardId     *string `json:"externalCardId"`
+	PanUniqueReference *string `json:"panUniqueReference"`
+	ProcessStatus      *string `json:"processStatus"`
+
+	// TokenStatus ACTIVE, INACTIVE, SUSPENDED, DEACTIVATED, or another of the network's.
+	TokenStatus          *string `json:"tokenStatus"`
+	TokenUniqueReference *string `json:"tokenUniqueReference"`
+}
+
+// WalletTokenState defines model for WalletTokenState.
+type WalletTokenState struct {
+	AuthorizationPath *string   `json:"authorizationPath"`
+	ChangedAt         time.Time `json:"changedAt"`
+	DeviceId          *string   `json:"deviceId"`
+	ExternalCardId    *string   `json:"externalCardId"`
+
+	// Owner What looks like a card number is withheld.
+	Owner              CardOwner `json:"owner"`
+	PanUniqueReference *string   `json:"panUniqueReference"`
+	ProcessStatus      *string   `json:"processStatus"`
+
+	// Revision 1 for the first.
+	Revision             int64   `json:"revision"`
+	TokenStatus          *string `json:"tokenStatus"`
+	TokenUniqueReference string  `json:"tokenUniqueReference"`
 }
 
 // DeviceIdentifier defines model for DeviceIdentifier.
@@ -382,6 +760,9 @@ type NoPass = Problem
 // NoSuchVersion RFC 9457. It never repeats anything of the request.
 type NoSuchVersion = Problem
 
+// NoWalletToken RFC 9457. It never repeats anything of the request.
+type NoWalletToken = Problem
+
 // NotAPass RFC 9457. It never repeats anything of the request.
 type NotAPass = Problem
 
@@ -408,6 +789,9 @@ type Unavailable = Problem
 
 // UnsupportedMediaType RFC 9457. It never repeats anything of the request.
 type UnsupportedMediaType = Problem
+
+// WalletTypeRefused RFC 9457. It never repeats anything of the request.
+type WalletTypeRefused = Problem
 
 // PutPassTypeParams defines parameters for PutPassType.
 type PutPassTypeParams struct {
@@ -473,6 +857,15 @@ type PutPassParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// SearchTokensParams defines parameters for SearchTokens.
+type SearchTokensParams struct {
+	// GroupBy card, for one token of each card.
+	GroupBy *SearchTokensParamsGroupBy `form:"groupBy,omitempty" json:"groupBy,omitempty"`
+}
+
+// SearchTokensParamsGroupBy defines parameters for SearchTokens.
+type SearchTokensParamsGroupBy string
+
 // CreatePassBundleJSONRequestBody defines body for CreatePassBundle for application/json ContentType.
 type CreatePassBundleJSONRequestBody = PassBundleRequest
 
@@ -494,14 +887,35 @@ type PutPassJSONRequestBody = PassDocument
 // CreateActivationDataJSONRequestBody defines body for CreateActivationData for application/json ContentType.
 type CreateActivationDataJSONRequestBody = ActivationDataRequest
 
+// SearchCardsJSONRequestBody defines body for SearchCards for application/json ContentType.
+type SearchCardsJSONRequestBody = WalletSearchRequest
+
 // SignCardJSONRequestBody defines body for SignCard for application/json ContentType.
 type SignCardJSONRequestBody = SignCardRequest
+
+// ActivateTokenJSONRequestBody defines body for ActivateToken for application/json ContentType.
+type ActivateTokenJSONRequestBody = TokenActivationRequest
+
+// SearchTokensJSONRequestBody defines body for SearchTokens for application/json ContentType.
+type SearchTokensJSONRequestBody = WalletSearchRequest
 
 // PutCardJSONRequestBody defines body for PutCard for application/json ContentType.
 type PutCardJSONRequestBody = PutCardRequest
 
 // SignMerchantTokenJSONRequestBody defines body for SignMerchantToken for application/json ContentType.
 type SignMerchantTokenJSONRequestBody = MerchantTokenRequest
+
+// SendPasscodeJSONRequestBody defines body for SendPasscode for application/json ContentType.
+type SendPasscodeJSONRequestBody = PasscodeRequest
+
+// VerifyPasscodeJSONRequestBody defines body for VerifyPasscode for application/json ContentType.
+type VerifyPasscodeJSONRequestBody = VerificationRequest
+
+// DecideProvisioningJSONRequestBody defines body for DecideProvisioning for application/json ContentType.
+type DecideProvisioningJSONRequestBody = DecisionRequest
+
+// PutWalletTokenJSONRequestBody defines body for PutWalletToken for application/json ContentType.
+type PutWalletTokenJSONRequestBody = PutWalletTokenRequest
 
 // Getter for additional properties for JWKSet_Keys_Item. Returns the specified
 // element and whether it was found
@@ -999,9 +1413,18 @@ type ServerInterface interface {
 	// CreateActivationData Make activation data for In-App Verification
 	// (POST /issuer/push-provisioning/activation-data)
 	CreateActivationData(c *gin.Context)
+	// SearchCards List one's cards for a wallet
+	// (POST /issuer/push-provisioning/cards/searches)
+	SearchCards(c *gin.Context)
 	// SignCard Seal a card for Apple Wallet
 	// (POST /issuer/push-provisioning/signed-cards)
 	SignCard(c *gin.Context)
+	// ActivateToken Activate a wallet token through the network
+	// (POST /issuer/push-provisioning/tokens/activations)
+	ActivateToken(c *gin.Context)
+	// SearchTokens Look up wallet tokens
+	// (POST /issuer/push-provisioning/tokens/searches)
+	SearchTokens(c *gin.Context, params SearchTokensParams)
 	// CheckMerchantToken Check a merchant JWT
 	// (POST /tokens/checkjwt)
 	CheckMerchantToken(c *gin.Context)
@@ -1017,12 +1440,30 @@ type ServerInterface interface {
 	// PutCard Store a card
 	// (PUT /v1/cards/{externalCardId})
 	PutCard(c *gin.Context, externalCardId string)
+	// GetEnablement Show which cards may be provisioned
+	// (GET /v1/enablement)
+	GetEnablement(c *gin.Context)
 	// GetKeyCertificate A key's certificate
 	// (GET /v1/keys/{kid}/certificate.pem)
 	GetKeyCertificate(c *gin.Context, kid string)
 	// SignMerchantToken Sign a merchant JWT
 	// (POST /v1/merchant-tokens)
 	SignMerchantToken(c *gin.Context)
+	// SendPasscode Send a one-time passcode
+	// (POST /v1/one-time-passcodes)
+	SendPasscode(c *gin.Context)
+	// VerifyPasscode Compare a passcode
+	// (POST /v1/one-time-passcodes/{passcodeId}/verifications)
+	VerifyPasscode(c *gin.Context, passcodeId string)
+	// DecideProvisioning Answer the network's approval check
+	// (POST /v1/provisioning-decisions)
+	DecideProvisioning(c *gin.Context)
+	// GetWalletToken Show what a wallet token went through
+	// (GET /v1/wallet-tokens/{tokenUniqueReference})
+	GetWalletToken(c *gin.Context, tokenUniqueReference string)
+	// PutWalletToken Tell the state of a wallet token
+	// (PUT /v1/wallet-tokens/{tokenUniqueReference})
+	PutWalletToken(c *gin.Context, tokenUniqueReference string)
 	// CheckMerchantTokenOfVersion Check a merchant JWT, at the address that SDKs use
 	// (POST /{sdkVersion}/tokens/checkjwt)
 	CheckMerchantTokenOfVersion(c *gin.Context, sdkVersion string)
@@ -1809,6 +2250,19 @@ func (siw *ServerInterfaceWrapper) CreateActivationData(c *gin.Context) {
 	siw.Handler.CreateActivationData(c)
 }
 
+// SearchCards operation middleware
+func (siw *ServerInterfaceWrapper) SearchCards(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SearchCards(c)
+}
+
 // SignCard operation middleware
 func (siw *ServerInterfaceWrapper) SignCard(c *gin.Context) {
 
@@ -1820,6 +2274,46 @@ func (siw *ServerInterfaceWrapper) SignCard(c *gin.Context) {
 	}
 
 	siw.Handler.SignCard(c)
+}
+
+// ActivateToken operation middleware
+func (siw *ServerInterfaceWrapper) ActivateToken(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ActivateToken(c)
+}
+
+// SearchTokens operation middleware
+func (siw *ServerInterfaceWrapper) SearchTokens(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SearchTokensParams
+
+	// ------------- Optional query parameter "groupBy" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "groupBy", c.Request.URL.Query(), &params.GroupBy, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter groupBy: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SearchTokens(c, params)
 }
 
 // CheckMerchantToken operation middleware
@@ -1923,6 +2417,19 @@ func (siw *ServerInterfaceWrapper) PutCard(c *gin.Context) {
 	siw.Handler.PutCard(c, externalCardId)
 }
 
+// GetEnablement operation middleware
+func (siw *ServerInterfaceWrapper) GetEnablement(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetEnablement(c)
+}
+
 // GetKeyCertificate operation middleware
 func (siw *ServerInterfaceWrapper) GetKeyCertificate(c *gin.Context) {
 
@@ -1959,6 +2466,107 @@ func (siw *ServerInterfaceWrapper) SignMerchantToken(c *gin.Context) {
 	}
 
 	siw.Handler.SignMerchantToken(c)
+}
+
+// SendPasscode operation middleware
+func (siw *ServerInterfaceWrapper) SendPasscode(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SendPasscode(c)
+}
+
+// VerifyPasscode operation middleware
+func (siw *ServerInterfaceWrapper) VerifyPasscode(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "passcodeId" -------------
+	var passcodeId string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "passcodeId", c.Param("passcodeId"), &passcodeId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter passcodeId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.VerifyPasscode(c, passcodeId)
+}
+
+// DecideProvisioning operation middleware
+func (siw *ServerInterfaceWrapper) DecideProvisioning(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DecideProvisioning(c)
+}
+
+// GetWalletToken operation middleware
+func (siw *ServerInterfaceWrapper) GetWalletToken(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "tokenUniqueReference" -------------
+	var tokenUniqueReference string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "tokenUniqueReference", c.Param("tokenUniqueReference"), &tokenUniqueReference, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tokenUniqueReference: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetWalletToken(c, tokenUniqueReference)
+}
+
+// PutWalletToken operation middleware
+func (siw *ServerInterfaceWrapper) PutWalletToken(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "tokenUniqueReference" -------------
+	var tokenUniqueReference string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "tokenUniqueReference", c.Param("tokenUniqueReference"), &tokenUniqueReference, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tokenUniqueReference: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PutWalletToken(c, tokenUniqueReference)
 }
 
 // CheckMerchantTokenOfVersion operation middleware
@@ -2015,9 +2623,18 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 
 	router.POST(options.BaseURL+"/issuer/push-provisioning/signed-cards", wrapper.SignCard)
 	router.POST(options.BaseURL+"/issuer/push-provisioning/activation-data", wrapper.CreateActivationData)
+	router.POST(options.BaseURL+"/issuer/push-provisioning/tokens/searches", wrapper.SearchTokens)
+	router.POST(options.BaseURL+"/issuer/push-provisioning/tokens/activations", wrapper.ActivateToken)
+	router.POST(options.BaseURL+"/issuer/push-provisioning/cards/searches", wrapper.SearchCards)
+	router.GET(options.BaseURL+"/v1/wallet-tokens/:tokenUniqueReference", wrapper.GetWalletToken)
+	router.PUT(options.BaseURL+"/v1/wallet-tokens/:tokenUniqueReference", wrapper.PutWalletToken)
+	router.GET(options.BaseURL+"/v1/enablement", wrapper.GetEnablement)
 	router.DELETE(options.BaseURL+"/v1/cards/:externalCardId", wrapper.DeleteCard)
 	router.GET(options.BaseURL+"/v1/cards/:externalCardId", wrapper.GetCard)
 	router.PUT(options.BaseURL+"/v1/cards/:externalCardId", wrapper.PutCard)
+	router.POST(options.BaseURL+"/v1/provisioning-decisions", wrapper.DecideProvisioning)
+	router.POST(options.BaseURL+"/v1/one-time-passcodes", wrapper.SendPasscode)
+	router.POST(options.BaseURL+"/v1/one-time-passcodes/:passcodeId/verifications", wrapper.VerifyPasscode)
 	router.POST(options.BaseURL+"/v1/merchant-tokens", wrapper.SignMerchantToken)
 	router.POST(options.BaseURL+"/tokens/checkjwt", wrapper.CheckMerchantToken)
 	router.POST(options.BaseURL+"/:sdkVersion/tokens/checkjwt", wrapper.CheckMerchantTokenOfVersion)

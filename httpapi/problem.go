@@ -109,6 +109,9 @@ func problemOf(err error) problem {
 	if p, ok := provisioningProblem(err); ok {
 		return p
 	}
+	if p, ok := approvalProblem(err); ok {
+		return p
+	}
 	if p, ok := merchantProblem(err); ok {
 		return p
 	}
@@ -168,6 +171,25 @@ func provisioningProblem(err error) (problem, bool) {
 	case errors.Is(err, provisioning.ErrUnknownCard):
 		return problem{status: http.StatusNotFound, name: "unknown-card", title: "Unknown card",
 			detail: "No card of this caller has this externalCardId."}, true
+	}
+	return walletProblem(err)
+}
+
+// walletProblem translates the errors about cards in wallets.
+func walletProblem(err error) (problem, bool) {
+	switch {
+	case errors.Is(err, provisioning.ErrNotEnabled):
+		return problem{status: http.StatusForbidden, name: "product-not-enabled", title: "Product not enabled",
+			detail: "The tenant's enablement does not have it; GET /v1/enablement shows it."}, true
+	case errors.Is(err, provisioning.ErrTransition):
+		return problem{status: http.StatusConflict, name: "impossible-transition", title: "Impossible transition",
+			detail: "The token cannot go from its present state to this one; GET shows what it went through."}, true
+	case errors.Is(err, provisioning.ErrUnknownToken):
+		return problem{status: http.StatusNotFound, name: "unknown-wallet-token", title: "Unknown wallet token",
+			detail: "No wallet token of this caller has this tokenUniqueReference, or the owner is not one that it may name."}, true
+	case errors.Is(err, provisioning.ErrTooManyCards):
+		return problem{status: http.StatusUnprocessableEntity, name: "too-many-cards", title: "Too many cards",
+			detail: "The owner has more cards than one answer holds: give cardholders a sub of their own."}, true
 	default:
 		return problem{}, false
 	}

@@ -85,6 +85,9 @@ func (s *server) CreateActivationData(c *gin.Context) {
 	if body.WalletType != nil {
 		req.WalletType = *body.WalletType
 	}
+	if body.DeviceId != nil {
+		req.DeviceID = *body.DeviceId
+	}
 	if body.TokenUniqueReference != nil {
 		req.TokenUniqueReference = *body.TokenUniqueReference
 	}
@@ -156,6 +159,9 @@ func signCardRequest(b SignCardRequest) (provisioning.SignCard, error) {
 	req := provisioning.SignCard{Nonce: b.Nonce, NonceSignature: b.NonceSignature, WalletType: provisioning.ApplePay}
 	if b.WalletType != nil {
 		req.WalletType = *b.WalletType
+	}
+	if b.DeviceId != nil {
+		req.DeviceID = *b.DeviceId
 	}
 	req.Trace = b.Trace != nil && *b.Trace
 	if b.EncryptedCard != nil {

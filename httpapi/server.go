@@ -20,6 +20,8 @@ type Config struct {
 
 	Callers      Callers
 	Provisioning Provisioner // for IssuerGroup
+	Wallets      Wallets     // for IssuerGroup
+	Approvals    Approvals   // for IssuerGroup
 	Merchant     Merchant    // for MerchantGroup
 	Passes       Passes      // for PassesGroup
 	Keys         PublicKeys  // for KeysGroup
@@ -27,11 +29,15 @@ type Config struct {
 	Checkpoints  Checkpoints // nil for none
 	Metrics      *Metrics
 	Log          *slog.Logger
+	// Environment is that of the configuration.
+	Environment string
 	// Now is the clock.
 	Now func() time.Time
 	// ClaimLease is how long a bearer token that is good for one use stays claimed by a
 	// request that never ends.
 	ClaimLease time.Duration
+	// DecisionsByCertificate has decisions asked for over TLS with a certificate of the caller's.
+	DecisionsByCertificate bool
 	// RequestTimeout bounds one request, waiting for the token included.
 	RequestTimeout time.Duration
 	// Stopping ends when the server is about to stop: from then on each answer closes its

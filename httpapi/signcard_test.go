@@ -526,7 +526,7 @@ func TestMalformedMembersTouchNothing(t *testing.T) {
 	svc, err := provisioning.New(provisioning.Config{
 		Chain:    provisioning.NewChainPolicy(provisioning.AppleProduction(), time.Now),
 		Nonces:   provisioning.NonceRules{NonceLength: 4, SignatureLength: 81},
-		Recorder: untouchable{}, Gate: untouchable{}, Cards: untouchable{}, // nil inside: a call panics
+		Recorder: untouchable{}, Gate: untouchable{}, Cards: untouchable{}, Decisions: untouchable{}, Verified: untouchable{}, Tokens: untouchable{}, Flags: untouchable{}, // nil inside: a call panics
 		Now: time.Now, Lease: time.Minute, TAV: provisioning.TAVConfig{Version: "3", Validity: time.Minute},
 	})
 	if err != nil {
@@ -558,6 +558,10 @@ type untouchable struct {
 	record.Recorder
 	provisioning.Gate
 	provisioning.Cards
+	provisioning.Tokens
+	provisioning.Flags
+	provisioning.Decisions
+	provisioning.Passcodes
 }
 
 func TestRealConnectionsGetTheSameAnswers(t *testing.T) {

@@ -108,7 +108,7 @@ func TestContractHoldsWhateverIsSent(t *testing.T) {
 		op := rapid.SampledFrom(c.requests).Draw(t, "operation")
 		segment := rapid.SampledFrom([]string{"demo-visa-1", canaryPAN, "no-such-card", "6bTQCXBbmwQ4rNrpYYwbaqEJ6Q0FrJqrJ7rHF1Uv6uE", "a%00b", strings.Repeat("a", 200)}).Draw(t, "segment")
 		path := op.path
-		for _, name := range []string{"{externalCardId}", "{kid}", "{sdkVersion}"} {
+		for _, name := range []string{"{externalCardId}", "{kid}", "{sdkVersion}", "{tokenUniqueReference}", "{passcodeId}"} {
 			path = strings.Replace(path, name, segment, 1)
 		}
 		var body []byte

@@ -39,12 +39,14 @@ var mayImport = map[string][]string{
 	"passkit/apns":                    {},
 	"passkit/webservice":              {},
 	"passkit/passtest":                {"passkit", "passkit/cms"},
-	"internal/provisioning":           {"signer", "internal/record", "internal/secret"},
+	"internal/provisioning":           {"internal/provisioning/path", "signer", "internal/record", "internal/secret"},
+	"internal/provisioning/path":      {},
+	"internal/provisioning/connector": {"internal/provisioning", "signer", "internal/outbound", "internal/record", "internal/secret"},
 	"internal/provisioning/appletest": {},
-	"internal/passes":                 {"passkit", "passkit/cms", "passkit/apns", "passkit/webservice", "signer", "internal/record", "internal/secret"},
-	"internal/store":                  {"internal/provisioning", "internal/merchant", "internal/passes", "passkit/webservice", "internal/audit", "internal/access", "internal/approval", "internal/record"},
+	"internal/passes":                 {"passkit", "passkit/cms", "passkit/apns", "passkit/webservice", "signer", "internal/outbound", "internal/record", "internal/secret"},
+	"internal/store":                  {"internal/provisioning", "internal/provisioning/path", "internal/merchant", "internal/passes", "passkit/webservice", "internal/audit", "internal/access", "internal/approval", "internal/record"},
 	"internal/store/pgtest":           {},
-	"httpapi":                         {"internal/approval", "internal/audit", "internal/provisioning", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/keys", "internal/record", "internal/secret"},
+	"httpapi":                         {"internal/approval", "internal/audit", "internal/provisioning", "internal/provisioning/path", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/keys", "internal/record", "internal/secret"},
 }
 
 // free are the packages that may import anything of ours: commands, test support and

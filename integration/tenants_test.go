@@ -120,8 +120,16 @@ var apart = map[string]func(t *testing.T, w *tenancy, own, other tenant){
 	"POST /{sdkVersion}/tokens/checkjwt": func(t *testing.T, w *tenancy, own, other tenant) {
 		checksApart(t, w, "/1.0/tokens/checkjwt", own, other)
 	},
-	"POST /apple/proximity-token":        proximityApart,
-	"GET /.well-known/jwks.json":         jwksApart,
+	"POST /apple/proximity-token": proximityApart,
+	"GET /.well-known/jwks.json":  jwksApart,
+
+	"POST /issuer/push-provisioning/tokens/searches":    tokenSearchesApart,
+	"POST /issuer/push-provisioning/tokens/activations": activationsApart,
+	"POST /issuer/push-provisioning/cards/searches":     cardSearchesApart,
+	"PUT /v1/wallet-tokens/{tokenUniqueReference}":      walletTokensApart,
+	"GET /v1/wallet-tokens/{tokenUniqueReference}":      walletTokensApart,
+	"GET /v1/enablement":                                enablementsApart,
+
 	"GET /v1/keys/{kid}/certificate.pem": certificatesApart,
 
 	"PUT /v1/cards/{externalCardId}":                                    putCardsApart,
@@ -417,7 +425,7 @@ func (n tenant) clients() string {
     tenant: $T
     audience: $AUD
     keys: [{kid: backend-$T-1, publicKeyFile: backend-$T.pem}]
-    rights: [signCards, signMerchantTokens, manageCards, readCards, createActivationData, managePasses]
+    rights: [signCards, signMerchantTokens, manageCards, readCards, createActivationData, managePasses, searchTokens, activateTokens, searchCards, {right: manageWalletTokens, anyOwner: true}, readEnablement]
     merchantTokens: {subjects: [shared-user, $T-*], audiences: [$AUD, kernel-$T], businessNames: [Shop $T], categoryCodes: ["$MCC"]}
   - issuer: merchant-$T
     tenant: $T
@@ -445,7 +453,7 @@ func (s *site) storeCards(tenants ...tenant) {
 	anchor, err := provisioning.TestAnchor(s.apple.RootPEM())
 	s.check(err)
 	vault, err := provisioning.New(provisioning.Config{
-		Chain: provisioning.NewChainPolicy(anchor, time.Now), Recorder: audit.New(db, time.Now), Gate: signer.New(token), Cards: db,
+		Chain: provisioning.NewChainPolicy(anchor, time.Now), Recorder: audit.New(db, time.Now), Gate: signer.New(token), Cards: db, Decisions: db, Verified: db, Tokens: db, Flags: db,
 		Now: time.Now, Lease: time.Minute, TAV: provisioning.TAVConfig{Version: signer.TAVv3, Validity: time.Minute},
 	})
 	s.check(err)

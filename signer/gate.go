@@ -29,6 +29,8 @@ type Keys interface {
 	EncryptGCM(ctx context.Context, name string, iv, aad, plaintext []byte) ([]byte, error)
 	DecryptGCM(ctx context.Context, name string, iv, aad, ciphertext []byte) ([]byte, error)
 	HMAC(ctx context.Context, name string, data []byte) ([]byte, error)
+	// Random gives n bytes of the token's random numbers.
+	Random(ctx context.Context, n int) ([]byte, error)
 	EncryptTDEA(ctx context.Context, name string, plaintext []byte) ([]byte, error)
 	AgreeKey(ctx context.Context, name string, peer *ecdh.PublicKey, otherInfo []byte) ([]byte, error)
 }
@@ -57,6 +59,12 @@ var needs = map[record.Operation][]hsm.Purpose{
 	record.SignProximityToken: {hsm.ProximityToken},
 	record.SignPass:           {hsm.Pass},
 	record.PersonalizePass:    {hsm.Pass},
+	record.SearchCards:        {hsm.CardVault},
+	record.DecideProvisioning: {hsm.CardIndex},
+	record.ActivateToken:      {hsm.CardIndex, hsm.CardVault},
+	record.SendPasscode:       {hsm.CardIndex, hsm.CardVault, hsm.Passcode},
+	record.VerifyPasscode:     {hsm.Passcode},
+	record.CallNetwork:        {hsm.ConnectorJWS},
 }
 
 // Ready reports whether an operation has a chance at the moment: a member takes work, and
@@ -64,8 +72,9 @@ var needs = map[record.Operation][]hsm.Purpose{
 func (g *Gate) Ready(op record.Operation) error { return g.ready(needs[op]) }
 
 // ReadyInline is Ready for record.SignCard of a card that came with the request: it needs
-// the key that it was encrypted to, and nothing of the vault.
-func (g *Gate) ReadyInline() error { return g.ready([]hsm.Purpose{hsm.CardTransport}) }
+// the key that it was encrypted to, and the one by which decisions about it are found, but
+// nothing of the vault.
+func (g *Gate) ReadyInline() error { return g.ready([]hsm.Purpose{hsm.CardTransport, hsm.CardIndex}) }
 
 func (g *Gate) ready(purposes []hsm.Purpose) error {
 	if err := g.keys.Ready(); err != nil {

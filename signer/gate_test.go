@@ -32,6 +32,11 @@ func TestReadyKnowsWhatAnOperationNeeds(t *testing.T) {
 		record.SignMerchantToken:  {hsm.MerchantJWT},
 		record.SignProximityToken: {hsm.ProximityToken},
 		record.CheckMerchantToken: nil,
+		record.DecideProvisioning: {hsm.CardIndex},
+		record.ActivateToken:      {hsm.CardIndex, hsm.CardVault},
+		record.SendPasscode:       {hsm.CardIndex, hsm.CardVault, hsm.Passcode},
+		record.VerifyPasscode:     {hsm.Passcode},
+		record.CallNetwork:        {hsm.ConnectorJWS},
 	}
 	token := hsmtest.New(t)
 	var all []hsm.Key
@@ -50,7 +55,7 @@ func TestReadyKnowsWhatAnOperationNeeds(t *testing.T) {
 				t.Errorf("%s without %q: %v", op, missing, err)
 			}
 		}
-		if err := gate.ReadyInline(); (err != nil) != (missing == hsm.CardTransport) {
+		if err := gate.ReadyInline(); (err != nil) != (missing == hsm.CardTransport || missing == hsm.CardIndex) {
 			t.Errorf("an inline card without %q: %v", missing, err)
 		}
 		if token.Calls() != 0 {

@@ -14,7 +14,8 @@ import (
 // a card and for finding one. The key does not rotate by itself: a new one means to
 // index every card anew.
 func (g *Gate) CardIndex(ctx context.Context, t *record.Ticket, tenant, externalCardID string) ([]byte, error) {
-	if err := useFor(t, "card-index", record.SignCard, record.ActivationData, record.StoreCard, record.ReadCard, record.DeleteCard); err != nil {
+	if err := useFor(t, "card-index", record.SignCard, record.ActivationData, record.StoreCard, record.ReadCard, record.DeleteCard,
+		record.DecideProvisioning, record.ActivateToken, record.SendPasscode); err != nil {
 		return nil, err
 	}
 	key, err := g.keys.Active(hsm.CardIndex)

@@ -2,8 +2,6 @@ package signer
 
 import (
 	"context"
-	"crypto/rand"
-	"fmt"
 	"strconv"
 
 	"github.com/mintmark/mintmark/hsm"
@@ -24,35 +22,21 @@ func (g *Gate) SealVault(ctx context.Context, t *record.Ticket, tenant, id strin
 	if err := useFor(t, "card-vault", record.StoreCard, record.RekeyCard); err != nil {
 		return VaultRow{}, err
 	}
-	return withActive(g, hsm.CardVault, func(key hsm.Key) (VaultRow, error) {
-		iv := make([]byte, 12)
-		_, _ = rand.Read(iv) // never fails (crypto/rand)
-		sealed, err := g.keys.EncryptGCM(ctx, key.Name, iv, vaultAAD(tenant, id, key.ID), data)
-		if err != nil {
-			return VaultRow{}, fmt.Errorf("seal card row: %w", err)
-		}
-		return VaultRow{Key: key.Name, IV: iv, Sealed: sealed}, nil
-	})
+	return g.seal(ctx, "card row", data, func(k hsm.Key) []byte { return vaultAAD(tenant, id, k.ID) })
 }
 
 // OpenVault opens the row called id of a tenant for the operation that t was issued
-// for. The caller overwrites the data after use.
+// for: one row, or, for record.SearchCards, each row once. The caller overwrites the data
+// after use.
 func (g *Gate) OpenVault(ctx context.Context, t *record.Ticket, tenant, id string, row VaultRow) ([]byte, error) {
-	if err := useFor(t, "card-vault-open", record.SignCard, record.ActivationData, record.ReadCard, record.RekeyCard); err != nil {
+	output := "card-vault-open"
+	if t != nil && t.Intent().Operation == record.SearchCards {
+		output += " " + id
+	}
+	if err := useFor(t, output, record.SignCard, record.ActivationData, record.ReadCard, record.RekeyCard, record.SearchCards, record.ActivateToken); err != nil {
 		return nil, err
 	}
-	key, err := g.keys.Key(row.Key)
-	if err != nil {
-		return nil, err
-	}
-	if key.Purpose != hsm.CardVault {
-		return nil, fmt.Errorf("open card row: key %s is for %s", key.Name, key.Purpose)
-	}
-	data, err := g.keys.DecryptGCM(ctx, key.Name, row.IV, vaultAAD(tenant, id, key.ID), row.Sealed)
-	if err != nil {
-		return nil, fmt.Errorf("open card row: %w", err)
-	}
-	return data, nil
+	return g.open(ctx, "card row", row, func(k hsm.Key) []byte { return vaultAAD(tenant, id, k.ID) })
 }
 
 // VaultKey names the key that new rows are sealed under.

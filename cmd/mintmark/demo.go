@@ -90,6 +90,7 @@ func (d *demo) run(ctx context.Context) error {
 		{"without a token nothing is told", d.anonymous},
 	}
 	steps = append(steps, (&cardJourney{demo: d}).steps()...)
+	steps = append(steps, (&walletJourney{cardJourney: cardJourney{demo: d}}).steps()...)
 	steps = append(steps, (&merchantJourney{demo: d}).steps()...)
 	steps = append(steps, (&passJourney{demo: d}).steps()...)
 	for i, s := range steps {

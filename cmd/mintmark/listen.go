@@ -55,6 +55,8 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 		Certificates:   modes,
 		Callers:        s.callers,
 		Provisioning:   s.provisioning,
+		Wallets:        s.provisioning,
+		Approvals:      s.provisioning,
 		Merchant:       s.merchant,
 		Passes:         s.passes,
 		Keys:           s.gate,
@@ -62,10 +64,13 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 		Checkpoints:    s.checkpoints,
 		Metrics:        s.metrics,
 		Log:            s.plan.log,
+		Environment:    s.plan.cfg.Environment,
 		Now:            time.Now,
 		ClaimLease:     s.plan.cfg.PushProvisioning.NonceLease,
 		RequestTimeout: l.RequestTimeout,
 		Stopping:       stopping,
+
+		DecisionsByCertificate: s.plan.cfg.Environment != config.Development,
 	})
 }
 
@@ -75,6 +80,7 @@ func (s *service) listen(ctx context.Context, ready func(addresses) error) error
 		httpapi.ServiceRoute(s.state), httpapi.ChangeRoutes(s.changes, s.adminConfig())))
 	if s.provisioning != nil {
 		admin = httpapi.WithCards(admin, s.provisioning, s.plan.log)
+		admin = httpapi.WithEnablement(admin, s.provisioning, s.plan.cfg.Environment, s.plan.log)
 	}
 	servers := []*http.Server{httpapi.Server(httpapi.GuardAdmin(admin, s.plan.cfg.Admin.Listen), s.plan.cfg.Admin.Listen, s.plan.log)}
 	for _, l := range s.listeners {

@@ -29,8 +29,10 @@ type plan struct {
 	passes   passes.Settings
 	anchor   provisioning.Anchor
 	cards    cardPlan
-	level    *slog.LevelVar
-	log      *slog.Logger
+
+	approvals approvalPlan
+	level     *slog.LevelVar
+	log       *slog.Logger
 }
 
 // loadPlan reads a configuration file and what it names. The error names all that is
@@ -64,6 +66,7 @@ func newPlan(cfg *config.Config, before *clients) (*plan, error) {
 	if cfg.HasRole(config.RoleIssuer) {
 		p.anchor, errs[3] = loadAnchor(cfg)
 		p.cards, errs[5] = loadCardPlan(cfg, p.keyring)
+		p.approvals, errs[6] = loadApprovalPlan(cfg)
 	}
 	errs[4] = checkCertificates(cfg, p.keyring)
 	if errs[0] == nil && cfg.HasRole(config.RolePasses) {
@@ -82,6 +85,7 @@ func (p *plan) bound() []hsm.Purpose {
 	all := []hsm.Purpose{hsm.AuditCheckpoint}
 	if p.cfg.HasRole(config.RoleIssuer) {
 		all = append(all, p.cards.purposes()...)
+		all = append(all, approvalPurposes(p.cfg)...)
 	}
 	if p.cfg.HasRole(config.RoleMerchant) {
 		all = append(all, hsm.MerchantJWT, hsm.ProximityToken)

@@ -41,7 +41,8 @@ func loadCardPlan(cfg *config.Config, ring *hsm.Keyring) (cardPlan, error) {
 		p.products = append(p.products, provisioning.Product{
 			Name: from.Name, Network: provisioning.Network(from.Network), CoBadged: from.CoBadged,
 			Configuration: from.Configuration, ProductType: from.ProductType, Activation: from.Activation,
-			EncryptedPAN: provisioning.EncryptedPAN(from.EncryptedPAN), PrefixLength: from.PrefixLength, Extra: from.Extra, Test: from.Test,
+			EncryptedPAN: provisioning.EncryptedPAN(from.EncryptedPAN), PrefixLength: from.PrefixLength, Extra: from.Extra,
+			Title: from.Title, Test: from.Test,
 		})
 	}
 	if len(p.products) == 0 {
@@ -117,18 +118,32 @@ func (p cardPlan) purposes() []hsm.Purpose {
 // newProvisioning makes push provisioning over an open service.
 func (s *service) newProvisioning() (*provisioning.Service, error) {
 	pp := s.plan.cfg.PushProvisioning
-	return provisioning.New(provisioning.Config{
-		Chain:    provisioning.NewChainPolicy(s.plan.anchor, time.Now),
-		Nonces:   provisioning.NonceRules{NonceLength: pp.NonceLength, SignatureLength: pp.NonceSignatureLength},
-		Recorder: s.audit,
-		Gate:     s.gate,
-		Cards:    s.store,
-		Now:      time.Now,
-		Lease:    pp.NonceLease,
-		TAV:      provisioning.TAVConfig{Version: signer.TAVVersion(pp.TAV.Version), KeyAlias: pp.TAV.KeyAlias, Validity: pp.TAV.Validity},
-		Visa:     s.plan.cards.visa,
-		Schemes:  s.plan.cards.schemes,
-		Products: s.plan.cards.products,
-		Tracer:   newTracer(s.plan.cfg),
-	})
+	cfg := provisioning.Config{
+		Chain:     provisioning.NewChainPolicy(s.plan.anchor, time.Now),
+		Nonces:    provisioning.NonceRules{NonceLength: pp.NonceLength, SignatureLength: pp.NonceSignatureLength},
+		Recorder:  s.audit,
+		Gate:      s.gate,
+		Cards:     s.store,
+		Decisions: s.store,
+		Tokens:    s.store,
+		Flags:     s.store,
+		// In production nothing may be provisioned that nobody has enabled.
+		EnabledUnlessSet: s.plan.cfg.Environment != config.Production,
+		Now:              time.Now,
+		Lease:            pp.NonceLease,
+		TAV:              provisioning.TAVConfig{Version: signer.TAVVersion(pp.TAV.Version), KeyAlias: pp.TAV.KeyAlias, Validity: pp.TAV.Validity},
+		Visa:             s.plan.cards.visa,
+		Schemes:          s.plan.cards.schemes,
+		Products:         s.plan.cards.products,
+		Tracer:           newTracer(s.plan.cfg),
+
+		Rules:      decisionRules(pp.Decisions),
+		Statements: s.plan.approvals.statements,
+		Verified:   s.store,
+		Passcodes:  provisioning.PasscodeRules{Digits: pp.Passcodes.Digits, Attempts: pp.Passcodes.Attempts, Life: pp.Passcodes.Life, PerHour: pp.Passcodes.PerHour},
+	}
+	if s.connector != nil { // a nil one is no interface's nil
+		cfg.Connector = s.connector
+	}
+	return provisioning.New(cfg)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/mintmark/mintmark/internal/merchant"
 	"github.com/mintmark/mintmark/internal/passes"
 	"github.com/mintmark/mintmark/internal/provisioning"
+	"github.com/mintmark/mintmark/internal/provisioning/connector"
 	"github.com/mintmark/mintmark/internal/store"
 	"github.com/mintmark/mintmark/signer"
 )
@@ -36,6 +37,7 @@ type service struct {
 	gate         *signer.Gate
 	callers      *callers
 	provisioning *provisioning.Service // with the role issuer
+	connector    *connector.Connector  // with it, if one is configured
 	merchant     *merchant.Service     // with the role merchant
 	passes       *passes.Service       // with the role passes
 	pusher       *passes.Pusher        // with it, unless pushing is disabled
@@ -139,6 +141,9 @@ func open(ctx context.Context, p *plan, wedged func(member string)) (*service, e
 func (s *service) openRoles() (err error) {
 	cfg := s.plan.cfg
 	if cfg.HasRole(config.RoleIssuer) {
+		if err := s.openConnector(); err != nil {
+			return err
+		}
 		s.provisioning, err = s.newProvisioning()
 		if err != nil {
 			return err
@@ -206,6 +211,9 @@ func (s *service) serve(ctx context.Context, ready func(addresses) error) error 
 	running.Go(func() { s.expire(background) })
 	running.Go(func() { (&keys.Watcher{Ring: s.keyring.Load, Log: s.plan.log}).Run(background) })
 	s.watch(background, &running)
+	if s.connector != nil {
+		running.Go(func() { s.connector.Deliver(background) })
+	}
 	if s.pusher != nil {
 		running.Go(func() { s.pusher.Run(background) })
 	}

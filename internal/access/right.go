@@ -20,11 +20,20 @@ const (
 	SignMerchantTokens        Right = "signMerchantTokens"        // have merchant tokens signed
 	CreateAppleProximityToken Right = "createAppleProximityToken" // have a proximity token made for the merchant of one's own token
 	ManagePasses              Right = "managePasses"              // make, change and void a tenant's passes, and get them signed
+	ManageWalletTokens        Right = "manageWalletTokens"        // tell the state of cards' tokens in wallets: networks and service providers
+	SearchTokens              Right = "searchTokens"              // look up wallet tokens of cards
+	ActivateTokens            Right = "activateTokens"            // have wallet tokens activated at the network
+	SearchCards               Right = "searchCards"               // list one's cards for a wallet: their names, their last four digits
+	ReadEnablement            Right = "readEnablement"            // see which cards may be provisioned
+	DecideProvisioning        Right = "decideProvisioning"        // have the network's approval check answered
+	SendPasscodes             Right = "sendPasscodes"             // have one-time passcodes sent to cardholders
+	VerifyPasscodes           Right = "verifyPasscodes"           // have one-time passcodes compared
 	ProposeChanges            Right = "proposeChanges"            // put changes of the service up for another's approval
 	ApproveChanges            Right = "approveChanges"            // approve what another proposed
 )
 
-var rights = []Right{SignCards, SignMerchantTokens, CreateAppleProximityToken, CreateActivationData, ManageCards, ReadCards, ManagePasses, ProposeChanges, ApproveChanges}
+var rights = []Right{SignCards, SignMerchantTokens, CreateAppleProximityToken, CreateActivationData, ManageCards, ReadCards, ManagePasses,
+	ManageWalletTokens, SearchTokens, ActivateTokens, SearchCards, ReadEnablement, DecideProvisioning, SendPasscodes, VerifyPasscodes, ProposeChanges, ApproveChanges}
 
 // Rights lists every right there is.
 func Rights() []Right { return slices.Clone(rights) }

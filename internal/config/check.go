@@ -206,6 +206,10 @@ func (c *Config) checkPushProvisioning(w *wrongs) {
 	if (p.TAV.Version == "4") != (p.TAV.KeyAlias != "") {
 		w.say("pushProvisioning.tav.keyAlias", "is required for version 4, and for no other")
 	}
+	p.Connector.check(w, c.Environment)
+	checkStatements(w, p.Statements)
+	p.Decisions.check(w)
+	p.Passcodes.check(w)
 	if p.TAV.Validity <= 0 || p.TAV.Validity > 30*24*time.Hour {
 		w.say("pushProvisioning.tav.validity", "must be positive and at most 720h")
 	}

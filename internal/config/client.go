@@ -27,8 +27,10 @@ type Client struct {
 	// Require lists what its tokens must have though it is optional: kid, typ, jti.
 	Require []string `yaml:"require"`
 	// Rights are what it may do: signCards, createActivationData, manageCards, readCards,
-	// signMerchantTokens, createAppleProximityToken, managePasses, proposeChanges,
-	// approveChanges; each by its name, or as a mapping that narrows it.
+	// signMerchantTokens, createAppleProximityToken, managePasses, manageWalletTokens,
+	// searchTokens, activateTokens, searchCards, readEnablement, decideProvisioning,
+	// sendPasscodes, verifyPasscodes, proposeChanges, approveChanges; each by its name, or as
+	// a mapping that narrows it.
 	Rights []Grant `yaml:"rights"`
 	// RateLimit bounds its requests.
 	RateLimit RateLimit `yaml:"rateLimit"`
@@ -83,8 +85,9 @@ type Grant struct {
 	Users    []string `yaml:"users"`
 	// Keys are the kid of the keys that count. None: any.
 	Keys []string `yaml:"keys"`
-	// AnyOwner lets the right be used on cards of every owner of the tenant, and not only of
-	// the caller's own iss and sub; while no two of the others have a card of the same id.
+	// AnyOwner lets the right be used on cards and wallet tokens of every owner of the tenant,
+	// and not only of the caller's own iss and sub; on cards while no two of the others have
+	// one of the same id.
 	AnyOwner bool `yaml:"anyOwner"`
 	// Tenants are those whose data it is for, of rights to calls that name a tenant
 	// (managePasses). None: the client's own.

@@ -199,6 +199,15 @@ type PushProvisioning struct {
 	// Schemes are activation data of networks whose form is not public. Reloaded, for the
 	// products that there are.
 	Schemes []Scheme `yaml:"schemes"`
+	// Connector is the way to the payment network. Without one no passcode is sent, and no
+	// token activated from here.
+	Connector Connector `yaml:"connector"`
+	// Statements are the keys by which the issuers' own systems state what they know.
+	Statements []StatementKey `yaml:"statements"`
+	// Decisions is by what the network's approval check is answered.
+	Decisions Decisions `yaml:"decisions"`
+	// Passcodes bounds one-time passcodes.
+	Passcodes Passcodes `yaml:"passcodes"`
 	// Products are the kinds of cards, which card data name. Default: one, mastercard, for
 	// Mastercard's configuration 1 with a TAV.
 	Products []Product `yaml:"products"`
@@ -230,6 +239,9 @@ type Product struct {
 	PrefixLength int `yaml:"prefixLength"`
 	// Extra are further members of the payload that the network supplied; configuration 2 only.
 	Extra map[string]string `yaml:"extra"`
+	// Title is what wallet extensions show of its cards, up to 80 bytes. Default: the network's
+	// name, such as Mastercard.
+	Title string `yaml:"title"`
 	// Test says that its cards are test cards: in environment test, a build with the tag trace
 	// shows every step of their sealing. Refused in production. Default false.
 	Test bool `yaml:"test"`

@@ -124,7 +124,8 @@ func TestDefaultsFillWhatIsLeftOut(t *testing.T) {
 		Outbound: config.Outbound{Timeout: 5 * time.Second},
 		PushProvisioning: config.PushProvisioning{
 			TestRootFile: filepath.Join(dir, "root.pem"), NonceLease: time.Minute, NonceLength: 4, NonceSignatureLength: 81,
-			TAV: config.TAV{Version: "3", Validity: 30 * time.Minute},
+			TAV:       config.TAV{Version: "3", Validity: 30 * time.Minute},
+			Decisions: usualDecisions, Passcodes: usualPasscodes,
 		},
 		Audit:       config.Audit{Log: "mintmark", Every: time.Second, MaxUnsigned: 10_000, MaxUnsignedAge: time.Minute, MinFree: 64},
 		DualControl: config.DualControl{Within: 24 * time.Hour, Identity: "client"},
@@ -263,7 +264,8 @@ audit:
 		Outbound: config.Outbound{Timeout: time.Second, AllowPrivate: []string{"10.0.0.0/8"}, CAFile: "/roots.pem"},
 		PushProvisioning: config.PushProvisioning{
 			TestRootFile: "/r.pem", NonceLease: 2 * time.Minute, NonceLength: 8, NonceSignatureLength: 96,
-			TAV: config.TAV{Version: "4", KeyAlias: "MC-1", Validity: 720 * time.Hour},
+			TAV:       config.TAV{Version: "4", KeyAlias: "MC-1", Validity: 720 * time.Hour},
+			Decisions: usualDecisions, Passcodes: usualPasscodes,
 		},
 		Log:         config.Log{Level: "debug", Format: "text"},
 		DualControl: config.DualControl{Within: 2 * time.Hour, Identity: "subject"},

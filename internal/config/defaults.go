@@ -55,6 +55,8 @@ func (c *Config) defaults() {
 	setDefault(&p.NonceSignatureLength, 81)
 	setDefault(&p.TAV.Version, "3")
 	setDefault(&p.TAV.Validity, 30*time.Minute)
+	p.Decisions.defaults()
+	p.Passcodes.defaults()
 	c.Audit.defaults(c.Environment)
 	c.DualControl.defaults()
 	setDefault(&c.Log.Level, "info")

@@ -75,7 +75,8 @@ func load(path string, environ, roles []string) (*Config, error) {
 
 // resolve takes relative paths from the folder of the file.
 func (c *Config) resolve(dir string) {
-	paths := []*string{&c.Keyring, &c.Store.SQLite, &c.Store.Postgres.DSNFile, &c.DataDir, &c.PushProvisioning.TestRootFile, &c.Outbound.CAFile, &c.Passes.Push.CAFile}
+	paths := []*string{&c.Keyring, &c.Store.SQLite, &c.Store.Postgres.DSNFile, &c.DataDir, &c.PushProvisioning.TestRootFile, &c.Outbound.CAFile, &c.Passes.Push.CAFile,
+		&c.PushProvisioning.Connector.NoticesFile}
 	for _, l := range c.apis() {
 		if l.TLS != nil {
 			paths = append(paths, &l.TLS.CertificateFile, &l.TLS.KeyFile)
@@ -86,6 +87,12 @@ func (c *Config) resolve(dir string) {
 	}
 	for i := range c.PushProvisioning.Schemes {
 		paths = append(paths, &c.PushProvisioning.Schemes[i].PublicKeyFile)
+	}
+	for i := range c.PushProvisioning.Connector.Keys {
+		paths = append(paths, &c.PushProvisioning.Connector.Keys[i].PublicKeyFile)
+	}
+	for i := range c.PushProvisioning.Statements {
+		paths = append(paths, &c.PushProvisioning.Statements[i].PublicKeyFile)
 	}
 	for i := range c.Audit.Anchors {
 		paths = append(paths, &c.Audit.Anchors[i].File, &c.Audit.Anchors[i].CAFile)

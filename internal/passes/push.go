@@ -10,13 +10,13 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/mintmark/mintmark/internal/outbound"
 	"github.com/mintmark/mintmark/passkit/apns"
 	"github.com/mintmark/mintmark/passkit/webservice"
 )
@@ -310,9 +310,7 @@ func (l *lane) end(push Push, r apns.Result) PushEnd {
 	case apns.BadToken:
 		end.Forget = now
 	case apns.Later:
-		wait := min(time.Second<<min(push.Attempts, 10), longestWait)
-		wait = max(wait/2+rand.N(wait), r.RetryAfter) // not all at once
-		end.RetryAt = now.Add(wait)
+		end.RetryAt = now.Add(max(outbound.Backoff(time.Second, push.Attempts, longestWait), r.RetryAfter))
 	case notTried:
 		end.RetryAt, end.NotTried = now, true
 	case apns.Stop:

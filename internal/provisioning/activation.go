@@ -16,17 +16,21 @@ type ActivationRequest struct {
 	ExternalCardID       string
 	TokenUniqueReference string // of the token to be activated; may be empty
 	WalletType           string
+	DeviceID             string // narrows the decision that is looked for; may be empty
 }
 
 // ActivationData makes the activation data of a card of the caller.
 //
-// Errors: *FieldError; ErrWalletType; *CardError; ErrUnknownCard; or one with RetryAfter.
+// Errors: *FieldError; ErrWalletType; *CardError; *DecisionError; ErrUnknownCard; or one with RetryAfter.
 func (s *Service) ActivationData(ctx context.Context, who Caller, req ActivationRequest) ([]byte, error) {
 	if err := checkExternalCardID(req.ExternalCardID); err != nil {
 		return nil, err
 	}
 	if !signer.CheckReference(req.TokenUniqueReference) {
 		return nil, &FieldError{Member: "tokenUniqueReference", Problem: "must be 1 to 128 characters of A-Z, a-z, 0-9, '_', '-'"}
+	}
+	if err := checkDeviceID(req.DeviceID); err != nil {
+		return nil, err
 	}
 	if err := s.wallet(ctx, who, record.ActivationData, req.WalletType); err != nil {
 		return nil, err
@@ -55,7 +59,7 @@ func (s *Service) activate(ctx context.Context, t *record.Ticket, who Caller, re
 	ctx, cancel := record.Working(ctx)
 	defer cancel()
 	var none record.Held[[]byte]
-	card, row, err := s.openCard(ctx, t, who, req.ExternalCardID)
+	card, row, err := s.openPermitted(ctx, t, who, ask{externalCardID: req.ExternalCardID, deviceID: req.DeviceID, use: ToVerify})
 	if err != nil {
 		return none, "", err
 	}

@@ -213,6 +213,8 @@ type Cards interface {
 	// FindOnlyCard gives the one row of a tenant that has the look-up value, whoever owns it;
 	// ErrUnknownCard if there is none, or more than one.
 	FindOnlyCard(ctx context.Context, tenant string, lookup []byte) (CardRow, error)
+	// CardsOf gives rows of an owner, the oldest first.
+	CardsOf(ctx context.Context, owner Owner, limit int) ([]CardRow, error)
 	// CardsNotUnder gives rows that are sealed under another vault key than this one, in the
 	// order of tenant and id, beginning behind the row of after.
 	CardsNotUnder(ctx context.Context, key string, after CardRow, limit int) ([]CardRow, error)
@@ -234,9 +236,11 @@ func checkExternalCardID(id string) error {
 	}
 }
 
-// marshal gives the JSON that is sealed into a row. The caller overwrites it.
-func (c Card) marshal() ([]byte, error) {
+// marshal gives the JSON that is sealed into a row: the card's, and the externalCardId, which
+// stands nowhere else in the database. The caller overwrites it.
+func (c Card) marshal(externalID string) ([]byte, error) {
 	members := []member{
+		textMember("externalCardId", externalID),
 		secretMember("primaryAccountNumber", c.PAN.Reveal), secretMember("expiration", c.Expiration.Reveal),
 		secretMember("name", c.Name.Reveal), textMember("product", c.Product),
 	}
@@ -259,17 +263,28 @@ func appendSecret(b []byte, reveal func(func([]byte))) ([]byte, error) {
 	return b, nil
 }
 
-// unmarshalCard reads what marshal wrote, or what a caller has encrypted to us:
-// {primaryAccountNumber, expiration, name, product, auxiliaryCards?,
-// encryptedPrimaryAccountNumber?}. The error is ErrCardData.
+// unmarshalCard reads what a caller has encrypted to us: {primaryAccountNumber, expiration,
+// name, product, auxiliaryCards?, encryptedPrimaryAccountNumber?}. The error is ErrCardData.
 func unmarshalCard(b []byte) (Card, error) {
+	c, id, err := unmarshalStored(b)
+	if err == nil && id != "" {
+		c.Wipe()
+		return Card{}, ErrCardData
+	}
+	return c, err
+}
+
+// unmarshalStored reads what marshal wrote. The id is empty in rows that were written before
+// it was kept.
+func unmarshalStored(b []byte) (c Card, externalID string, err error) {
 	var in cardJSON
-	err := json.Unmarshal(b, &in, json.RejectUnknownMembers(true))
+	err = json.Unmarshal(b, &in, json.RejectUnknownMembers(true))
 	defer in.wipe()
 	if err != nil {
-		return Card{}, ErrCardData // not the decoder's error, which may quote
+		return Card{}, "", ErrCardData // not the decoder's error, which may quote
 	}
-	return in.card()
+	c, err = in.card()
+	return c, in.ExternalCardID, err
 }
 
 // cardJSON is a card's data as JSON has them.
@@ -280,6 +295,8 @@ type cardJSON struct {
 	Product      string     `json:"product"`
 	Auxiliary    []cardJSON `json:"auxiliaryCards"`
 	EncryptedPAN clearText  `json:"encryptedPrimaryAccountNumber"`
+
+	ExternalCardID string `json:"externalCardId"` // of a row, not of an encrypted card
 }
 
 func (in cardJSON) wipe() {
@@ -300,7 +317,7 @@ func (in cardJSON) card() (Card, error) {
 		Product: in.Product, EncryptedPAN: secret.NewText(string(in.EncryptedPAN))}
 	for _, a := range in.Auxiliary {
 		aux, err := a.card()
-		if err != nil || a.Product != "" || a.Auxiliary != nil || a.EncryptedPAN != nil {
+		if err != nil || a.Product != "" || a.Auxiliary != nil || a.EncryptedPAN != nil || a.ExternalCardID != "" {
 			aux.Wipe()
 			c.Wipe()
 			return Card{}, fmt.Errorf("%w: auxiliaryCards", ErrCardData)

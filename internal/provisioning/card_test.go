@@ -111,13 +111,13 @@ func TestCardIsGoodToTheLastMomentOfItsMonth(t *testing.T) {
 func TestCardComesBackFromTheVaultAsItWentIn(t *testing.T) {
 	for _, name := range []string{"John Appleseed", `Zoë "Quote" \ O'Brien/Łukasz`, "山田 太郎", "<&>\u2028", "👩‍💻"} {
 		c := cardOf(t, "6759649826438453", "01/47", name)
-		b, err := c.marshal()
+		b, err := c.marshal("card-1")
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := unmarshalCard(b)
-		if err != nil {
-			t.Fatal(err)
+		got, id, err := unmarshalStored(b)
+		if err != nil || id != "card-1" {
+			t.Fatal(id, err)
 		}
 		if reveal(got.PAN) != "6759649826438453" || reveal(got.Expiration) != "01/47" || reveal(got.Name) != name || got.Product != "mastercard" {
 			t.Errorf("%q came back as %q, %q, %q, %q", name, reveal(got.PAN), reveal(got.Expiration), reveal(got.Name), got.Product)

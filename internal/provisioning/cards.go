@@ -187,7 +187,7 @@ func (s *Service) sealCard(ctx context.Context, t *record.Ticket, owner Owner, i
 	if err != nil {
 		return CardRow{}, err
 	}
-	data, err := c.marshal()
+	data, err := c.marshal(externalID)
 	defer secret.Wipe(data)
 	if err != nil {
 		return CardRow{}, err

@@ -19,6 +19,9 @@ var ErrNonceUsed = errors.New("nonce already used")
 // ErrWalletType is returned for a wallet type that is not supported.
 var ErrWalletType = errors.New("wallet type not supported")
 
+// ErrTooManyCards is returned where an owner has more cards than one answer holds.
+var ErrTooManyCards = errors.New("too many cards for one answer")
+
 // ErrEncryptedCard is returned for an encrypted card that does not open or is not for this
 // request: signer.ErrEncryptedCard, whatever the cause.
 var ErrEncryptedCard = signer.ErrEncryptedCard

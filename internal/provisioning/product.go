@@ -6,6 +6,9 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/mintmark/mintmark/signer"
 )
@@ -43,6 +46,8 @@ type Product struct {
 	// Extra are further members of the payload that the network has supplied, for
 	// configuration 2, of which no public example exists.
 	Extra map[string]string
+	// Title is what wallets call its cards; empty for the network's name.
+	Title string
 	// Test says that its cards are test cards, of which a Tracer may show everything.
 	Test bool
 }
@@ -109,6 +114,15 @@ var (
 	memberName  = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{0,63}$`)
 )
 
+// titles are the networks' names as cardholders know them.
+var titles = map[Network]string{
+	Mastercard: "Mastercard", Maestro: "Maestro", Visa: "Visa", VisaElectron: "Visa Electron", VPay: "V Pay",
+	Amex: "American Express", Discover: "Discover",
+}
+
+// maxTitle bounds a product's title in bytes; a wallet shows one line.
+const maxTitle = 80
+
 // withDefaults fills in what has one sensible value.
 func (p Product) withDefaults() Product {
 	if r, ok := p.row(); ok {
@@ -121,6 +135,9 @@ func (p Product) withDefaults() Product {
 				p.EncryptedPAN = FromCardData
 			}
 		}
+	}
+	if p.Title == "" {
+		p.Title = titles[p.Network]
 	}
 	if p.PrefixLength == 0 {
 		p.PrefixLength = 6
@@ -169,6 +186,9 @@ func (p Product) Check(schemes map[string]signer.Scheme) error {
 	}
 	if p.PrefixLength != 6 && p.PrefixLength != 8 {
 		say("prefixLength must be 6 or 8")
+	}
+	if len(p.Title) > maxTitle || !utf8.ValidString(p.Title) || strings.ContainsFunc(p.Title, unicode.IsControl) {
+		say("title must be up to %d bytes without control characters", maxTitle)
 	}
 	if len(p.Extra) > 0 && p.Configuration != 2 {
 		say("extra is for configuration 2")

@@ -33,6 +33,9 @@ type Gate interface {
 	OpenVault(ctx context.Context, t *record.Ticket, tenant, id string, row signer.VaultRow) ([]byte, error)
 	CardIndex(ctx context.Context, t *record.Ticket, tenant, externalCardID string) ([]byte, error)
 	VaultKey() (string, error)
+	SealNotice(ctx context.Context, t *record.Ticket, tenant, id string, body []byte) (signer.VaultRow, error)
+	DrawPasscode(ctx context.Context, t *record.Ticket, digits int) (secret.Text, error)
+	PasscodeMAC(ctx context.Context, t *record.Ticket, key, tenant, id string, code secret.Text) (signer.PasscodeMAC, error)
 }
 
 var _ Gate = (*signer.Gate)(nil)
@@ -44,6 +47,23 @@ type Config struct {
 	Recorder record.Recorder
 	Gate     Gate
 	Cards    Cards
+	Tokens   Tokens
+	Flags    Flags
+	// EnabledUnlessSet is what counts for tenants whose enablement nobody has set. It must be
+	// false in production.
+	EnabledUnlessSet bool
+	// Decisions are the stored answers to the network's approval check.
+	Decisions Decisions
+	// Rules are by what it is decided; none for DefaultDecisionRules.
+	Rules DecisionRules
+	// Statements are the keys by which the issuers' systems state what they know.
+	Statements StatementKeys
+	// Verified are the passcodes that were verified, and Passcodes their rules; none for
+	// DefaultPasscodeRules.
+	Verified  Passcodes
+	Passcodes PasscodeRules
+	// Connector is the way to the network; nil if there is none.
+	Connector Connector
 	// Now is the clock.
 	Now func() time.Time
 	// Lease is how long a nonce stays claimed by a request that never ends: longer
@@ -90,8 +110,20 @@ type Service struct {
 // New checks the configuration and gives the service.
 func New(cfg Config) (*Service, error) {
 	var wrong []error
-	if cfg.Chain == nil || cfg.Recorder == nil || cfg.Gate == nil || cfg.Cards == nil || cfg.Now == nil {
-		wrong = append(wrong, errors.New("chain, recorder, gate, cards and now are all needed"))
+	if cfg.Chain == nil || cfg.Recorder == nil || cfg.Gate == nil || cfg.Cards == nil || cfg.Decisions == nil || cfg.Verified == nil || cfg.Tokens == nil || cfg.Flags == nil || cfg.Now == nil {
+		wrong = append(wrong, errors.New("chain, recorder, gate, cards, decisions, passcodes, tokens, flags and now are all needed"))
+	}
+	if cfg.Rules == (DecisionRules{}) {
+		cfg.Rules = DefaultDecisionRules()
+	}
+	if cfg.Passcodes == (PasscodeRules{}) {
+		cfg.Passcodes = DefaultPasscodeRules()
+	}
+	if err := cfg.Passcodes.Check(); err != nil {
+		wrong = append(wrong, fmt.Errorf("passcodes: %w", err))
+	}
+	if cfg.Rules.Life <= 0 || cfg.Rules.Within <= 0 {
+		wrong = append(wrong, errors.New("a decision's life and the time that it may take must be positive"))
 	}
 	if cfg.Lease <= 0 {
 		wrong = append(wrong, errors.New("nonce lease must be positive"))
@@ -167,6 +199,20 @@ func (c Caller) owns(owner Owner) bool {
 	return c.Tenant == owner.Tenant && (c.AnyOwner || sameOwner(c.Owner, owner))
 }
 
+// openPermitted finds a card by its external id and opens it, if the caller may use it and
+// the latest decision about it permits. The caller wipes the card.
+func (s *Service) openPermitted(ctx context.Context, t *record.Ticket, who Caller, a ask) (Card, CardRow, error) {
+	row, err := s.findCard(ctx, t, who, a.externalCardID)
+	if err != nil {
+		return Card{}, CardRow{}, err
+	}
+	a.owner = row.Owner
+	if err := s.permitsCard(ctx, row.Lookup, a); err != nil {
+		return Card{}, CardRow{}, err
+	}
+	return s.openRow(ctx, t, row, a.externalCardID)
+}
+
 // openCard finds a card by its external id and opens it, if the caller may use it. The
 // caller wipes the card.
 func (s *Service) openCard(ctx context.Context, t *record.Ticket, who Caller, externalID string) (Card, CardRow, error) {
@@ -174,16 +220,32 @@ func (s *Service) openCard(ctx context.Context, t *record.Ticket, who Caller, ex
 	if err != nil {
 		return Card{}, CardRow{}, err
 	}
-	data, err := s.cfg.Gate.OpenVault(ctx, t, who.Tenant, row.ID, signer.VaultRow{Key: row.Key, IV: row.IV, Sealed: row.Sealed})
-	defer secret.Wipe(data)
-	if err != nil {
-		return Card{}, CardRow{}, err
-	}
-	c, err := unmarshalCard(data)
-	if err != nil {
+	return s.openRow(ctx, t, row, externalID)
+}
+
+// openRow opens the row that was found for an external id.
+func (s *Service) openRow(ctx context.Context, t *record.Ticket, row CardRow, externalID string) (Card, CardRow, error) {
+	c, id, err := s.openStored(ctx, t, row)
+	if err == nil && id != "" && id != externalID { // the row has another's look-up value
+		c.Wipe()
 		return Card{}, CardRow{}, &CardError{Reason: CardData}
 	}
-	return c, row, nil
+	return c, row, err
+}
+
+// openStored opens a row, and gives the external id that was stored with the card. The caller
+// wipes the card.
+func (s *Service) openStored(ctx context.Context, t *record.Ticket, row CardRow) (Card, string, error) {
+	data, err := s.cfg.Gate.OpenVault(ctx, t, row.Owner.Tenant, row.ID, signer.VaultRow{Key: row.Key, IV: row.IV, Sealed: row.Sealed})
+	defer secret.Wipe(data)
+	if err != nil {
+		return Card{}, "", err
+	}
+	c, id, err := unmarshalStored(data)
+	if err != nil {
+		return Card{}, "", &CardError{Reason: CardData}
+	}
+	return c, id, nil
 }
 
 // findCard finds a card's row, if the caller may use it; ErrUnknownCard if not.
@@ -192,6 +254,11 @@ func (s *Service) findCard(ctx context.Context, t *record.Ticket, who Caller, ex
 	if err != nil {
 		return CardRow{}, err
 	}
+	return s.findRow(ctx, who, lookup)
+}
+
+// findRow is findCard where the look-up value is known.
+func (s *Service) findRow(ctx context.Context, who Caller, lookup []byte) (CardRow, error) {
 	row, err := s.cfg.Cards.FindCard(ctx, who.Owner, lookup)
 	if who.AnyOwner && errors.Is(err, ErrUnknownCard) {
 		// Two owners may call cards alike; which of them is meant is not guessed.
@@ -236,6 +303,8 @@ func (s *Service) fail(ctx context.Context, t *record.Ticket, why error, changes
 func outcomeOf(err error) (record.Outcome, string) {
 	var card *CardError
 	var chain *ChainError
+	var decision *DecisionError
+	var tooMany *TooManyPasscodesError
 	switch {
 	case errors.Is(err, ErrUnknownCard):
 		return record.OutcomeRefused, "unknown-card"
@@ -245,10 +314,34 @@ func outcomeOf(err error) (record.Outcome, string) {
 		return record.OutcomeRefused, "encrypted-card"
 	case errors.Is(err, ErrMessageUsed):
 		return record.OutcomeRefused, "encrypted-card-used"
+	case errors.Is(err, ErrUnknownPasscode):
+		return record.OutcomeRefused, "unknown-passcode"
+	case errors.Is(err, ErrPasscodeUsed):
+		return record.OutcomeRefused, "passcode-used"
+	case errors.Is(err, ErrPasscodeExpired):
+		return record.OutcomeRefused, "passcode-expired"
+	case errors.Is(err, ErrPasscodeSpent):
+		return record.OutcomeRefused, "passcode-spent"
+	case errors.As(err, &tooMany):
+		return record.OutcomeRefused, "passcodes-too-many"
+	case errors.Is(err, ErrStatement):
+		return record.OutcomeRefused, "statement"
 	case errors.Is(err, ErrWalletType):
 		return record.OutcomeRefused, "wallet-type"
+	case errors.Is(err, ErrUnknownToken):
+		return record.OutcomeRefused, "unknown-wallet-token"
+	case errors.Is(err, ErrTransition):
+		return record.OutcomeRefused, "impossible-transition"
+	case errors.Is(err, ErrTokenChanged):
+		return record.OutcomeRefused, "wallet-token-changed"
+	case errors.Is(err, ErrNotEnabled):
+		return record.OutcomeRefused, "product-not-enabled"
+	case errors.Is(err, ErrTooManyCards):
+		return record.OutcomeRefused, "too-many-cards"
 	case errors.As(err, &card):
 		return record.OutcomeRefused, string(card.Reason)
+	case errors.As(err, &decision):
+		return record.OutcomeRefused, string(decision.Reason)
 	case errors.As(err, &chain):
 		return record.OutcomeRefused, string(chain.Reason)
 	default:

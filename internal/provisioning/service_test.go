@@ -23,7 +23,7 @@ func TestServiceIsNotMadeFromAWrongConfiguration(t *testing.T) {
 	w := newWorld(t)
 	good := func() provisioning.Config {
 		return provisioning.Config{
-			Chain: &provisioning.ChainPolicy{}, Recorder: audit.New(w.store, w.clock.now), Gate: w.hands, Cards: w.store, Now: w.clock.now,
+			Chain: &provisioning.ChainPolicy{}, Recorder: audit.New(w.store, w.clock.now), Gate: w.hands, Cards: w.store, Decisions: w.store, Verified: w.store, Tokens: w.store, Flags: w.store, Now: w.clock.now,
 			Lease: lease, TAV: provisioning.TAVConfig{Version: signer.TAVv3, Validity: time.Minute},
 		}
 	}
@@ -38,6 +38,8 @@ func TestServiceIsNotMadeFromAWrongConfiguration(t *testing.T) {
 		"no recorder":             {func(c *provisioning.Config) { c.Recorder = nil }, []string{"recorder"}},
 		"no gate":                 {func(c *provisioning.Config) { c.Gate = nil }, []string{"gate"}},
 		"no cards":                {func(c *provisioning.Config) { c.Cards = nil }, []string{"cards"}},
+		"no tokens":               {func(c *provisioning.Config) { c.Tokens = nil }, []string{"tokens"}},
+		"no flags":                {func(c *provisioning.Config) { c.Flags = nil }, []string{"flags"}},
 		"no clock":                {func(c *provisioning.Config) { c.Now = nil }, []string{"now"}},
 		"no lease":                {func(c *provisioning.Config) { c.Lease = 0 }, []string{"lease"}},
 		"lease before now":        {func(c *provisioning.Config) { c.Lease = -time.Second }, []string{"lease"}},

@@ -21,6 +21,7 @@ type SignCard struct {
 	Nonce          string   // hex or Base64
 	NonceSignature string   // hex or Base64
 	WalletType     string
+	DeviceID       string // narrows the decision that is looked for; may be empty
 	// Trace asks for every step of the sealing, of a test card, in a build for it.
 	Trace bool
 }
@@ -36,7 +37,7 @@ type SignedCard struct {
 // SignCard seals a card of the caller to Apple's leaf (guide, 6.2.1, step 2.6).
 //
 // Errors: *FieldError and *NonceError for a malformed request; ErrWalletType,
-// *ChainError and *CardError for one that is refused; ErrUnknownCard; ErrNonceUsed; or
+// *ChainError, *CardError and *DecisionError for one that is refused; ErrUnknownCard; ErrNonceUsed; or
 // one with RetryAfter when the token or the database did not answer. Whatever the
 // error, nothing was released; unless it is ErrNonceUsed the nonce is free again, at
 // the latest when its lease runs out.
@@ -55,6 +56,9 @@ func (s *Service) SignCard(ctx context.Context, who Caller, req SignCard) (Signe
 	}
 	source, message, err := s.source(ctx, who, req, nonce)
 	if err != nil {
+		return SignedCard{}, err
+	}
+	if source.enabled, err = s.anyEnabled(ctx, who, record.SignCard); err != nil {
 		return SignedCard{}, err
 	}
 
@@ -115,6 +119,9 @@ func (s *Service) check(req SignCard) (Nonce, error) {
 			return Nonce{}, err
 		}
 	}
+	if err := checkDeviceID(req.DeviceID); err != nil {
+		return Nonce{}, err
+	}
 	return s.cfg.Nonces.Canonical(req.Nonce, req.NonceSignature)
 }
 
@@ -142,13 +149,15 @@ type cardSource struct {
 	externalID string
 	inline     signer.EncryptedCard
 	isInline   bool
+	deviceID   string
 	trace      bool
+	enabled    Enablement
 }
 
 // source reads where the card comes from. The claim is that of one that came with the
 // request; refusals of it are on record.
 func (s *Service) source(ctx context.Context, who Caller, req SignCard, nonce Nonce) (cardSource, *MessageClaim, error) {
-	from := cardSource{externalID: req.ExternalCardID, trace: req.Trace}
+	from := cardSource{externalID: req.ExternalCardID, deviceID: req.DeviceID, trace: req.Trace}
 	if req.EncryptedCard == "" {
 		return from, nil, nil
 	}
@@ -168,15 +177,23 @@ func (s *Service) ready(from cardSource) error {
 	return s.cfg.Gate.Ready(record.SignCard)
 }
 
-// card opens the card. id is that of its row, empty for one that came with the request. The
-// caller wipes the card.
-func (s *Service) card(ctx context.Context, t *record.Ticket, who Caller, from cardSource) (c Card, id string, err error) {
-	if from.isInline {
-		c, err = s.open(ctx, t, from.inline)
-		return c, "", err
+// card opens the card, if the latest decision about it permits. The row of one that came with
+// the request has no id. The caller wipes the card.
+func (s *Service) card(ctx context.Context, t *record.Ticket, who Caller, from cardSource) (Card, CardRow, error) {
+	if !from.isInline {
+		return s.openPermitted(ctx, t, who, ask{externalCardID: from.externalID, deviceID: from.deviceID, use: ToSeal})
 	}
-	c, row, err := s.openCard(ctx, t, who, from.externalID)
-	return c, row.ID, err
+	e := from.inline
+	row := CardRow{Owner: Owner{Tenant: e.Tenant, Issuer: e.Issuer, Subject: e.Subject}}
+	var err error
+	if row.Lookup, err = s.cfg.Gate.CardIndex(ctx, t, e.Tenant, e.ExternalCardID); err != nil {
+		return Card{}, CardRow{}, err
+	}
+	if err := s.permitsCard(ctx, row.Lookup, ask{owner: row.Owner, deviceID: from.deviceID, use: ToSeal}); err != nil {
+		return Card{}, CardRow{}, err
+	}
+	c, err := s.open(ctx, t, e)
+	return c, row, err
 }
 
 // made is a card payload that has been made and is not out yet.
@@ -200,13 +217,16 @@ func (m made) digests() []record.Digest {
 func (s *Service) make(ctx context.Context, t *record.Ticket, who Caller, from cardSource, nonce Nonce, to *Recipient) (made, error) {
 	ctx, cancel := record.Working(ctx)
 	defer cancel()
-	card, cardID, err := s.card(ctx, t, who, from)
+	card, row, err := s.card(ctx, t, who, from)
 	if err != nil {
 		return made{}, err
 	}
 	defer card.Wipe()
 	product, err := s.accept(card)
 	if err != nil {
+		return made{}, err
+	}
+	if err := from.enabled.allows(card, row.Lookup); err != nil {
 		return made{}, err
 	}
 	encrypted, err := s.encryptedPAN(ctx, t, product, card)
@@ -218,7 +238,7 @@ func (s *Service) make(ctx context.Context, t *record.Ticket, who Caller, from c
 	if err != nil {
 		return made{}, &CardError{Reason: CardData}
 	}
-	out := made{cardID: cardID}
+	out := made{cardID: row.ID}
 	if err := s.seal(ctx, t, &out, sealing{to: to, payload: payload, test: product.Test, trace: from.trace}); err != nil {
 		return made{}, err
 	}

@@ -85,6 +85,13 @@ var owner = provisioning.Caller{
 	RequestID: "request-1",
 }
 
+// rules are the default ones, with time enough for a machine that is busy.
+func rules() provisioning.DecisionRules {
+	r := provisioning.DefaultDecisionRules()
+	r.Within = 20 * time.Second
+	return r
+}
+
 // newWorld makes a world with the demo cards in the vault.
 func newWorld(t testing.TB, change ...func(*provisioning.Config)) *world {
 	t.Helper()
@@ -111,13 +118,20 @@ func newWorld(t testing.TB, change ...func(*provisioning.Config)) *world {
 	w.hands = &hands{Gate: signer.New(w.token.Token), before: map[string]func() error{}, after: map[string]func() error{}}
 	w.rec = audit.New(w.store, w.clock.now)
 	cfg := provisioning.Config{
-		Chain:    provisioning.NewChainPolicy(anchor, func() time.Time { return start }),
-		Recorder: w.rec,
-		Gate:     w.hands,
-		Cards:    w.store,
-		Now:      w.clock.now,
-		Lease:    lease,
-		TAV:      provisioning.TAVConfig{Version: signer.TAVv3, Validity: 30 * time.Minute},
+		Chain:     provisioning.NewChainPolicy(anchor, func() time.Time { return start }),
+		Recorder:  w.rec,
+		Gate:      w.hands,
+		Cards:     w.store,
+		Decisions: w.store,
+		Verified:  w.store,
+		Rules:     rules(),
+		Tokens:    w.store,
+		Flags:     w.store,
+		// What most tests are about is not enablement; those that are set it.
+		EnabledUnlessSet: true,
+		Now:              w.clock.now,
+		Lease:            lease,
+		TAV:              provisioning.TAVConfig{Version: signer.TAVv3, Validity: 30 * time.Minute},
 	}
 	for _, c := range change {
 		c(&cfg)

@@ -59,6 +59,17 @@ const (
 	RejectChange       Operation = "changes.reject"               // a change that shall not be made
 	ReadChange         Operation = "changes.read"                 // changes looked at; only refusals are recorded
 	RequestCertificate Operation = "keys.request-certificate"     // a request (PKCS#10) for a certificate over a key's public half
+	PutWalletToken     Operation = "wallet-tokens.put"            // a wallet token's state taken into the registry
+	ReadWalletToken    Operation = "wallet-tokens.read"           // a wallet token looked at, with its history
+	SearchTokens       Operation = "wallet-tokens.search"         // an owner's wallet tokens looked up
+	SearchCards        Operation = "cards.search"                 // an owner's cards listed, for a wallet to offer
+	PutEnablement      Operation = "enablement.put"               // which cards may be provisioned, changed
+	ReadEnablement     Operation = "enablement.read"              // the same, looked at; only refusals are recorded
+	DecideProvisioning Operation = "push-provisioning.decide"     // the network's approval check answered
+	ActivateToken      Operation = "push-provisioning.activate"   // a token activated through the network
+	SendPasscode       Operation = "passcodes.send"               // a one-time passcode drawn, and put into the outbox
+	VerifyPasscode     Operation = "passcodes.verify"             // an attempt at a one-time passcode
+	CallNetwork        Operation = "network.call"                 // a request to the network, signed
 )
 
 // An Intent says what is about to be done, for whom. It holds identifiers and

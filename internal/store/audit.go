@@ -101,6 +101,12 @@ func apply(ctx context.Context, tx tx, c record.Change) error {
 		return endMessage(ctx, tx, c)
 	case provisioning.MessageUse:
 		return useMessage(ctx, tx, c)
+	case provisioning.TokenPut:
+		return putToken(ctx, tx, c)
+	case provisioning.TokenAttempt:
+		return endAttempt(ctx, tx, c)
+	case provisioning.EnablementPut:
+		return putEnablement(ctx, tx, c)
 	case *access.TokenUse:
 		return claimToken(ctx, tx, c)
 	case access.TokenUseEnd:
@@ -117,6 +123,16 @@ func apply(ctx context.Context, tx tx, c record.Change) error {
 		return endPersonal(ctx, tx, c)
 	case merchant.QuotaUse:
 		return countToken(ctx, tx, c)
+	case provisioning.Decision:
+		return putDecision(ctx, tx, c)
+	case provisioning.Notice:
+		return putNotice(ctx, tx, c)
+	case provisioning.PasscodeRow:
+		return putPasscode(ctx, tx, c)
+	case *provisioning.PasscodeAttempt:
+		return takeAttempt(ctx, tx, c)
+	case provisioning.PasscodeVerified:
+		return passcodeVerified(ctx, tx, c)
 	case audit.Expire:
 		return expire(ctx, tx, c)
 	case approval.Proposal:

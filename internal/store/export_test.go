@@ -1,9 +1,21 @@
 package store
 
-import "context"
+import (
+	"context"
+	"database/sql"
+
+	"github.com/mintmark/mintmark/internal/record"
+)
 
 // OnWriter executes a text on the connection that writes.
 func OnWriter(s *Store, text string) error {
 	_, err := s.write.DB.ExecContext(context.Background(), text)
 	return err
+}
+
+// ApplyBeside makes a change in a transaction of its own on another connection, as a process
+// would that writes although one does.
+func ApplyBeside(ctx context.Context, db *sql.DB, s *Store, c record.Change) error {
+	other := &Store{write: pool{db, s.write.dialect}}
+	return other.inTx(ctx, func(tx tx) error { return apply(ctx, tx, c) })
 }

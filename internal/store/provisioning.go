@@ -118,6 +118,27 @@ func (s *Store) CardsNotUnder(ctx context.Context, key string, after provisionin
 	return all, failed("list cards", rows.Err())
 }
 
+// CardsOf gives an owner's card rows, the oldest first.
+func (s *Store) CardsOf(ctx context.Context, owner provisioning.Owner, limit int) ([]provisioning.CardRow, error) {
+	rows, err := s.read.QueryContext(ctx, `SELECT id, lookup, vault_key, iv, sealed, created_at FROM cards
+		WHERE tenant = ?1 AND owner_iss = ?2 AND owner_sub = ?3 ORDER BY created_at, id LIMIT ?4`, owner.Tenant, owner.Issuer, owner.Subject, limit)
+	if err != nil {
+		return nil, failed("list cards of owner", err)
+	}
+	defer func() { _ = rows.Close() }()
+	var all []provisioning.CardRow
+	for rows.Next() {
+		r := provisioning.CardRow{Owner: owner}
+		var created int64
+		if err := rows.Scan(&r.ID, &r.Lookup, &r.Key, &r.IV, &r.Sealed, &created); err != nil {
+			return nil, failed("list cards of owner", err)
+		}
+		r.Created = time.UnixMilli(created).UTC()
+		all = append(all, r)
+	}
+	return all, failed("list cards of owner", rows.Err())
+}
+
 // FindCard gives the card row of an owner that has the look-up value.
 func (s *Store) FindCard(ctx context.Context, owner provisioning.Owner, lookup []byte) (provisioning.CardRow, error) {
 	return s.findCard(ctx, owner.Tenant, lookup, "AND owner_iss = ?3 AND owner_sub = ?4", owner.Issuer, owner.Subject)

@@ -87,12 +87,13 @@ const products = `
     - {name: co-badged-visa, network: visa, coBadged: true, configuration: 3, productType: GIVEN_BY_APPLE, activation: visa}
 `
 
-// cardsStored is the file that says how many demo cards are in the vault.
+// cardsStored is the file that says how many demo cards are in the vault, and in which form:
+// 1 was without their ids.
 const cardsStored = "cards-stored"
 
 // StoreCards puts the demo cards into the vault, once for a directory.
 func (d *Dir) StoreCards(ctx context.Context, svc *provisioning.Service) error {
-	done, all := d.path(cardsStored), strconv.Itoa(len(DemoCards))
+	done, all := d.path(cardsStored), "2, "+strconv.Itoa(len(DemoCards))
 	if stored, err := os.ReadFile(done); err == nil && string(stored) == all {
 		return nil
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -45,7 +45,7 @@ func (d *Dir) WriteConfig(api, admin string) error {
 		line("        publicKeyFile: %s", q(d.clientPublicKey(c)))
 	}
 	client(IssuerClient)
-	line("    rights: [signCards, createActivationData, manageCards, readCards, signMerchantTokens, managePasses]")
+	line("    rights: [signCards, createActivationData, manageCards, readCards, signMerchantTokens, managePasses, decideProvisioning, sendPasscodes, verifyPasscodes, manageWalletTokens, searchTokens, activateTokens, searchCards, readEnablement]")
 	line("    merchantTokens:")
 	line("      {subjects: [\"*\"], audiences: [\"*\"], businessNames: [\"*\"], categoryCodes: [\"*\"], dailyQuota: -1}")
 	client(MerchantClient)
@@ -66,6 +66,9 @@ func (d *Dir) WriteConfig(api, admin string) error {
 	line("    disabled: true # MINTMARK_PASSES_PUSH_DISABLED=false, with ..._HOST and ..._CA_FILE of a simulation")
 	line("pushProvisioning:")
 	line("  testRootFile: %s", q(d.AppleFiles().RootCert))
+	line("  connector: {mode: simulator, noticesFile: %s}", q(d.path(noticesFile)))
+	line("  statements:")
+	line("    - {tenant: %s, kid: %s, publicKeyFile: %s}", q(Tenant), q(IssuerClient.KeyID), q(d.clientPublicKey(IssuerClient)))
 	b.WriteString(strings.TrimPrefix(products, "\n"))
 	line("log:")
 	line("  format: text")

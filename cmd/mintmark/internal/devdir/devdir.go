@@ -10,6 +10,7 @@
 //	clients/         the clients' own key pairs, PEM
 //	mintmark.yaml    the configuration, written anew at each start
 //	mintmark.db      the database
+//	notices.jsonl    what the simulated network was told, passcodes among it
 //	dev.json         while the server runs: where everything is
 //	.mintmark-dev    says that these are ours
 //
@@ -93,6 +94,9 @@ type Dir struct {
 	Apple  *appletest.Issued
 }
 
+// noticesFile is where the simulated network writes what it is told.
+const noticesFile = "notices.jsonl"
+
 func (d *Dir) path(elem ...string) string { return filepath.Join(append([]string{d.Root}, elem...)...) }
 
 // Config is the path of the configuration.
@@ -149,7 +153,7 @@ func (d *Dir) claim() error {
 	}
 	apple := d.AppleFiles()
 	names := []string{
-		d.path("softhsm"), d.keyring(), d.Config(), d.path("mintmark.db"), d.path(cardsStored), d.path(merchantCertificate), d.path(passCertificate), d.path(passRoot),
+		d.path("softhsm"), d.keyring(), d.Config(), d.path("mintmark.db"), d.path(cardsStored), d.path(merchantCertificate), d.path(passCertificate), d.path(passRoot), d.path(noticesFile),
 		apple.RootCert, apple.SubCert, apple.LeafCert, apple.LeafKey,
 	}
 	for _, c := range clientNames {
@@ -306,7 +310,7 @@ func (d *Dir) makeClient(c ClientName) error {
 // WritePublicKeys writes the public halves of the token's keys, so that others can
 // verify what the token signs.
 func (d *Dir) WritePublicKeys(t *hsm.HSM) error {
-	for _, p := range []hsm.Purpose{hsm.TAVSigning, hsm.NetworkOTP, hsm.CardTransport, hsm.MerchantJWT, hsm.ProximityToken, hsm.AuditCheckpoint} {
+	for _, p := range []hsm.Purpose{hsm.TAVSigning, hsm.NetworkOTP, hsm.CardTransport, hsm.MerchantJWT, hsm.ProximityToken, hsm.AuditCheckpoint, hsm.ConnectorJWS} {
 		k, err := t.Active(p)
 		if err != nil || !k.Algorithm.Public() {
 			continue // a key that is not usable is reported where it is needed

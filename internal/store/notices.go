@@ -1,0 +1,100 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/mintmark/mintmark/internal/provisioning"
+)
+
+var _ provisioning.Outbox = (*Store)(nil)
+
+// putNotice puts a notice into the outbox.
+func putNotice(ctx context.Context, tx tx, n provisioning.Notice) error {
+	var until int64
+	if !n.Until.IsZero() {
+		until = millis(n.Until)
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO network_notices
+		(id, tenant, kind, vault_key, iv, sealed, created_at, until_at, attempts, fence, due_at)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?7)`,
+		n.ID, n.Tenant, string(n.Kind), n.Body.Key, n.Body.IV, n.Body.Sealed, millis(n.Created), until)
+	return failed("write notice", err)
+}
+
+// LeaseNotices takes notices that are due. Nothing is written if there are none.
+func (s *Store) LeaseNotices(ctx context.Context, now, until time.Time, n int) ([]provisioning.LeasedNotice, error) {
+	var due int
+	err := s.read.QueryRowContext(ctx, `SELECT 1 FROM network_notices WHERE due_at <= ?1 LIMIT 1`, millis(now)).Scan(&due)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, failed("look for notices", err)
+	}
+	var all []provisioning.LeasedNotice
+	err = s.inTx(ctx, func(tx tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM network_notices WHERE due_at <= ?1 AND until_at > 0 AND until_at <= ?1`, millis(now)); err != nil {
+			return failed("drop notices", err)
+		}
+		rows, err := tx.QueryContext(ctx, `UPDATE network_notices SET due_at = ?1, fence = fence + 1
+			WHERE id IN (SELECT id FROM network_notices WHERE due_at <= ?2 ORDER BY due_at, id LIMIT ?3)
+			RETURNING id, tenant, kind, vault_key, iv, sealed, created_at, until_at, attempts, fence`, millis(until), millis(now), n)
+		if err != nil {
+			return failed("lease notices", err)
+		}
+		defer func() { _ = rows.Close() }()
+		for rows.Next() {
+			l, err := scanNotice(rows)
+			if err != nil {
+				return failed("lease notices", err)
+			}
+			all = append(all, l)
+		}
+		return failed("lease notices", rows.Err())
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+func scanNotice(rows *sql.Rows) (l provisioning.LeasedNotice, err error) {
+	var created, until int64
+	err = rows.Scan(&l.ID, &l.Tenant, &l.Kind, &l.Body.Key, &l.Body.IV, &l.Body.Sealed, &created, &until, &l.Attempts, &l.Fence)
+	l.Created = time.UnixMilli(created).UTC()
+	if until != 0 {
+		l.Until = time.UnixMilli(until).UTC()
+	}
+	return l, err
+}
+
+// FreeNotices makes all notices due, and has nobody hold any.
+func (s *Store) FreeNotices(ctx context.Context, now time.Time) error {
+	_, err := s.write.ExecContext(ctx, `UPDATE network_notices SET due_at = ?1, fence = fence + 1 WHERE due_at > ?1`, millis(now))
+	return failed("free notices", err)
+}
+
+// EndNotices writes what became of leased notices.
+func (s *Store) EndNotices(ctx context.Context, ends []provisioning.NoticeEnd) error {
+	return s.inTx(ctx, func(tx tx) error {
+		for _, e := range ends {
+			if err := endNotice(ctx, tx, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func endNotice(ctx context.Context, tx tx, e provisioning.NoticeEnd) error {
+	if e.RetryAt.IsZero() {
+		_, err := tx.ExecContext(ctx, `DELETE FROM network_notices WHERE id = ?1 AND fence = ?2`, e.ID, e.Fence)
+		return failed("end notice", err)
+	}
+	_, err := tx.ExecContext(ctx, `UPDATE network_notices SET due_at = ?1, attempts = attempts + ?2 WHERE id = ?3 AND fence = ?4`,
+		millis(e.RetryAt), number(!e.NotTried), e.ID, e.Fence)
+	return failed("keep notice", err)
+}
