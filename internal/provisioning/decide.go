@@ -76,24 +76,24 @@ func (s *Service) Decide(ctx context.Context, who Caller, req DecisionRequest) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Rules.Within)
 	defer cancel()
-	ticket, err := s.begin(ctx, who, record.DecideProvisioning)
+	ticket, err := who.Claims.Begin(ctx, s.cfg.Recorder, who.intent(record.DecideProvisioning, nil))
 	if err != nil {
 		return Decided{}, err
 	}
 	made, score, err := s.decide(ctx, ticket, who, req)
 	if err != nil {
-		return Decided{}, s.fail(ctx, ticket, err, who.end(false)...)
+		return Decided{}, s.fail(ctx, ticket, err, who.Claims.End(false)...)
 	}
 	out := Decided{ID: made.ID, Path: made.Path, Score: score, Reasons: made.Reasons, Required: made.Required, Until: made.Until}
 	wire, err := json.Marshal(out, json.Deterministic(true))
 	if err != nil {
-		return Decided{}, s.fail(ctx, ticket, err, who.end(false)...)
+		return Decided{}, s.fail(ctx, ticket, err, who.Claims.End(false)...)
 	}
 	held := record.Hold(ticket, "decision", out, wire)
 	result := record.Done(held.Digest())
 	result.Refs = made.refs(req)
 	// Not record.Conclude: a decision that comes too late for the network is as good as none.
-	receipt, err := s.cfg.Recorder.Conclude(ctx, ticket, result, who.end(true, made.Decision)...)
+	receipt, err := s.cfg.Recorder.Conclude(ctx, ticket, result, who.Claims.End(true, made.Decision)...)
 	if err != nil {
 		return Decided{}, err
 	}

@@ -158,19 +158,19 @@ func (s *Service) SendPasscode(ctx context.Context, who Caller, req PasscodeRequ
 	if err := s.cfg.Gate.Ready(record.SendPasscode); err != nil {
 		return Sent{}, err
 	}
-	ticket, err := s.begin(ctx, who, record.SendPasscode)
+	ticket, err := who.Claims.Begin(ctx, s.cfg.Recorder, who.intent(record.SendPasscode, nil))
 	if err != nil {
 		return Sent{}, err
 	}
 	row, notice, err := s.drawPasscode(ctx, ticket, who, req)
 	if err != nil {
-		return Sent{}, s.fail(ctx, ticket, err, who.end(false)...)
+		return Sent{}, s.fail(ctx, ticket, err, who.Claims.End(false)...)
 	}
 	result := record.Done()
 	result.Refs = map[string]string{"passcode": row.ID, "notice": notice.ID}
-	_, err = record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.end(true, row, notice)...)
+	_, err = record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.Claims.End(true, row, notice)...)
 	if record.Refused(err) {
-		return Sent{}, s.fail(ctx, ticket, err, who.end(false)...)
+		return Sent{}, s.fail(ctx, ticket, err, who.Claims.End(false)...)
 	}
 	if err != nil {
 		return Sent{}, err
@@ -256,7 +256,7 @@ func (s *Service) VerifyPasscode(ctx context.Context, who Caller, id string, cod
 	// same time, in this process or another, takes another one.
 	attempt := &PasscodeAttempt{Owner: who.Owner, AnyOwner: who.AnyOwner, ID: id, Now: s.cfg.Now()}
 	intent := who.intent(record.VerifyPasscode, map[string]string{"passcode": id})
-	ticket, err := s.cfg.Recorder.Begin(ctx, intent, who.claim(attempt)...)
+	ticket, err := s.cfg.Recorder.Begin(ctx, intent, who.Claims.Take(attempt)...)
 	for _, refused := range []error{ErrUnknownPasscode, ErrPasscodeUsed, ErrPasscodeExpired, ErrPasscodeSpent} {
 		if errors.Is(err, refused) {
 			return Verification{}, refusedWith(ctx, s.cfg.Recorder, intent, refused)
@@ -270,18 +270,18 @@ func (s *Service) VerifyPasscode(ctx context.Context, who Caller, id string, cod
 	defer cancel()
 	mac, err := s.cfg.Gate.PasscodeMAC(work, ticket, row.MAC.Key, row.Owner.Tenant, id, code)
 	if err != nil {
-		return Verification{}, s.fail(ctx, ticket, err, who.end(false)...)
+		return Verification{}, s.fail(ctx, ticket, err, who.Claims.End(false)...)
 	}
 	if !mac.Equal(row.MAC) {
 		wrong := record.Result{Outcome: record.OutcomeRefused, Reason: "passcode-wrong"}
-		_, err := record.Conclude(ctx, s.cfg.Recorder, ticket, wrong, who.end(true)...)
+		_, err := record.Conclude(ctx, s.cfg.Recorder, ticket, wrong, who.Claims.End(true)...)
 		return Verification{AttemptsLeft: row.Attempts}, err
 	}
 	// Transaction 2: verified, by the one who is first.
 	verified := PasscodeVerified{Tenant: row.Owner.Tenant, ID: id, At: s.cfg.Now()}
-	_, err = record.Conclude(ctx, s.cfg.Recorder, ticket, record.Done(), who.end(true, verified)...)
+	_, err = record.Conclude(ctx, s.cfg.Recorder, ticket, record.Done(), who.Claims.End(true, verified)...)
 	if record.Refused(err) {
-		return Verification{}, s.fail(ctx, ticket, err, who.end(false)...)
+		return Verification{}, s.fail(ctx, ticket, err, who.Claims.End(false)...)
 	}
 	return Verification{Verified: err == nil, AttemptsLeft: row.Attempts}, err
 }
