@@ -47,6 +47,7 @@ func child(t *testing.T, member string) int {
 // again, nobody is left waiting, nothing is released that is wrong, and the next process
 // serves. The service's own process has nothing to end for.
 func TestTroubleInAModuleCostsOneChild(t *testing.T) {
+	r := isolated(t, func(c *hsm.Config) { c.CallTimeout, c.DrainTimeout = time.Second, 200*time.Millisecond })
 	for name, tt := range map[string]struct {
 		trouble func(t *testing.T, r *rig)
 		meets   func(r *rig) error // what meets it
@@ -70,11 +71,10 @@ func TestTroubleInAModuleCostsOneChild(t *testing.T) {
 		}, (*rig).mac},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := isolated(t, func(c *hsm.Config) { c.CallTimeout, c.DrainTimeout = time.Second, 200*time.Millisecond })
 			if err := r.everything(); err != nil {
 				t.Fatal(err)
 			}
-			before := child(t, "a")
+			before, told := child(t, "a"), strings.Count(r.log.String(), ended)
 			tt.trouble(t, r)
 			var down *hsm.DownError
 			var later interface{ RetryAfter() time.Duration }
@@ -91,7 +91,7 @@ func TestTroubleInAModuleCostsOneChild(t *testing.T) {
 			if after := child(t, "a"); after == before {
 				t.Error("the process is the same")
 			}
-			if !strings.Contains(r.log.String(), ended) {
+			if strings.Count(r.log.String(), ended) == told {
 				t.Error("the log does not tell of the process's end")
 			}
 			if n := len(r.wedge); n != 0 {
