@@ -31,6 +31,8 @@
 //   - A key is used only if it is in the keyring and the token's key answers to its pin;
 //     all pins are checked once an epoch, in one enumerating pass. A key that is missing
 //     or differs is unusable by itself; the others serve.
+//   - A keyring is taken up while work goes on (Use), as a new epoch: what was done by the
+//     old one is over when Use returns, and a key that is retired makes nothing from then on.
 //   - An ephemeral key pair seals exactly one payload and is destroyed on every path;
 //     both are counted (Stats).
 //   - Errors are classed by their CKR code (Class), never by text.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json"
 
 	"github.com/mintmark/mintmark/internal/keys"
 )
@@ -18,16 +19,27 @@ import (
 func KeyRoutes(read func(ctx context.Context) keys.Report) func(gin.IRouter) {
 	return func(r gin.IRouter) {
 		r.GET("/v1/keys", func(c *gin.Context) {
-			writeJSON(c, http.StatusOK, "application/json", read(c.Request.Context()))
+			writeOrdered(c, read(c.Request.Context()))
 		})
 		r.GET("/v1/keys/:name", func(c *gin.Context) {
 			for _, k := range read(c.Request.Context()).Keys {
 				if k.Name == c.Param("name") {
-					writeJSON(c, http.StatusOK, "application/json", k)
+					writeOrdered(c, k)
 					return
 				}
 			}
 			notFound.write(c)
 		})
 	}
+}
+
+// writeOrdered answers with JSON whose members are in the same order each time, so that two
+// inventories can be compared.
+func writeOrdered(c *gin.Context, body any) {
+	b, err := json.Marshal(body, json.Deterministic(true))
+	if err != nil { // our own types always encode
+		c.AbortWithStatus(http.StatusInternalServerError)
+		return
+	}
+	c.Data(http.StatusOK, "application/json", b)
 }

@@ -192,8 +192,8 @@ func cardsRekeyCommand() *cobra.Command {
 	var f adminFlags
 	c := &cobra.Command{
 		Use: "rekey", Short: "Move all cards to the active vault key, while the service serves", Args: cobra.NoArgs,
-		Long: "Before: make the new key with --state next and start the services with it; then make it\n" +
-			"active and the old one retired, and start every instance again: one that still has the\n" +
+		Long: "Before: make the new key with --state next and have the services take it up (SIGHUP);\n" +
+			"then mintmark keys activate, and SIGHUP for every instance: one that still has the\n" +
 			"old keyring goes on sealing under the old key. The command passes over all cards until\n" +
 			"one whole pass finds nothing to move. Only when it has ended well may the old key go.\n" +
 			"Cards that do not open are listed and do not hold up the others; the command then fails.\n" +
@@ -217,7 +217,7 @@ type rekeying struct {
 }
 
 // run passes over the cards until a whole pass moves nothing: while one runs, an
-// instance that was slow to restart may store cards under the old key behind it.
+// instance that was slow to take the keyring up may store cards under the old key behind it.
 func (r *rekeying) run(ctx context.Context) error {
 	began := time.Now()
 	for {

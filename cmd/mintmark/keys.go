@@ -75,7 +75,7 @@ func keysGenerateCommand() *cobra.Command {
 		Short: "Make a key in the token and print its keyring entry",
 		Long: "Makes a key in the token, proves it, and prints its entry for the keyring, which is a\n" +
 			"reviewed file: add the entry yourself, or have it added with --write. The service\n" +
-			"uses the key after its next start.",
+			"uses the key after SIGHUP or its next start.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := n.Check(); err != nil {

@@ -76,9 +76,9 @@ func inspectKeys(c *cobra.Command, f keysFlags, output string, text func(keys.Re
 	}
 	switch {
 	case output == "json" && len(only) > 0:
-		err = json.MarshalWrite(c.OutOrStdout(), r.Keys[0], jsontext.Multiline(true))
+		err = json.MarshalWrite(c.OutOrStdout(), r.Keys[0], jsontext.Multiline(true), json.Deterministic(true))
 	case output == "json":
-		err = json.MarshalWrite(c.OutOrStdout(), r, jsontext.Multiline(true))
+		err = json.MarshalWrite(c.OutOrStdout(), r, jsontext.Multiline(true), json.Deterministic(true))
 	default:
 		err = text(r)
 	}
