@@ -155,6 +155,11 @@ func (r *rite) run(ctx context.Context) (err error) {
 		r.say("%s: the keyring and the token are as the file has them; nothing was changed", r.plan.Ceremony)
 		return nil
 	}
+	return r.perform(ctx, place, t, out)
+}
+
+// perform does in the token what was rehearsed, and accounts for it in the folder out.
+func (r *rite) perform(ctx context.Context, place ceremony.Place, t *hsm.Token, out string) (err error) {
 	s, err := openStore(ctx, r.p.cfg)
 	if err != nil {
 		return err

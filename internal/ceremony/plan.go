@@ -168,33 +168,42 @@ func (p *Plan) Check(ring *hsm.Keyring, now time.Time) error {
 
 // rehearse does on a copy of the keyring what the plan does, with keys that are not there.
 func (p *Plan) rehearse(ring *hsm.Keyring, now time.Time) (after *hsm.Keyring, wrong []error) {
-	say := func(format string, a ...any) { wrong = append(wrong, fmt.Errorf(format, a...)) }
 	after = ring.Clone()
-	add := func(at string, g Generate, k hsm.Key) {
-		if g.Template != nil && !g.Template.Equal(hsm.TemplateOf(k.Purpose, k.Algorithm)) {
-			say("%s: template is not the one of %s: %+v", at, k.Purpose, hsm.TemplateOf(k.Purpose, k.Algorithm))
-		}
-		if _, ok := after.Find(g.Name); ok {
-			say("%s: %w in the keyring or the plan", at, hsm.ErrKeyExists)
-		}
-		if slices.ContainsFunc(after.Keys, func(other hsm.Key) bool { return other.ID == k.ID }) {
-			say("%s: id is another key's", at)
-		}
-		after.Keys = append(after.Keys, k)
-	}
 	for i, a := range p.Adopt {
 		k := a.entry(now)
 		k.ID, k.Provenance = a.ID, hsm.Imported
+		at := fmt.Sprintf("adopt[%d] (%s)", i, a.Name)
 		if a.Pin == "" {
-			say("adopt[%d] (%s): pin is missing: what is taken over must be known", i, a.Name)
+			wrong = append(wrong, fmt.Errorf("%s: pin is missing: what is taken over must be known", at))
 		}
-		add(fmt.Sprintf("adopt[%d] (%s)", i, a.Name), a.Generate, k)
+		wrong = append(wrong, a.addTo(after, k, at)...)
 	}
 	for i, g := range p.Generate {
 		k := g.entry(now)
 		k.ID = fmt.Sprintf("%x", g.Name)
-		add(fmt.Sprintf("generate[%d] (%s)", i, g.Name), g, k)
+		wrong = append(wrong, g.addTo(after, k, fmt.Sprintf("generate[%d] (%s)", i, g.Name))...)
 	}
+	return after, append(wrong, p.rehearseChanges(ring, after, now)...)
+}
+
+// addTo adds the entry of a new key to the copy.
+func (g Generate) addTo(after *hsm.Keyring, k hsm.Key, at string) (wrong []error) {
+	if want := hsm.TemplateOf(k.Purpose, k.Algorithm); g.Template != nil && !g.Template.Equal(want) {
+		wrong = append(wrong, fmt.Errorf("%s: template is not the one of %s: %+v", at, k.Purpose, want))
+	}
+	if _, ok := after.Find(g.Name); ok {
+		wrong = append(wrong, fmt.Errorf("%s: %w in the keyring or the plan", at, hsm.ErrKeyExists))
+	}
+	if slices.ContainsFunc(after.Keys, func(other hsm.Key) bool { return other.ID == k.ID }) {
+		wrong = append(wrong, fmt.Errorf("%s: id is another key's", at))
+	}
+	after.Keys = append(after.Keys, k)
+	return wrong
+}
+
+// rehearseChanges does what the plan does to keys that are there; ring is the keyring before.
+func (p *Plan) rehearseChanges(ring, after *hsm.Keyring, now time.Time) (wrong []error) {
+	say := func(format string, a ...any) { wrong = append(wrong, fmt.Errorf(format, a...)) }
 	for i, f := range p.Pin {
 		k, ok := after.Find(f.Key)
 		_, from := k.Pins[f.From]
@@ -207,9 +216,9 @@ func (p *Plan) rehearse(ring *hsm.Keyring, now time.Time) (after *hsm.Keyring, w
 			say("states[%d]: %w", i, err)
 		}
 	}
-	for _, c := range append(slices.Clone(p.Certificates), p.requested()...) {
-		if k, ok := after.Find(c.Key); !ok || !k.Algorithm.Public() || k.State == hsm.Retired {
-			say("certificate or request for %s: the key must be listed, have a public half and not be retired", c.Key)
+	for _, name := range p.certified() {
+		if k, ok := after.Find(name); !ok || !k.Algorithm.Public() || k.State == hsm.Retired {
+			say("certificate or request for %s: the key must be listed, have a public half and not be retired", name)
 		}
 	}
 	for i, d := range p.Destroy {
@@ -222,14 +231,17 @@ func (p *Plan) rehearse(ring *hsm.Keyring, now time.Time) (after *hsm.Keyring, w
 			say("destroy[%d]: %w", i, err)
 		}
 	}
-	return after, wrong
+	return wrong
 }
 
-// requested are the keys of the requests.
-func (p *Plan) requested() []Certificate {
-	var all []Certificate
+// certified are the keys of the certificates and requests.
+func (p *Plan) certified() []string {
+	var all []string
+	for _, c := range p.Certificates {
+		all = append(all, c.Key)
+	}
 	for _, r := range p.Requests {
-		all = append(all, Certificate{Key: r.Key})
+		all = append(all, r.Key)
 	}
 	return all
 }

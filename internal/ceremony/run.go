@@ -77,21 +77,7 @@ func (p *Plan) Rehearse(ctx context.Context, at Place) error {
 	if err != nil {
 		return err
 	}
-	var wrong []error
-	taken := map[string]bool{}
-	for _, k := range inv.Keys {
-		for _, o := range k.Objects {
-			taken[o.Label] = true
-		}
-	}
-	for _, o := range inv.Unlisted {
-		taken[o.Label] = true
-	}
-	for _, g := range p.Generate {
-		if taken[g.Name] {
-			wrong = append(wrong, fmt.Errorf("%w: the label %s is taken", ErrToken, g.Name))
-		}
-	}
+	wrong := p.takenLabels(inv)
 	for _, a := range p.Adopt {
 		k := a.entry(at.Now())
 		k.ID, k.Provenance = a.ID, hsm.Imported
@@ -115,6 +101,25 @@ func (p *Plan) Rehearse(ctx context.Context, at Place) error {
 		wrong = append(wrong, err)
 	}
 	return errors.Join(wrong...)
+}
+
+// takenLabels reports keys to make whose labels stand on the token.
+func (p *Plan) takenLabels(inv hsm.Inventory) (wrong []error) {
+	taken := map[string]bool{}
+	for _, k := range inv.Keys {
+		for _, o := range k.Objects {
+			taken[o.Label] = true
+		}
+	}
+	for _, o := range inv.Unlisted {
+		taken[o.Label] = true
+	}
+	for _, g := range p.Generate {
+		if taken[g.Name] {
+			wrong = append(wrong, fmt.Errorf("%w: the label %s is taken", ErrToken, g.Name))
+		}
+	}
+	return wrong
 }
 
 // answers reports a key that is not there, or is another one.
