@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/internal/config"
 	"github.com/mintmark/mintmark/internal/report"
 	"github.com/mintmark/mintmark/signer"
 )
@@ -93,7 +94,7 @@ func (o *reportOptions) make(ctx context.Context, p *plan, tokens openedMembers,
 		return report.Report{}, "", err
 	}
 	facts := report.Facts{
-		Now: time.Now(), Environment: p.cfg.Environment, Production: p.cfg.Environment == "production",
+		Now: time.Now(), Environment: p.cfg.Environment, Production: p.cfg.Environment == config.Production,
 		Origin: p.cfg.Origin(), Key: key, SPKI: spki, Host: hostState(), Build: buildState(), Listeners: listenerFacts(p.cfg),
 	}
 	facts.Members = tokens.facts(ctx)

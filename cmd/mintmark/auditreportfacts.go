@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -233,11 +235,30 @@ func listenerFacts(cfg *config.Config) []report.Listener {
 	for _, l := range cfg.Listeners() {
 		f := report.Listener{Name: l.Name, Address: l.Listen, Loopback: config.OnLoopback(l.Listen), TLS: l.TLS != nil}
 		if l.TLS != nil {
-			f.Policy = tlsPolicy(l.TLS)
+			f.Policy, f.Weak = tlsPolicy(l.TLS), weakCertificate(l.TLS, time.Now())
 		}
 		all = append(all, f)
 	}
 	return all
+}
+
+// weakCertificate is what is wrong with a listener's certificate in a file; those of keys in the
+// token are the keyring's.
+func weakCertificate(cfg *config.TLS, now time.Time) string {
+	if cfg.KeyInToken {
+		return ""
+	}
+	pair, err := tls.LoadX509KeyPair(cfg.CertificateFile, cfg.KeyFile)
+	if err != nil {
+		return err.Error()
+	}
+	if key, ok := pair.Leaf.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < 2048 {
+		return fmt.Sprintf("its RSA key has %d bits", key.N.BitLen())
+	}
+	if now.After(pair.Leaf.NotAfter) {
+		return "its certificate ended " + pair.Leaf.NotAfter.UTC().Format(time.DateOnly)
+	}
+	return ""
 }
 
 // tlsPolicy is a listener's TLS, as tlsConfig makes it.
@@ -253,8 +274,8 @@ func tlsPolicy(cfg *config.TLS) string {
 	if cfg.KeyInToken {
 		text += ", key in the token"
 	}
-	for role, mode := range cfg.ClientCertificates {
-		text += fmt.Sprintf(", client certificates for %s: %s", role, mode)
+	for _, role := range slices.Sorted(maps.Keys(cfg.ClientCertificates)) {
+		text += fmt.Sprintf(", client certificates for %s: %s", role, cfg.ClientCertificates[role])
 	}
 	return text
 }

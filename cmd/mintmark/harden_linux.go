@@ -98,7 +98,7 @@ func hostState() report.Host {
 	h.Locked = locking.locked
 	switch {
 	case h.Locked:
-		h.Memory = "memory is locked (mlockall; " + procStatus("VmLck") + ")"
+		h.Memory = "memory is locked (mlockall)"
 	case h.Swap:
 		h.Memory = "memory can be swapped: " + locking.why
 	default:

@@ -135,7 +135,7 @@ type Listener struct {
 	Loopback bool
 	TLS      bool
 	Policy   string // versions and suites
-	Weak     string // what is weak about it; "" for nothing
+	Weak     string // what is wrong with its certificate; "" for nothing
 }
 
 // A Scan is one place where card numbers were looked for.

@@ -224,9 +224,9 @@ func TestHostsThatLeaveSomethingOpenFail(t *testing.T) {
 		"no erasure":              {func(f *report.Facts) { f.Host.Erasure = "none" }, report.NotSupported, "built without GOEXPERIMENT=runtimesecret"},
 		"a clock on its own":      {func(f *report.Facts) { f.Host.ClockInStep = false }, report.NotSupported, "clock"},
 		"plain HTTP on a network": {func(f *report.Facts) { f.Listeners = []report.Listener{{Name: "api", Address: "0.0.0.0:80"}} }, report.Fail, "plain HTTP, reachable from other hosts"},
-		"weak TLS": {func(f *report.Facts) {
-			f.Listeners = []report.Listener{{Name: "api", TLS: true, Policy: "TLS 1.0", Weak: "too old"}}
-		}, report.Fail, "TLS 1.0: too old"},
+		"an ended certificate": {func(f *report.Facts) {
+			f.Listeners = []report.Listener{{Name: "api", TLS: true, Policy: "TLS 1.3", Weak: "its certificate ended 2020-01-01"}}
+		}, report.Fail, "TLS 1.3: its certificate ended 2020-01-01"},
 		"an unknown revision":      {func(f *report.Facts) { f.Build.Revision, f.Production = "", true }, report.Fail, "does not say of which revision"},
 		"a log that is not there":  {func(f *report.Facts) { f.Scans = []report.Scan{{Place: "app.log", Err: "no such file"}} }, report.Fail, "app.log: not read"},
 		"nothing that is searched": {func(f *report.Facts) { f.Scans = nil }, report.NotSupported, "nothing was given to be searched"},

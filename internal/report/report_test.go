@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"log/slog"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/hsm/hsmtest"
+	"github.com/mintmark/mintmark/integration/faultmodule"
 	"github.com/mintmark/mintmark/internal/report"
 )
 
@@ -301,6 +303,32 @@ func TestAttemptsThatWereNotRefusedFail(t *testing.T) {
 	}
 	facts.Tried[0].Err = "token not there"
 	requireVerdict(t, report.Make(report.Facts{Members: []report.Member{facts}}), "A6", report.Fail, "not tried: token not there")
+}
+
+// A token that does not answer an attempt has not refused it.
+func TestTokenThatFailsUnderAnAttemptFails(t *testing.T) {
+	tok := hsmtest.New(t, only)
+	var ring *hsm.Keyring
+	tok.Reopen(t, func(r *hsm.Keyring) { ring = r })
+	if err := tok.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	on := tok.SoftHSM()
+	fault := faultmodule.New(t, on.Module)
+	broken, err := hsm.Open(context.Background(), hsm.Config{
+		Name: hsmtest.Member, Module: fault.Path, TokenLabel: on.Label, PINFile: on.PINFile, Keyring: ring, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = broken.Close(context.Background()) }()
+	fault.Inject(faultmodule.Rule{Function: "C_CopyObject", RV: pkcs11.CKR_DEVICE_ERROR, Times: faultmodule.Forever})
+	r := report.Make(report.Facts{Members: []report.Member{report.ReadMember(context.Background(), broken, false)}})
+	requireVerdict(t, r, "A6", report.Fail, "C_CopyObject: unknown (C_CopyObject: pkcs11: 0x30: CKR_DEVICE_ERROR)")
+	requireVerdict(t, r, "A6", report.Fail, "C_CopyObject with CKA_EXTRACTABLE")
+	if r.Item("A2").Verdict != report.Pass {
+		t.Errorf("A2 is %s", r.Item("A2").Verdict)
+	}
 }
 
 // What cannot be read fails everywhere.

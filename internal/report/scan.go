@@ -69,12 +69,18 @@ func standsAlone(text []byte) bool {
 		}
 		n := text[i:end]
 		alone := (i == 0 || !word(text[i-1]) && text[i-1] != '.') && (end == len(text) || !word(text[end])) // no fraction, no name
-		if alone && len(n) >= 13 && len(n) <= 19 && n[0] >= '2' && n[0] <= '6' && luhn(n) {
+		if alone && begins(n) && luhn(n) {
 			return true
 		}
 		i = end
 	}
 	return false
+}
+
+// begins reports whether a number has a length and a beginning that card numbers have. Of 13
+// digits, which times in milliseconds have too, there are only Visa's.
+func begins(n []byte) bool {
+	return len(n) == 13 && n[0] == '4' || len(n) > 13 && len(n) <= 19 && n[0] >= '2' && n[0] <= '6'
 }
 
 func digit(c byte) bool { return c >= '0' && c <= '9' }
