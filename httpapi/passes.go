@@ -249,7 +249,11 @@ func condition(ifMatch *string) passes.Condition {
 func passProblem(err error) (problem, bool) {
 	var field *passes.FieldError
 	var invalid *passes.InvalidError
+	var quota *passes.QuotaError
 	switch {
+	case errors.As(err, &quota):
+		return problem{status: http.StatusTooManyRequests, name: "too-many-requests", title: "Too many " + quota.Of, reason: quota.Of,
+			detail: "The server's configuration bounds them: passes.maxFiles and maxFilesMiB by tenant, maxRegistrations by pass.", retry: time.Hour}, true
 	case errors.As(err, &field):
 		return malformed(field.Error()), true
 	case errors.As(err, &invalid):

@@ -33,4 +33,4 @@ staticcheck() {
 go tool -modfile=tools/go.mod staticcheck -version >/dev/null # a pipe would hide that it is not there
 staticcheck -tags faults,soak,benchlog,bulk,passload,rotation,passpeers ./...
 staticcheck -tags modules ./hsm/conformance
-staticcheck -tags trace ./signer ./internal/provisioning ./cmd/mintmark
+staticcheck -tags trace ./signer ./internal/provisioning ./cmd/mintmark ./integration

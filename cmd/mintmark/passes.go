@@ -53,6 +53,7 @@ func (s *service) openPasses() (err error) {
 	s.passes, err = passes.New(passes.Config{
 		Recorder: s.audit, Gate: s.gate, Rows: s.store, Devices: s.store, Observer: s.metrics, Now: time.Now,
 		BundleCache: int64(cfg.BundleCacheMiB) << 20, FileCache: int64(cfg.FileCacheMiB) << 20, Lease: cfg.PersonalizationLease,
+		Limits: passes.Limits{Files: cfg.MaxFiles, FileBytes: int64(cfg.MaxFilesMiB) << 20, Registrations: cfg.MaxRegistrations},
 	}, settings)
 	if err != nil || cfg.Push.Disabled {
 		return err

@@ -19,6 +19,13 @@ type Passes struct {
 	BundleCacheMiB int `yaml:"bundleCacheMiB"`
 	// FileCacheMiB bounds the images and other files that are kept. Default 64.
 	FileCacheMiB int `yaml:"fileCacheMiB"`
+	// MaxFiles and MaxFilesMiB bound the files that a tenant has uploaded, by number and
+	// together. Default 10000 and 1024. What is beyond is answered 429.
+	MaxFiles    int `yaml:"maxFiles"`
+	MaxFilesMiB int `yaml:"maxFilesMiB"`
+	// MaxRegistrations bounds the devices that are told of one pass. Default 10000; more for a
+	// pass that many share. A device beyond is answered 429.
+	MaxRegistrations int `yaml:"maxRegistrations"`
 	// PersonalizationLease is how long a pass's one personalisation stays claimed by a
 	// request that never ends. Default 60s; longer than the listener's requestTimeout.
 	PersonalizationLease time.Duration `yaml:"personalizationLease"`
@@ -72,6 +79,9 @@ var appleHosts = []string{"api.push.apple.com", "api.push.apple.com:443", "api.p
 func (p *Passes) defaults() {
 	setDefault(&p.BundleCacheMiB, 64)
 	setDefault(&p.FileCacheMiB, 64)
+	setDefault(&p.MaxFiles, 10_000)
+	setDefault(&p.MaxFilesMiB, 1024)
+	setDefault(&p.MaxRegistrations, 10_000)
 	setDefault(&p.PersonalizationLease, time.Minute)
 	setDefault(&p.Push.Host, appleHosts[0])
 }
@@ -115,6 +125,11 @@ func (c *Config) checkPasses(w *wrongs) {
 	for name, n := range map[string]int{"bundleCacheMiB": p.BundleCacheMiB, "fileCacheMiB": p.FileCacheMiB} {
 		if n < 1 || n > 64<<10 {
 			w.say("passes."+name, "must be 1 to 65536")
+		}
+	}
+	for name, n := range map[string]int{"maxFiles": p.MaxFiles, "maxFilesMiB": p.MaxFilesMiB, "maxRegistrations": p.MaxRegistrations} {
+		if n < 1 {
+			w.say("passes."+name, "must be at least 1")
 		}
 	}
 	for _, l := range c.Listeners() {

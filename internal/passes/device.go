@@ -51,7 +51,7 @@ func (s *Service) Register(ctx context.Context, id ID, device string, who webser
 		return false, &FieldError{"pushToken", "is not one of Apple's"}
 	}
 	return s.cfg.Devices.Register(ctx, Registration{
-		Device: deviceKey(id.TypeID, device), Pass: row, PushToken: pushToken, Client: who.Kind, At: s.cfg.Now(),
+		Device: deviceKey(id.TypeID, device), Pass: row, PushToken: pushToken, Client: who.Kind, At: s.cfg.Now(), Limit: s.cfg.Limits.Registrations,
 	})
 }
 

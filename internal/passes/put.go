@@ -37,7 +37,7 @@ func (s *Service) PutFile(ctx context.Context, who Caller, tenant string, conten
 		return name, err
 	}
 	in := who.intent(record.PutPassAsset, ID{TypeID: TypeID{Tenant: tenant}}, map[string]string{"sha256": name})
-	return name, s.write(ctx, in, AssetPut{Tenant: tenant, SHA256: name, Content: content, Now: s.cfg.Now()})
+	return name, s.write(ctx, in, AssetPut{Tenant: tenant, SHA256: name, Content: content, Limits: s.cfg.Limits, Now: s.cfg.Now()})
 }
 
 // PutType writes what a tenant gives a pass type: a template, files, and a certificate in

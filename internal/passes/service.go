@@ -52,6 +52,8 @@ type Config struct {
 	BundleCache, FileCache int64
 	// Lease is how long a personalisation stays claimed by a request that never ends.
 	Lease time.Duration
+	// Limits bound what is kept.
+	Limits Limits
 }
 
 // Service serves all tenants' passes. It is safe for concurrent use.
@@ -117,8 +119,12 @@ func (s *Service) write(ctx context.Context, in record.Intent, change record.Cha
 		return err
 	}
 	_, err = record.Conclude(ctx, s.cfg.Recorder, t, record.Done(), change)
-	if errors.Is(err, ErrPrecondition) {
+	var quota *QuotaError
+	switch {
+	case errors.Is(err, ErrPrecondition):
 		err = errors.Join(err, s.cfg.Recorder.Refuse(ctx, in, "precondition"))
+	case errors.As(err, &quota):
+		err = errors.Join(err, s.cfg.Recorder.Refuse(ctx, in, "quota"))
 	}
 	return err
 }

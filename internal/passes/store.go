@@ -62,6 +62,7 @@ type Registration struct {
 	PushToken string
 	Client    webservice.ClientKind
 	At        time.Time
+	Limit     int // of registrations of the pass; 0: none
 }
 
 // A DeviceKey stands for a device with one tenant and pass type: a digest, since the
@@ -81,7 +82,8 @@ type Changed struct {
 // Devices keeps registrations. A nil error means that the change is durable.
 type Devices interface {
 	// Register writes a registration in place of the one that the device has for the pass,
-	// and reports whether there was none; then it has a stamp of its own. A pending push moves to the new push token.
+	// and reports whether there was none; then it has a stamp of its own. A pending push moves
+	// to the new push token. *QuotaError for a new one beyond the limit.
 	Register(ctx context.Context, r Registration) (created bool, err error)
 	// Unregister removes a registration, if there is one, and a pending push that was for
 	// it alone.
@@ -126,10 +128,11 @@ type Outbox interface {
 	EndPushes(ctx context.Context, ends []PushEnd) error
 }
 
-// AssetPut is the change that stores a file.
+// AssetPut is the change that stores a file. *QuotaError for a new one beyond the limits.
 type AssetPut struct {
 	Tenant, SHA256 string
 	Content        []byte
+	Limits         Limits
 	Now            time.Time
 }
 

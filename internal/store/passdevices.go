@@ -39,6 +39,9 @@ func (s *Store) Register(ctx context.Context, r passes.Registration) (created bo
 		}
 		var t typeState
 		if created {
+			if err := withinLimit(ctx, tx, r); err != nil {
+				return err
+			}
 			if t, err = nextStamp(ctx, tx, r.Pass.TypeID, millis(r.At)); err != nil {
 				return err
 			}
@@ -54,6 +57,20 @@ func (s *Store) Register(ctx context.Context, r passes.Registration) (created bo
 		return movePush(ctx, tx, r, old)
 	})
 	return created && err == nil, err
+}
+
+// withinLimit refuses a new registration of a pass that has as many as it may.
+func withinLimit(ctx context.Context, tx tx, r passes.Registration) error {
+	if r.Limit == 0 {
+		return nil
+	}
+	var n int
+	err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM (SELECT 1 AS one FROM pass_registrations WHERE pass = ?1 LIMIT ?2) AS counted`,
+		r.Pass.Ref, r.Limit).Scan(&n)
+	if err == nil && n >= r.Limit {
+		return &passes.QuotaError{Of: "registrations"}
+	}
+	return failed("count registrations", err)
 }
 
 // movePush has a pending push go to the new push token, if nobody else is told by the old.

@@ -67,7 +67,16 @@ func (s *Store) PassAsset(ctx context.Context, tenant, sha256 string) (content [
 }
 
 func putAsset(ctx context.Context, tx tx, a passes.AssetPut) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO pass_assets (tenant, sha256, content, created_at) VALUES (?1, ?2, ?3, ?4)
+	var there, files, bytes int64
+	err := tx.QueryRowContext(ctx, `SELECT COALESCE(SUM(CASE WHEN sha256 = ?1 THEN 1 ELSE 0 END), 0), COUNT(*), COALESCE(SUM(LENGTH(content)), 0)
+		FROM pass_assets WHERE tenant = ?2`, a.SHA256, a.Tenant).Scan(&there, &files, &bytes)
+	if err != nil {
+		return failed("count files of passes", err)
+	}
+	if there == 0 && (a.Limits.Files != 0 && files >= int64(a.Limits.Files) || a.Limits.FileBytes != 0 && bytes+int64(len(a.Content)) > a.Limits.FileBytes) {
+		return &passes.QuotaError{Of: "files"}
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO pass_assets (tenant, sha256, content, created_at) VALUES (?1, ?2, ?3, ?4)
 		ON CONFLICT (tenant, sha256) DO NOTHING`, a.Tenant, a.SHA256, a.Content, millis(a.Now))
 	return failed("write file of passes", err)
 }

@@ -168,6 +168,41 @@ func TestFileIsItsTenantsAlone(t *testing.T) {
 	})
 }
 
+// What is kept is bounded by tenant and by pass; what is there already is no more of it.
+func TestFilesAndRegistrationsAreBounded(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		w := newShop(t, e)
+		put := func(tenant, sum string, limits passes.Limits) error {
+			return appendTo(w.opened, passes.AssetPut{Tenant: tenant, SHA256: sum, Content: []byte("four"), Limits: limits, Now: noon})
+		}
+		beyond := func(what string, err error) {
+			t.Helper()
+			var quota *passes.QuotaError
+			if !errors.As(err, &quota) || quota.Of != what {
+				t.Errorf("%v, want too many %s", err, what)
+			}
+		}
+		two, eight := passes.Limits{Files: 2}, passes.Limits{FileBytes: 8}
+		for _, tenant := range []string{"shop", "rail"} {
+			for _, sum := range []string{"a", "b", "a"} {
+				if err := errors.Join(put(tenant, sum, two), put(tenant, sum, eight)); err != nil {
+					t.Errorf("%s %s: %v", tenant, sum, err)
+				}
+			}
+			beyond("files", put(tenant, "c", two))
+			beyond("files", put(tenant, "c", eight))
+		}
+		register := func(device byte, serial string) error {
+			_, err := w.Register(t.Context(), passes.Registration{Device: passes.DeviceKey{device}, Pass: *w.pass[serial], PushToken: "t", Client: "apple", At: noon, Limit: 2})
+			return err
+		}
+		if err := errors.Join(register(1, "1"), register(2, "1"), register(1, "1"), register(3, "2")); err != nil {
+			t.Error(err)
+		}
+		beyond("registrations", register(3, "1"))
+	})
+}
+
 // One pending entry for a push token, under a lease and a fence: what changes while it is
 // held is told once more, whatever the holder says of it.
 func TestOutboxTellsEachDeviceOnceAndAgainAfterAChange(t *testing.T) {
