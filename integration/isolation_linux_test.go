@@ -58,14 +58,13 @@ func TestTroubleInAModuleCostsOneChild(t *testing.T) {
 		"C_DeriveKey hangs for ever": {func(_ *testing.T, r *rig) {
 			r.fault.Hang("C_DeriveKey", 1)
 		}, (*rig).seal},
-		"kill -9": {func(t *testing.T, r *rig) {
-			stuck := r.fault.Hang("C_Sign", 1)
-			pid := child(t, "a")
-			go func() {
-				stuck.Await(1)
-				_ = syscall.Kill(pid, syscall.SIGKILL)
-			}()
-		}, (*rig).sign},
+		"kill -9 under a call": {func(*testing.T, *rig) {}, func(r *rig) error {
+			stuck, met := r.fault.Hang("C_Sign", 1), make(chan error, 1)
+			go func() { met <- r.sign() }()
+			stuck.Await(1)
+			_ = syscall.Kill(child(r.t, "a"), syscall.SIGKILL)
+			return <-met
+		}},
 		"the whole process stops": {func(t *testing.T, _ *rig) {
 			_ = syscall.Kill(child(t, "a"), syscall.SIGSTOP)
 		}, (*rig).mac},
