@@ -5,7 +5,7 @@
 //	text, err := r.JSON()                           // or r.HTML()
 //	note, err := report.Sign(ctx, gate, r, text)    // one file: the text, and its signature
 //	…
-//	verified, err := report.Verify(note, keys)      // offline
+//	verified, err := report.Verify(note, trust)     // offline
 //
 // Facts are read by whoever calls: from the tokens, from the log and the database, from the
 // running service and the host. Judging is pure: the same facts give the same verdicts, so
