@@ -38,6 +38,9 @@ var mayImport = map[string][]string{
 	"internal/passes":                 {"passkit", "passkit/cms", "passkit/apns", "passkit/webservice", "signer", "internal/record", "internal/secret"},
 	"internal/store":                  {"internal/provisioning", "internal/merchant", "internal/passes", "passkit/webservice", "internal/audit", "internal/access", "internal/record"},
 	"internal/store/pgtest":           {},
+	"bench":                           {},
+	"bench/compare":                   {"bench"},
+	"bench/raw":                       {"internal/secret"},
 	"httpapi":                         {"internal/audit", "internal/provisioning", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/record", "internal/secret"},
 }
 
