@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -53,6 +54,11 @@ type variant struct {
 	replace map[string]string // in the text of the configuration
 }
 
+// ownStore is the database of development mode, with its cards.
+func (r *benchRig) ownStore() string {
+	return "  sqlite: " + strconv.Quote(filepath.Join(r.dev.dir, "mintmark.db")) + "\n"
+}
+
 // serve runs a variant until the test ends.
 func (r *benchRig) serve(v variant) *server {
 	r.t.Helper()
@@ -67,7 +73,7 @@ func (r *benchRig) serve(v variant) *server {
 	text = replaceSection(text, "admin:", "admin:\n  listen: 127.0.0.1:0\n")
 	text = replaceSection(text, "store:", "store:\n"+v.store)
 	text = strings.NewReplacer("roles: [issuer, merchant, passes]", "roles: "+v.roles, "keyring: keyring.yaml",
-		"keyring: "+strconv.Quote(filepath.Join(r.dev.dir, "keyring.yaml"))+"\ndataDir: "+strconv.Quote(dir), "format: text", "format: text\n  level: warn").Replace(text)
+		"keyring: "+strconv.Quote(filepath.Join(r.dev.dir, "keyring.yaml"))+"\ndataDir: "+strconv.Quote(dir)).Replace(text)
 	for from, to := range v.replace {
 		if !strings.Contains(text, from) {
 			r.t.Fatalf("the configuration has no %s", from)
@@ -78,10 +84,40 @@ func (r *benchRig) serve(v variant) *server {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
-	s := processOf(r.t, v.binary, append(v.env, "MINTMARK_LOG_LEVEL=info"), "serve", "--config", config)
-	s.dir = dir
+	return r.run(v, dir, config)
+}
+
+// run starts a variant. It logs to a file, as one that is served does: a pipe would have the
+// clients' process read what it writes.
+func (r *benchRig) run(v variant, dir, config string) *server {
+	r.t.Helper()
+	if v.binary == "" {
+		v.binary = mintmark
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	s := &server{t: r.t, dir: dir, stderr: &lockedBuffer{}, stdout: &lockedBuffer{}, exited: make(chan struct{})}
+	s.cmd = exec.Command(v.binary, "serve", "--config", config)
+	s.cmd.Env, s.cmd.Stderr = append(os.Environ(), v.env...), log
+	if err := s.cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	go func() {
+		s.err = s.cmd.Wait()
+		close(s.exited)
+	}()
+	r.t.Cleanup(func() {
+		s.stop()
+		if r.t.Failed() {
+			r.t.Logf("the end of the server's log:\n%s", lastLines(readFile(r.t, log.Name()), 20))
+		}
+	})
 	s.await(func() bool {
-		at := listening.FindStringSubmatch(s.stderr.String())
+		text := readFile(r.t, log.Name())
+		at := listening.FindStringSubmatch(text)
 		if at == nil {
 			return false
 		}

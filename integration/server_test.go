@@ -106,17 +106,8 @@ var unsigned = []string{"MINTMARK_AUDIT_EVERY=1h", "MINTMARK_AUDIT_MAX_UNSIGNED_
 // stopped when the test ends.
 func process(t *testing.T, env []string, args ...string) *server {
 	t.Helper()
-	return processOf(t, mintmark, env, args...)
-}
-
-// processOf is process for another build of mintmark; empty for the one under test.
-func processOf(t *testing.T, binary string, env []string, args ...string) *server {
-	t.Helper()
-	if binary == "" {
-		binary = mintmark
-	}
 	s := &server{t: t, stderr: &lockedBuffer{}, stdout: &lockedBuffer{}, exited: make(chan struct{})}
-	s.cmd = exec.Command(binary, args...)
+	s.cmd = exec.Command(mintmark, args...)
 	s.cmd.Env = append(os.Environ(), env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.stdout, s.stderr
 	if err := s.cmd.Start(); err != nil {

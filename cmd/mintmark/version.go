@@ -10,7 +10,9 @@ import (
 )
 
 // version is set by the build: -ldflags "-X main.version=…".
-var version = "unversioned"
+var version = unversioned
+
+const unversioned = "unversioned"
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
