@@ -30,7 +30,7 @@ enum { VAULT_ROW = 256, INDEX_INPUT = 48 }; // bytes, about those of a card's ro
 typedef struct {
 	const raw_token *token;
 	const raw_load *load;
-	atomic_bool *go, *stop;
+	atomic_bool *go, *stop; // a worker that fails stops all
 	atomic_int *ready;
 	CK_BYTE sealed[VAULT_ROW + 16]; // a sample that the AES key opens
 	H session;
@@ -192,6 +192,8 @@ static raw_error prepare(worker *w) {
 static void *loop(void *of) {
 	worker *w = of;
 	w->err = prepare(w);
+	if (w->err.call != NULL)
+		atomic_store(w->stop, true);
 	atomic_fetch_add(w->ready, 1);
 	while (!atomic_load(w->go) && !atomic_load(w->stop))
 		nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
@@ -209,6 +211,8 @@ static void *loop(void *of) {
 		w->err = once(w);
 		w->took[w->n++] = now() - began;
 	}
+	if (w->err.call != NULL)
+		atomic_store(w->stop, true);
 	((CK_RV(*)(H))w->token->list->at[AT_CloseSession])(w->session);
 	return NULL;
 }
@@ -240,6 +244,14 @@ static raw_error gather(worker *all, int threads, raw_result *out) {
 	return (raw_error){0};
 }
 
+// rest waits until then, or until a worker has failed.
+static void rest(uint64_t until, atomic_bool *stop) {
+	for (uint64_t at = now(); at < until && !atomic_load(stop); at = now()) {
+		uint64_t left = until - at < 10000000 ? until - at : 10000000;
+		nanosleep(&(struct timespec){.tv_nsec = (long)left}, NULL);
+	}
+}
+
 raw_error raw_run(raw_token *t, const raw_load *load, raw_result *out) {
 	atomic_bool go = false, stop = false;
 	atomic_int ready = 0;
@@ -260,8 +272,7 @@ raw_error raw_run(raw_token *t, const raw_load *load, raw_result *out) {
 		double used = cpu();
 		uint64_t began = now();
 		atomic_store(&go, true);
-		double whole = (double)(long)load->seconds;
-		nanosleep(&(struct timespec){.tv_sec = (time_t)whole, .tv_nsec = (long)((load->seconds - whole) * 1e9)}, NULL);
+		rest(began + (uint64_t)(load->seconds * 1e9), &stop);
 		atomic_store(&stop, true);
 		for (int i = 0; i < started; i++)
 			pthread_join(threads[i], NULL);
