@@ -12,6 +12,7 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -23,6 +24,7 @@ import (
 // Point is one measurement.
 type Point struct {
 	Operations uint64
+	Refused    uint64 // more, which were told to come back: not done, and not timed
 	Took       time.Duration
 	P50, P99   time.Duration // of one operation, as its client saw it
 	CPU        time.Duration // of what is measured, over all operations
@@ -91,6 +93,9 @@ func Run(subjects []Subject, p Plan, progress func(round int)) ([]Row, error) {
 		for _, n := range s.clients(p) {
 			r := rowOf(got[at{s.Name, n}])
 			r.Subject, r.Raw, r.Clients = s.Name, s.Raw, n
+			for _, p := range got[at{s.Name, n}] {
+				r.Refused += p.Refused
+			}
 			rows = append(rows, r)
 		}
 	}
@@ -117,13 +122,18 @@ func rowOf(points []Point) Row {
 	}
 }
 
+// ErrRefused is a client's error when it was told to come back later. It is counted: a
+// disk that stands still for a moment is a figure, and no reason to lose a run.
+var ErrRefused = errors.New("refused for now")
+
 // Loop has clients do it one after the other for a while: each begins its next when the
-// last is done. do is told which client it is; the first error ends the loop. cpu gives the
-// processor time that is measured; Own for this process's.
+// last is done. do is told which client it is; the first error but ErrRefused ends the loop.
+// cpu gives the processor time that is measured; Own for this process's.
 func Loop(clients int, d time.Duration, cpu func() (time.Duration, error), do func(client int) error) (Point, error) {
 	var stop atomic.Bool
 	var once sync.Once
 	var failed error
+	var refused atomic.Uint64
 	times := make([][]time.Duration, clients)
 	before, err := cpu()
 	if err != nil {
@@ -136,7 +146,12 @@ func Loop(clients int, d time.Duration, cpu func() (time.Duration, error), do fu
 		all.Go(func() {
 			for !stop.Load() {
 				at := time.Now()
-				if err := do(i); err != nil {
+				err := do(i)
+				if errors.Is(err, ErrRefused) {
+					refused.Add(1)
+					continue
+				}
+				if err != nil {
 					once.Do(func() { failed = err })
 					stop.Store(true)
 					return
@@ -148,7 +163,7 @@ func Loop(clients int, d time.Duration, cpu func() (time.Duration, error), do fu
 	timer := time.AfterFunc(d, func() { stop.Store(true) })
 	all.Wait()
 	timer.Stop()
-	p := Point{Took: time.Since(began)}
+	p := Point{Took: time.Since(began), Refused: refused.Load()}
 	after, err := cpu()
 	if failed != nil {
 		err = failed

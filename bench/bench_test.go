@@ -72,6 +72,20 @@ func TestNoFiguresOfFailures(t *testing.T) {
 	}
 }
 
+// Who is told to come back has not been served, and is counted.
+func TestRefusalsAreCounted(t *testing.T) {
+	n := 0
+	p, err := bench.Loop(1, 50*time.Millisecond, bench.Own, func(int) error {
+		if n++; n%2 == 0 {
+			return bench.ErrRefused
+		}
+		return nil
+	})
+	if err != nil || int(p.Operations) != (n+1)/2 || int(p.Refused) != n/2 {
+		t.Errorf("%d done, %d refused of %d, %v", p.Operations, p.Refused, n, err)
+	}
+}
+
 // What /proc says of a process is what getrusage does, to its clock's tick and what comes
 // between the two.
 func TestProcessTellsItsTimeAndMemory(t *testing.T) {

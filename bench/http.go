@@ -17,7 +17,8 @@ type HTTP struct {
 	Server  Process // whose CPU is measured
 	// Request gives a client's next request as it goes over the wire.
 	Request func(client int) ([]byte, error)
-	// Statuses are those that count as done; every other ends the measurement with an error.
+	// Statuses are those that count as done. 503 is counted as refused; every other ends the
+	// measurement with an error.
 	Statuses []int
 }
 
@@ -68,7 +69,10 @@ func (c *conn) exchange(request []byte, statuses []int) error {
 			return err
 		}
 	}
-	text, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10))
+	text, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode == http.StatusServiceUnavailable {
+		return ErrRefused
+	}
 	return fmt.Errorf("answered %d: %s", res.StatusCode, text)
 }
 

@@ -21,6 +21,8 @@ type Row struct {
 	P99       float64 `json:"p99Ms"`
 	CPU       float64 `json:"cpuMs"`       // of the server, or of the raw loop, an operation
 	ClientCPU float64 `json:"clientCpuMs"` // of the clients' process, an operation
+	// Refused is how many more were told to come back, over all rounds.
+	Refused uint64 `json:"refused,omitzero"`
 
 	Raw string `json:"raw,omitzero"` // the subject that it is held against
 	// ToRaw is its throughput as a part of the raw subject's.
@@ -100,13 +102,13 @@ func ReadJSON(from io.Reader) (r Report, err error) {
 func (r Report) WriteMarkdown(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, %s, on %s; medians of %d rounds of %.1f s\n\n", r.At.UTC().Format(time.RFC3339), r.What, r.Machine, r.Rounds, r.Seconds)
-	b.WriteString("| work | clients | /s | p50 ms | p99 ms | CPU ms | over raw ms | of raw | of raw left |\n|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| work | clients | /s | p50 ms | p99 ms | CPU ms | over raw ms | of raw | of raw left | refused |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, row := range r.Rows {
 		over, part, left := "", "", ""
 		if row.ToRaw != 0 {
 			over, part, left = fmt.Sprintf("%+.3f", row.OverRaw), fmt.Sprintf("%.2f", row.ToRaw), fmt.Sprintf("%.2f", row.ToLeft)
 		}
-		fmt.Fprintf(&b, "| %s | %d | %.0f | %.2f | %.2f | %.3f | %s | %s | %s |\n", row.Subject, row.Clients, row.PerSecond, row.P50, row.P99, row.CPU, over, part, left)
+		fmt.Fprintf(&b, "| %s | %d | %.0f | %.2f | %.2f | %.3f | %s | %s | %s | %d |\n", row.Subject, row.Clients, row.PerSecond, row.P50, row.P99, row.CPU, over, part, left, row.Refused)
 	}
 	if len(r.Facts) > 0 {
 		b.WriteString("\n| what | figure |\n|---|---|\n")
