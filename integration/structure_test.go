@@ -141,9 +141,8 @@ func TestBareBuildsAreForMeasuring(t *testing.T) {
 	if !slices.Equal(tagged, want) {
 		t.Errorf("the tag benchbare stands in %v", tagged)
 	}
-	dir := t.TempDir()
-	bare := filepath.Join(dir, "mintmark")
-	build := exec.Command("go", "build", "-tags", "benchbare", "-ldflags", "-X main.version=v1.0.0", "-o", bare, "../cmd/mintmark")
+	bare := filepath.Join(t.TempDir(), "mintmark")
+	build := exec.Command("go", "build", "-race", "-tags", "benchbare", "-ldflags", "-X main.version=v1.0.0", "-o", bare, "../cmd/mintmark")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -12,7 +12,8 @@ if [ -n "$unformatted" ]; then
 fi
 
 go vet ./...
-go vet -tags faults,soak,benchlog,bulk,passload,passpeers ./integration
+go vet -tags faults,soak,bench,benchlog,bulk,passload,passpeers ./integration
+go vet -tags benchbare ./hsm ./internal/audit ./cmd/mintmark
 go vet -tags trace ./signer ./internal/provisioning ./cmd/mintmark
 
 # Generated code is current if making it again changes nothing.
@@ -30,5 +31,6 @@ staticcheck() {
 }
 
 go tool -modfile=tools/go.mod staticcheck -version >/dev/null # a pipe would hide that it is not there
-staticcheck -tags faults,soak,benchlog,bulk,passload,passpeers ./...
+staticcheck -tags faults,soak,bench,benchlog,bulk,passload,passpeers ./...
+staticcheck -tags benchbare ./hsm ./internal/audit ./cmd/mintmark
 staticcheck -tags trace ./signer ./internal/provisioning ./cmd/mintmark
