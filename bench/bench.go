@@ -78,9 +78,6 @@ func Run(subjects []Subject, p Plan, progress func(round int)) ([]Row, error) {
 		for _, s := range subjects {
 			for _, n := range s.clients(p) {
 				point, err := s.Measure(n, p.Each)
-				if err == nil && point.Operations == 0 {
-					err = fmt.Errorf("nothing was done in %v", p.Each)
-				}
 				if err != nil {
 					return nil, fmt.Errorf("measure %s at %d clients: %w", s.Name, n, err)
 				}
@@ -91,7 +88,10 @@ func Run(subjects []Subject, p Plan, progress func(round int)) ([]Row, error) {
 	var rows []Row
 	for _, s := range subjects {
 		for _, n := range s.clients(p) {
-			r := rowOf(got[at{s.Name, n}])
+			r, err := rowOf(got[at{s.Name, n}])
+			if err != nil {
+				return nil, fmt.Errorf("measure %s at %d clients: %w", s.Name, n, err)
+			}
 			r.Subject, r.Raw, r.Clients = s.Name, s.Raw, n
 			for _, p := range got[at{s.Name, n}] {
 				r.Refused += p.Refused
@@ -102,8 +102,12 @@ func Run(subjects []Subject, p Plan, progress func(round int)) ([]Row, error) {
 	return held(rows), nil
 }
 
-// rowOf takes each figure's median.
-func rowOf(points []Point) Row {
+// rowOf takes each figure's median, of the rounds in which something was done.
+func rowOf(points []Point) (Row, error) {
+	points = slices.DeleteFunc(slices.Clone(points), func(p Point) bool { return p.Operations == 0 })
+	if len(points) == 0 {
+		return Row{}, errors.New("nothing was done")
+	}
 	middle := func(of func(Point) float64) float64 {
 		var v []float64
 		for _, p := range points {
@@ -119,7 +123,7 @@ func rowOf(points []Point) Row {
 		P99:       middle(func(p Point) float64 { return p.P99.Seconds() * 1000 }),
 		CPU:       middle(func(p Point) float64 { return each(p.CPU, p) }),
 		ClientCPU: middle(func(p Point) float64 { return each(p.ClientCPU, p) }),
-	}
+	}, nil
 }
 
 // ErrRefused is a client's error when it was told to come back later. It is counted: a
