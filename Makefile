@@ -9,7 +9,7 @@ DATA    ?= .mintmark
 export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench-log passload rotation passpeers fuzz clean
+.PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench bench-log passload rotation passpeers fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -62,6 +62,10 @@ bulk: softhsm ## import 100 000 cards and rekey them; BULK_N for another number;
 
 kills: softhsm postgresql ## kill -9 fifty times under load and verify the log each time (minutes); KILLS for another number
 	KILLS=$${KILLS:-50} $(GO) test -race -count=1 -v -timeout 60m -run TestKilledAtRandomPoints ./integration
+
+bench: softhsm postgresql ## what everything costs, held against a raw loop in C (10 minutes; BENCH_SECONDS); docs/performance.md
+	@tools/ensure.sh gcc
+	BENCH_JSON=$${BENCH_JSON:-$(CURDIR)/bench.json} $(GO) test -count=1 -v -timeout 60m -tags bench -run 'TestBench$$' ./integration
 
 bench-log: softhsm postgresql ## what the audit log costs on SQLite and PostgreSQL, as in docs/audit.md (minutes)
 	$(GO) test -count=1 -v -timeout 30m -tags benchlog -run TestCostOfTheLog ./integration

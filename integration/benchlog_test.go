@@ -10,13 +10,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
-	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/mintmark/mintmark/bench"
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/hsm/hsmtest"
 	"github.com/mintmark/mintmark/internal/audit"
@@ -25,21 +22,6 @@ import (
 	"github.com/mintmark/mintmark/internal/store/pgtest"
 	"github.com/mintmark/mintmark/signer"
 )
-
-// How long each point of the table is measured, and how often; the median counts.
-const (
-	benchFor    = 3 * time.Second
-	benchRounds = 5
-)
-
-// benchClients are the numbers of callers at once.
-var benchClients = []int{1, 16, 64}
-
-// point is one measurement.
-type point struct {
-	perSecond, cpu float64 // requests a second, CPU-ms a request
-	p50, p99       time.Duration
-}
 
 // What the log costs: RSA-2048 signatures by SoftHSM, each with its intent and result on
 // record in one entry before it is released, and the same without a log. With it a
@@ -74,32 +56,23 @@ func TestCostOfTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = postgres.Close() })
-	modes := []struct {
-		name string
-		do   func() error
-	}{
-		{"no log", func() error { _, err := sign(ctx); return err }},
-		{"SQLite", logged(t, sqlite, token, sign)},
-		{"PostgreSQL", logged(t, postgres, token, sign)},
+	subject := func(name string, do func() error) bench.Subject {
+		return bench.Subject{Name: name, Raw: "none", Measure: func(clients int, d time.Duration) (bench.Point, error) {
+			return bench.Loop(clients, d, bench.Own, func(int) error { return do() })
+		}}
 	}
-	got := map[string][]point{}
-	for range benchRounds {
-		for _, clients := range benchClients {
-			for _, m := range modes {
-				name := fmt.Sprintf("%d/%s", clients, m.name)
-				got[name] = append(got[name], measure(t, clients, m.do))
-			}
-		}
+	rows, err := bench.Run([]bench.Subject{
+		subject("none", func() error { _, err := sign(ctx); return err }),
+		subject("SQLite", logged(t, sqlite, token, sign)),
+		subject("PostgreSQL", logged(t, postgres, token, sign)),
+	}, bench.Plan{Clients: []int{1, 16, 64}, Rounds: 5, Each: 3 * time.Second}, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	fmt.Println("| clients | log | signatures/s | CPU-ms each | p50 | p99 | throughput | CPU-ms more |")
+	fmt.Println("| clients | log | signatures/s | CPU-ms each | p50 ms | p99 ms | throughput | CPU-ms more |")
 	fmt.Println("|---|---|---|---|---|---|---|---|")
-	for _, clients := range benchClients {
-		base := median(got[fmt.Sprintf("%d/no log", clients)])
-		for _, m := range modes {
-			p := median(got[fmt.Sprintf("%d/%s", clients, m.name)])
-			fmt.Printf("| %d | %s | %.0f | %.3f | %v | %v | %+.1f %% | %+.3f |\n", clients, m.name, p.perSecond, p.cpu,
-				p.p50.Round(10*time.Microsecond), p.p99.Round(10*time.Microsecond), 100*(p.perSecond/base.perSecond-1), p.cpu-base.cpu)
-		}
+	for _, r := range rows {
+		fmt.Printf("| %d | %s | %.0f | %.3f | %.2f | %.2f | %+.1f %% | %+.3f |\n", r.Clients, r.Subject, r.PerSecond, r.CPU, r.P50, r.P99, 100*(r.ToRaw-1), r.OverRaw)
 	}
 }
 
@@ -137,66 +110,5 @@ func logged(t *testing.T, s *store.Store, token *hsmtest.Token, sign func(contex
 		}
 		_, err = held.Release(receipt)
 		return err
-	}
-}
-
-// measure has clients do it one after the other for a while.
-func measure(t *testing.T, clients int, do func() error) point {
-	t.Helper()
-	var stop atomic.Bool
-	times := make([][]time.Duration, clients)
-	var all sync.WaitGroup
-	cpu, began := cpuTime(t), time.Now()
-	for i := range clients {
-		all.Go(func() {
-			for !stop.Load() {
-				at := time.Now()
-				if err := do(); err != nil {
-					t.Error(err)
-					return
-				}
-				times[i] = append(times[i], time.Since(at))
-			}
-		})
-	}
-	<-time.After(benchFor)
-	stop.Store(true)
-	all.Wait()
-	took, used := time.Since(began), cpuTime(t)-cpu
-	each := slices.Concat(times...)
-	slices.Sort(each)
-	n := len(each)
-	if n == 0 {
-		t.Fatal("nothing was done")
-	}
-	return point{
-		perSecond: float64(n) / took.Seconds(), cpu: used.Seconds() * 1000 / float64(n),
-		p50: each[n/2], p99: each[n*99/100],
-	}
-}
-
-// cpuTime is this process's, in user and kernel.
-func cpuTime(t *testing.T) time.Duration {
-	t.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// median takes each figure's middle.
-func median(all []point) point {
-	middle := func(of func(point) float64) float64 {
-		var v []float64
-		for _, p := range all {
-			v = append(v, of(p))
-		}
-		slices.Sort(v)
-		return v[len(v)/2]
-	}
-	return point{
-		perSecond: middle(func(p point) float64 { return p.perSecond }), cpu: middle(func(p point) float64 { return p.cpu }),
-		p50: time.Duration(middle(func(p point) float64 { return float64(p.p50) })), p99: time.Duration(middle(func(p point) float64 { return float64(p.p99) })),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -46,6 +47,9 @@ var mayImport = map[string][]string{
 	"internal/passes":                 {"passkit", "passkit/cms", "passkit/apns", "passkit/webservice", "signer", "internal/outbound", "internal/record", "internal/secret"},
 	"internal/store":                  {"internal/provisioning", "internal/provisioning/path", "internal/merchant", "internal/passes", "passkit/webservice", "internal/audit", "internal/access", "internal/approval", "internal/record"},
 	"internal/store/pgtest":           {},
+	"bench":                           {},
+	"bench/compare":                   {"bench"},
+	"bench/raw":                       {"internal/secret"},
 	"httpapi":                         {"internal/approval", "internal/audit", "internal/provisioning", "internal/provisioning/path", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/keys", "internal/record", "internal/secret"},
 }
 
@@ -117,5 +121,40 @@ func TestOnlyTheRecorderIssuesTickets(t *testing.T) {
 	}
 	if issued != 3 {
 		t.Errorf("tickets and receipts are issued in %d places", issued)
+	}
+}
+
+// What can leave out record and verification is behind a tag that nothing is released with,
+// in the files that say so.
+func TestBareBuildsAreForMeasuring(t *testing.T) {
+	var tagged []string
+	err := filepath.WalkDir("..", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.HasSuffix(path, ".go") || filepath.Dir(path) == "." {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if strings.Contains(string(text), "benchbare") && !strings.HasSuffix(path, "_test.go") {
+			tagged = append(tagged, strings.TrimPrefix(filepath.ToSlash(path), "../"))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(tagged)
+	want := []string{
+		"cmd/mintmark/bare_off.go", "cmd/mintmark/bare_on.go", "hsm/verify_off.go", "hsm/verify_on.go",
+		"internal/audit/record_off.go", "internal/audit/record_on.go",
+	}
+	if !slices.Equal(tagged, want) {
+		t.Errorf("the tag benchbare stands in %v", tagged)
+	}
+	bare := filepath.Join(t.TempDir(), "mintmark")
+	build := exec.Command("go", "build", "-race", "-tags", "benchbare", "-ldflags", "-X main.version=v1.0.0", "-o", bare, "../cmd/mintmark")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := exec.Command(bare, "version").CombinedOutput(); err == nil || !strings.Contains(string(out), "no release") {
+		t.Errorf("a version with the tag runs: %v\n%s", err, out)
 	}
 }

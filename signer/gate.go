@@ -6,6 +6,7 @@ import (
 	"crypto/ecdh"
 	"crypto/sha256"
 	"slices"
+	"sync"
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/record"
@@ -43,6 +44,7 @@ var (
 // Gate gives the operations. It is safe for concurrent use.
 type Gate struct {
 	keys Keys
+	ids  sync.Map // of identified, by the name of the key
 }
 
 // New gives the gate to keys.

@@ -136,7 +136,7 @@ func (g *Gate) transportKey(kid string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if id, err := KeyID(pub); err == nil && id == kid {
+		if id, err := g.keyID(k.Name, pub); err == nil && id == kid {
 			return k.Name, nil
 		}
 	}

@@ -50,7 +50,7 @@ func (g *Gate) signJWT(ctx context.Context, t *record.Ticket, purpose hsm.Purpos
 		if err != nil {
 			return SignedJWT{}, err
 		}
-		kid, err := KeyID(s.Public())
+		kid, err := g.keyID(key.Name, s.Public())
 		if err != nil {
 			return SignedJWT{}, fmt.Errorf("name key %s: %w", key.Name, err)
 		}

@@ -67,7 +67,7 @@ func (g *Gate) Published(now time.Time) ([]PublicKey, error) {
 			if err != nil {
 				return nil, err
 			}
-			kid, err := KeyID(pub)
+			kid, err := g.keyID(k.Name, pub)
 			if err != nil {
 				return nil, fmt.Errorf("name key %s: %w", k.Name, err)
 			}
@@ -145,4 +145,25 @@ func KeyID(pub crypto.PublicKey) (string, error) {
 		return "", err
 	}
 	return base64.RawURLEncoding.EncodeToString(sum), nil
+}
+
+// identified is a public key with its kid.
+type identified struct {
+	pub crypto.PublicKey
+	id  string
+}
+
+// keyID is KeyID of the key called name, computed once for as long as the key is the same.
+func (g *Gate) keyID(name string, pub crypto.PublicKey) (string, error) {
+	if k, ok := g.ids.Load(name); ok {
+		known := k.(identified)
+		if same, ok := pub.(interface{ Equal(crypto.PublicKey) bool }); ok && same.Equal(known.pub) {
+			return known.id, nil
+		}
+	}
+	id, err := KeyID(pub)
+	if err == nil {
+		g.ids.Store(name, identified{pub, id})
+	}
+	return id, err
 }

@@ -270,7 +270,7 @@ func (g *Gate) schemeJWS(ctx context.Context, s Scheme, text []byte) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	kid, err := KeyID(key.Public())
+	kid, err := g.keyID(s.Key, key.Public())
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,9 @@ import (
 )
 
 // version is set by the build: -ldflags "-X main.version=…".
-var version = "unversioned"
+var version = unversioned
+
+const unversioned = "unversioned"
 
 // revision is the source's, where the build does not know it by itself; set as version is.
 var revision string

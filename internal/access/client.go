@@ -78,7 +78,7 @@ func (c *client) addProofs(from Client) (problems []error) {
 	case len(from.Keys) > 0 && from.KeySet != nil:
 		problems = append(problems, errors.New("has both keys and a key set; one is enough to know what is trusted"))
 	case len(from.Keys) > 0:
-		own := make(fixedKeys, len(from.Keys))
+		own := make(checkedKeys, len(from.Keys))
 		c.keys = own
 		problems = append(problems, own.add(from.Keys, c.RequireKeyID)...)
 	case from.KeySet == nil && from.Certificate == nil:
@@ -112,7 +112,7 @@ func (c *client) addGrants(from Client) (problems []error) {
 		if c.keys == nil && (len(g.Users) > 0 || len(g.KeyIDs) > 0 || g.SingleUse) {
 			wrong = append(wrong, errors.New("is narrowed by users or kids, or for single use, and the client has no tokens"))
 		}
-		if fixed, ok := c.keys.(fixedKeys); ok {
+		if fixed, ok := c.keys.(checkedKeys); ok {
 			for _, kid := range g.KeyIDs {
 				if _, known := fixed[kid]; !known {
 					wrong = append(wrong, fmt.Errorf("is for kid %q, which is none of the client's keys", kid))
@@ -165,7 +165,7 @@ func (c Client) checkTimes() (problems []error) {
 }
 
 // add takes over the keys of a configuration.
-func (f fixedKeys) add(keys []Key, requireKeyID bool) (problems []error) {
+func (f checkedKeys) add(keys []Key, requireKeyID bool) (problems []error) {
 	for _, k := range keys {
 		own, err := newVerificationKey(k)
 		switch _, taken := f[k.ID]; {
@@ -178,7 +178,7 @@ func (f fixedKeys) add(keys []Key, requireKeyID bool) (problems []error) {
 		case k.ID != "" && !isIdentifier(k.ID):
 			problems = append(problems, fmt.Errorf("kid %q is longer than %d bytes or holds a character that does not print", k.ID, MaxIdentifier))
 		}
-		f[k.ID] = Key{ID: k.ID, Algorithm: k.Algorithm, Public: own.public}
+		f[k.ID] = own
 	}
 	return problems
 }
@@ -189,6 +189,13 @@ func (c *client) key(ctx context.Context, h header) (verificationKey, error) {
 	kid, ok := text(h.KeyID)
 	if h.KeyID == nil && c.RequireKeyID || h.KeyID != nil && (!ok || !isIdentifier(kid)) || c.keys == nil {
 		return verificationKey{}, refuse(ReasonUnknownKey)
+	}
+	if checked, ok := c.keys.(checkedKeys); ok {
+		k, err := named(checked, kid)
+		if err != nil {
+			return verificationKey{}, refuse(ReasonUnknownKey)
+		}
+		return k, nil
 	}
 	k, err := c.keys.Key(ctx, kid)
 	if err != nil && !errors.Is(err, ErrUnknownKey) {

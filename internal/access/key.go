@@ -45,20 +45,35 @@ type KeySet interface {
 // ErrUnknownKey is returned by a [KeySet] that has no such key.
 var ErrUnknownKey = errors.New("unknown key")
 
-// fixedKeys are the keys of a configuration, by kid.
-type fixedKeys map[string]Key
-
-// Key implements KeySet.
-func (f fixedKeys) Key(_ context.Context, kid string) (Key, error) {
-	if kid == "" && len(f) == 1 {
-		for _, k := range f {
+// named gives the key called kid; for an empty kid the only key, whatever it is called.
+// ErrUnknownKey if there is none.
+func named[K any](keys map[string]K, kid string) (K, error) {
+	if kid == "" && len(keys) == 1 {
+		for _, k := range keys {
 			return k, nil
 		}
 	}
-	if k, ok := f[kid]; ok {
+	if k, ok := keys[kid]; ok {
 		return k, nil
 	}
-	return Key{}, ErrUnknownKey
+	var none K
+	return none, ErrUnknownKey
+}
+
+// fixedKeys are the keys of a set that was read, by kid.
+type fixedKeys map[string]Key
+
+// Key implements KeySet.
+func (f fixedKeys) Key(_ context.Context, kid string) (Key, error) { return named(f, kid) }
+
+// checkedKeys are the keys of a configuration, by kid. They were checked when it was read,
+// and are copies that nobody else has.
+type checkedKeys map[string]verificationKey
+
+// Key implements KeySet.
+func (f checkedKeys) Key(_ context.Context, kid string) (Key, error) {
+	k, err := named(f, kid)
+	return Key{ID: k.id, Algorithm: k.algorithm, Public: k.public}, err
 }
 
 // An algorithm is one line here: the method that verifies, and what takes over a

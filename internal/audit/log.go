@@ -90,8 +90,10 @@ func (l *Log) Conclude(ctx context.Context, t *record.Ticket, res record.Result,
 	if t.Deferred() {
 		kind, body = KindOperation, operation{t.Intent(), res}
 	}
-	if err := l.append(ctx, kind, t.ID(), t.Intent().Tenant, body, changes); err != nil {
-		return nil, fmt.Errorf("record result: %w", err)
+	if records || kind == KindResult || len(changes) > 0 {
+		if err := l.append(ctx, kind, t.ID(), t.Intent().Tenant, body, changes); err != nil {
+			return nil, fmt.Errorf("record result: %w", err)
+		}
 	}
 	return record.IssueReceipt(t, res), nil
 }
