@@ -74,7 +74,7 @@ passload: softhsm ## passes: 1 000 000 registrations, a fan-out to 100 000 throu
 	@tools/ensure.sh gcc
 	$(GO) test -count=1 -v -timeout 1h -tags passload -run 'TestMillionRegistrations|TestFanOutThroughAKill|TestBundlesColdAndWarm' ./integration
 
-rotation: softhsm ## rotate every key of a server 25 times under load: no failed request, nothing by a retired key (minutes)
+rotation: softhsm ## rotate every key of a server 25 times under load (ROTATIONS for another number): no failed request, nothing by a retired key (minutes)
 	@tools/ensure.sh gcc node
 	$(GO) test -count=1 -v -timeout 1h -tags rotation -run TestEveryKeyIsRotatedUnderLoad ./integration
 

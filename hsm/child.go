@@ -40,7 +40,7 @@ func serveMember(conn net.Conn) error {
 		return fmt.Errorf("serve HSM member: no configuration: %w", errMessage)
 	}
 	var settings childSettings
-	if err := json.Unmarshal(hello.fields[0], &settings); err != nil {
+	if err := json.Unmarshal(hello.fields[0], &settings); err != nil || settings.Ring.Keyring == nil {
 		return fmt.Errorf("serve HSM member: configuration: %w", errMessage)
 	}
 	c := &child{link: newLink(conn), calls: map[uint64]*asked{}, opened: make(chan struct{})}

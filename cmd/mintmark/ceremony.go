@@ -18,7 +18,6 @@ import (
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/ceremony"
-	"github.com/mintmark/mintmark/internal/store"
 	"github.com/mintmark/mintmark/signer"
 )
 
@@ -169,14 +168,14 @@ func (r *rite) perform(ctx context.Context, place ceremony.Place, t *hsm.Token, 
 	if err := os.Mkdir(out, 0o700); err != nil {
 		return err
 	}
-	gate := signer.New(t)
+	log, gate := audit.New(s, time.Now), signer.New(t)
 	place.Request = func(ctx context.Context, q ceremony.Request) ([]byte, error) {
 		subject := subjectFlags{q.CommonName, q.Organization, q.Unit, q.Country, q.Email}
-		return keycert.Request(ctx, audit.New(s, time.Now), gate, signer.RequestFor{Key: q.Key, Subject: subject.name(), Email: q.Email, DNSNames: q.DNS})
+		return keycert.Request(ctx, log, gate, signer.RequestFor{Key: q.Key, Subject: subject.name(), Email: q.Email, DNSNames: q.DNS})
 	}
 	var failed error
 	r.done, failed = r.plan.Run(ctx, place)
-	return errors.Join(exit(exitHSM, failed), r.account(ctx, t, s, out, failed))
+	return errors.Join(exit(exitHSM, failed), r.account(ctx, t, log, out, failed))
 }
 
 func (r *rite) say(format string, a ...any) { fmt.Fprintf(r.c.OutOrStdout(), format+"\n", a...) }
@@ -204,7 +203,7 @@ func (r *rite) open(ctx context.Context, pinFile string) (*hsm.Token, error) {
 
 // account writes down what was done: signed in the token, on record by its digest, and then
 // into the folder. Of a ceremony that failed it is signed if it can be.
-func (r *rite) account(ctx context.Context, t *hsm.Token, s *store.Store, out string, failed error) error {
+func (r *rite) account(ctx context.Context, t *hsm.Token, log *audit.Log, out string, failed error) error {
 	account, err := r.plan.Account(r.people, r.ring, r.done)
 	if err != nil {
 		return err
@@ -222,7 +221,7 @@ func (r *rite) account(ctx context.Context, t *hsm.Token, s *store.Store, out st
 	}
 	sum := hexDigest([]byte(text))
 	life := audit.Lifecycle{Event: "ceremony", Version: version, Environment: r.p.cfg.Environment, KeyringSHA256: account.Files[ceremony.KeyringFile], TranscriptSHA256: sum}
-	if err := audit.New(s, time.Now).Note(ctx, life); err != nil {
+	if err := log.Note(ctx, life); err != nil {
 		return exit(exitStorage, err)
 	}
 	files := map[string][]byte{ceremony.TranscriptFile: []byte(text)}
