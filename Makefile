@@ -9,10 +9,10 @@ DATA    ?= .mintmark
 export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint generate calls faults soak bulk kills bench-log passload rotation passpeers fuzz clean
+.PHONY: help run demo build test lint generate calls faults isolation bench-isolation soak bulk kills bench-log passload rotation passpeers fuzz clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' Makefile
 
 run: softhsm build ## install SoftHSM if need be, build, and run the development server
 	@$(BIN) dev --data $(DATA)
@@ -38,6 +38,16 @@ faults: softhsm ## run the fault table against real processes; prints it for doc
 	@tools/ensure.sh p11-kit
 	$(GO) test -count=1 -v -timeout 30m -tags faults -run 'TestFaults|TestWrongPINIsTriedOnceByAllProcesses|TestRemoteModule' ./integration
 
+isolation: softhsm ## run the tests of recovery and of several members over members in processes of their own
+	@tools/ensure.sh gcc
+	MINTMARK_TEST_ISOLATION=process $(GO) test -race -count=1 -run '$(RECOVERY)' ./integration
+
+RECOVERY := TestLostSessions|TestLostDevice|TestShortHang|TestLongHang|TestRefusedPIN|TestStartsWithout|TestOneMember|TestKeyThatOneMember|TestMemberThatHangs|TestFullLane
+
+bench-isolation: softhsm ## what a member's own process costs, as in docs/recovery.md
+	@tools/ensure.sh gcc
+	$(GO) test -run '^$$' -bench Isolation -benchtime 3000x ./hsm
+
 soak: softhsm ## 200 000 seals and as many signatures; SOAK_N for another number (long)
 	@tools/ensure.sh gcc
 	$(GO) test -count=1 -v -timeout 2h -tags soak -run TestSoak ./integration
@@ -56,7 +66,7 @@ passload: softhsm ## passes: 1 000 000 registrations, a fan-out to 100 000 throu
 	@tools/ensure.sh gcc
 	$(GO) test -count=1 -v -timeout 1h -tags passload -run 'TestMillionRegistrations|TestFanOutThroughAKill|TestBundlesColdAndWarm' ./integration
 
-rotation: softhsm ## rotate every key of a server 25 times under load: no failed request, nothing by a retired key (minutes)
+rotation: softhsm ## rotate every key of a server 25 times under load (ROTATIONS for another number): no failed request, nothing by a retired key (minutes)
 	@tools/ensure.sh gcc node
 	$(GO) test -count=1 -v -timeout 1h -tags rotation -run TestEveryKeyIsRotatedUnderLoad ./integration
 

@@ -17,6 +17,8 @@ import (
 // has to leave the token as well.
 var agreementWays = []kdfWay{kdfDigestKey, kdfReadAndWipe}
 
+var errNoPeer = errors.New("agree: peer is not a P-256 public key")
+
 // AgreeKey agrees with a peer's ephemeral key by the static P-256 key called name and
 // derives a 32-byte key: ECDH, then the single-step KDF of NIST SP 800-56A rev. 3, 5.8.2.1
 // with SHA-256 (one block) and otherInfo. The shared secret stays in the token where the
@@ -24,7 +26,7 @@ var agreementWays = []kdfWay{kdfDigestKey, kdfReadAndWipe}
 // still serves, to open what was sent to it.
 func (t *Token) AgreeKey(ctx context.Context, name string, peer *ecdh.PublicKey, otherInfo []byte) ([]byte, error) {
 	if peer == nil || peer.Curve() != ecdh.P256() {
-		return nil, errors.New("agree: peer is not a P-256 public key") // miekg panics on an empty point
+		return nil, errNoPeer // miekg panics on an empty point
 	}
 	if len(otherInfo) == 0 {
 		return nil, errors.New("agree: OtherInfo is empty") // it names the algorithm, at least
@@ -47,7 +49,7 @@ func (t *Token) AgreeKey(ctx context.Context, name string, peer *ecdh.PublicKey,
 
 // AgreeKey agrees with the key called name; see Token.AgreeKey.
 func (h *HSM) AgreeKey(ctx context.Context, name string, peer *ecdh.PublicKey, otherInfo []byte) ([]byte, error) {
-	return ask(ctx, h, func(t *Token) ([]byte, error) { return t.AgreeKey(ctx, name, peer, otherInfo) })
+	return ask(ctx, h, func(t Member) ([]byte, error) { return t.AgreeKey(ctx, name, peer, otherInfo) })
 }
 
 func (u *unit) agreeKey(private handle, peer *ecdh.PublicKey, otherInfo []byte, how kdf) ([]byte, error) {

@@ -116,17 +116,17 @@ func work[T any](ctx context.Context, t *Token, op string, fn func(u *unit) (T, 
 }
 
 // admit waits for a place, as long as the caller has time and the member is healthy.
-func (t *Token) admit(ctx context.Context, l *lane, healthy context.Context) error {
+func (c *condition) admit(ctx context.Context, l *lane, healthy context.Context) error {
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(healthy, cancel)()
 	if err := l.enter(waiting); err != nil {
 		if healthy.Err() != nil {
-			return t.down()
+			return c.down()
 		}
 		return err
 	}
-	if t.closed.Load() {
+	if c.closed.Load() {
 		l.leave()
 		return errClosed
 	}
@@ -187,7 +187,7 @@ func (t *Token) cure(ctx context.Context, e *epoch, err error, stuck chan<- stru
 		case classify(probe.err) == ClassExhausted: // nothing was asked of the token
 			return &unavailable{err: err, after: time.Second}
 		}
-		t.mod.machine.trouble(fmt.Errorf("%w, and a probe failed: %w", err, probe.err))
+		t.Restart(fmt.Errorf("%w, and a probe failed: %w", err, probe.err))
 		return t.failed(err)
 	default:
 		return t.judge(err)
@@ -204,17 +204,11 @@ func (t *Token) judge(err error) error {
 	case ClassRequest:
 		return err
 	case ClassDevice:
-		t.mod.machine.trouble(err)
+		t.Restart(err)
 		return t.failed(err)
 	default:
 		return &unavailable{err: err, after: time.Second}
 	}
-}
-
-// failed is the error of a unit of work that met a fault: the state it led to, and what
-// it met.
-func (t *Token) failed(err error) error {
-	return &unavailable{err: fmt.Errorf("%w: %w", t.down(), err), after: 2 * time.Second}
 }
 
 // outcome is a unit of work's label in metrics.
@@ -237,8 +231,8 @@ func outcome(err error) string {
 	}
 }
 
-func (t *Token) observe(op string, l *lane, queued, inToken time.Duration, outcome string) {
-	if t.cfg.Observer != nil {
-		t.cfg.Observer.TokenCall(op, string(l.name), queued, inToken, outcome)
+func (c *condition) observe(op string, l *lane, queued, inToken time.Duration, outcome string) {
+	if c.observer != nil {
+		c.observer.TokenCall(op, string(l.name), queued, inToken, outcome)
 	}
 }

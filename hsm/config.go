@@ -38,14 +38,35 @@ type Config struct {
 	KeepAlive time.Duration
 	// DataDir is where a refused PIN file is remembered; empty for nowhere.
 	DataDir string
+	// Isolation is how Start runs the member: in this process, or in a child of its own. Open
+	// does not look at it.
+	Isolation Isolation
 	// OnWedged is called when a call does not come back and nothing in this process can
-	// make it: the process should end. It must not block.
-	OnWedged func(member string)
+	// make it: the process should end. It must not block. It is never called for a member
+	// with a process of its own, which is ended instead.
+	OnWedged func(member string) `json:"-"`
 	// Observer is told of every call and change of state; nil for nobody.
-	Observer Observer
+	Observer Observer `json:"-"`
 	// Log receives state changes and findings; nil for slog.Default().
-	Log *slog.Logger
+	Log *slog.Logger `json:"-"`
+
+	// expendable says that this process has nothing to do but to run the module, and that
+	// what is under way may be lost with it.
+	expendable bool
 }
+
+// Isolation says where a member's module is loaded.
+type Isolation string
+
+// The ways. The zero value is NoIsolation.
+const (
+	// NoIsolation has the module in this process: a crash inside it is a crash of the
+	// process, and so, by choice, is a call that never returns.
+	NoIsolation Isolation = "none"
+	// ProcessIsolation has the module in a child process of its own, which is ended and
+	// started anew for either. Linux only.
+	ProcessIsolation Isolation = "process"
+)
 
 func (c Config) check() error {
 	var wrong []error
@@ -63,6 +84,12 @@ func (c Config) check() error {
 	}
 	if c.Keyring == nil {
 		wrong = append(wrong, errors.New("keyring is missing"))
+	}
+	switch {
+	case c.Isolation != "" && c.Isolation != NoIsolation && c.Isolation != ProcessIsolation:
+		wrong = append(wrong, errors.New("isolation is neither none nor process"))
+	case c.Isolation == ProcessIsolation && c.DataDir == "":
+		wrong = append(wrong, errors.New("dataDir is missing: a new child would not know of a PIN that was refused"))
 	}
 	return errors.Join(wrong...)
 }

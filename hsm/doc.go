@@ -39,7 +39,11 @@
 //   - Calls are admitted through bounded lanes, of which none keeps another one waiting;
 //     the time in the queue and the time in the token are reported apart (Observer).
 //
-// What it does not promise: a call that hangs inside a vendor's library cannot be
-// cancelled from here; where the shared secret itself must be read (KDF way
+// A member's module may have a process of its own (Config.Isolation): whoever calls Start with
+// such a configuration calls ServeMember when its first argument is MemberCommand. A call that
+// hangs inside a vendor's library for good, or crashes, then costs that process.
+//
+// What it does not promise: a call that hangs cannot be cancelled; in this process it is for
+// Config.OnWedged to end it. Where the shared secret itself must be read (KDF way
 // read-and-wipe), it passes through C memory that the binding frees without overwriting.
 package hsm

@@ -1,11 +1,8 @@
 package hsm
 
 import (
-	"crypto"
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ThalesGroup/crypto11"
@@ -28,25 +25,12 @@ type epoch struct {
 	ro     *sessions
 
 	// Written by prepare, read-only afterwards.
-	keys     map[string]*tokenKey // by name in the keyring
+	keys     tokenKeys
 	unlisted []Object
 	kdf      kdf
 	probes   []Probe
 	// agreement is the way by which static keys agree.
 	agreement kdfWay
-}
-
-// tokenKey is a key of the keyring as it was found on the token.
-type tokenKey struct {
-	Key
-	handle  handle           // private or secret key
-	pub     crypto.PublicKey // what the pin answers for; nil for secret keys
-	problem KeyProblem       // empty when the key may be used
-
-	lost atomic.Bool // set when it does not sign for its public key
-
-	mu     sync.Mutex // guards signer, which is made at first use
-	signer crypto11.Signer
 }
 
 // preparePatiently prepares again, at once, after errors that a session or the code alone
@@ -102,25 +86,9 @@ func (e *epoch) retire() {
 	}
 }
 
-// usable gives the key called name if it may be used: an active one, and where inactive
-// is set (publishing, opening, finding) also one that is next or retired.
+// usable gives the key called name if it may be used; see tokenKeys.usable.
 func (e *epoch) usable(name string, inactive bool) (*tokenKey, error) {
-	k := e.keys[name]
-	problem := KeyNotListed
-	switch {
-	case k == nil:
-	case k.lost.Load():
-		problem = KeyLost
-	case k.problem == KeyRetired && inactive:
-		return k, nil
-	case k.problem == "" && k.State == Next && !inactive:
-		problem = KeyNext
-	case k.problem == "":
-		return k, nil
-	default:
-		problem = k.problem
-	}
-	return nil, &KeyError{Name: name, Problem: problem}
+	return e.keys.usable(name, inactive)
 }
 
 // withSession lends a session to fn. After an error the session is closed rather than

@@ -29,7 +29,7 @@ const (
 // An HSM is there from Start on, whatever state its members are in: they come up by
 // themselves.
 type HSM struct {
-	members []*Token
+	members []Member
 	policy  Policy
 	ring    atomic.Pointer[Keyring]
 	turn    atomic.Uint32
@@ -38,9 +38,9 @@ type HSM struct {
 	running sync.WaitGroup
 }
 
-// Start opens all members and returns when each has been tried once, after a few seconds,
-// or when the context ends. A member that is not ready then is tried again until it is. Start fails only for
-// a configuration that cannot ever work.
+// Start opens all members, each where its Isolation says, and returns when each has been
+// tried once, after a few seconds, or when the context ends. A member that is not ready then
+// is tried again until it is. Start fails only for a configuration that cannot ever work.
 func Start(ctx context.Context, policy Policy, configs []Config) (*HSM, error) {
 	if len(configs) == 0 {
 		return nil, errors.New("start HSM: no members")
@@ -52,33 +52,42 @@ func Start(ctx context.Context, policy Policy, configs []Config) (*HSM, error) {
 	h := &HSM{policy: policy, stop: stop}
 	h.ring.Store(configs[0].Keyring)
 	for _, cfg := range configs {
-		t, err := newToken(cfg)
+		m, err := newMember(cfg)
 		if err != nil {
 			stop()
 			return nil, err
 		}
-		h.members = append(h.members, t)
+		h.members = append(h.members, m)
 	}
-	for _, t := range h.members {
-		t.mod.machine.add(t) // which opens it
-		h.running.Add(1)
-		go func() {
-			defer h.running.Done()
-			t.keepAlive(alive)
-		}()
+	for _, m := range h.members {
+		m.launch(alive, &h.running)
 	}
-	limit := time.NewTimer(startWithin)
-	defer limit.Stop()
-	for _, t := range h.members {
-		select {
-		case <-t.tried:
-		case <-limit.C:
-			return h, nil
-		case <-ctx.Done():
-			return h, nil
-		}
+	if err := h.awaitFirstTries(ctx); err != nil {
+		return nil, err
 	}
 	return h, nil
+}
+
+// awaitFirstTries waits until each member has been tried once. Its error is of a member
+// that cannot ever work; the others are closed then.
+func (h *HSM) awaitFirstTries(ctx context.Context) error {
+	limit := time.NewTimer(startWithin)
+	defer limit.Stop()
+	for _, m := range h.members {
+		select {
+		case <-m.firstTry():
+		case <-limit.C:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+		if err := m.unfit(); err != nil {
+			closing, cancel := context.WithTimeout(context.Background(), startWithin)
+			defer cancel()
+			return errors.Join(err, h.Close(closing))
+		}
+	}
+	return nil
 }
 
 // startWithin is how long Start waits for members that have not answered yet. One that
@@ -105,7 +114,7 @@ func (h *HSM) Close(ctx context.Context) error {
 }
 
 // Members gives the members, in the order of the configuration.
-func (h *HSM) Members() []*Token { return h.members }
+func (h *HSM) Members() []Member { return h.members }
 
 // Ready reports nil if at least one member can take work, without asking any token.
 // Otherwise the error is the *DownError of the first.
@@ -119,13 +128,13 @@ func (h *HSM) Ready() error {
 }
 
 // order gives the members in the order in which they are asked: ready ones first.
-func (h *HSM) order() []*Token {
+func (h *HSM) order() []Member {
 	start := 0
 	if h.policy == Spread {
 		start = int(h.turn.Add(1)) % len(h.members)
 	}
-	ready := make([]*Token, 0, len(h.members))
-	var others []*Token
+	ready := make([]Member, 0, len(h.members))
+	var others []Member
 	for i := range h.members {
 		t := h.members[(start+i)%len(h.members)]
 		if t.Ready() == nil {
@@ -139,7 +148,7 @@ func (h *HSM) order() []*Token {
 
 // ask has one member after the other do the work, until one does or the fault is the
 // request's own.
-func ask[T any](ctx context.Context, h *HSM, do func(*Token) (T, error)) (T, error) {
+func ask[T any](ctx context.Context, h *HSM, do func(Member) (T, error)) (T, error) {
 	var none T
 	var first error
 	for _, t := range h.order() {
@@ -160,38 +169,38 @@ func ask[T any](ctx context.Context, h *HSM, do func(*Token) (T, error)) (T, err
 
 // Sign signs with the key called name; see Token.Sign.
 func (h *HSM) Sign(ctx context.Context, name string, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	return ask(ctx, h, func(t *Token) ([]byte, error) { return t.Sign(ctx, name, digest, opts) })
+	return ask(ctx, h, func(t Member) ([]byte, error) { return t.Sign(ctx, name, digest, opts) })
 }
 
 // AgreeAndSeal seals one payload; see Token.AgreeAndSeal.
 func (h *HSM) AgreeAndSeal(ctx context.Context, s Sealing) (Sealed, error) {
-	return ask(ctx, h, func(t *Token) (Sealed, error) { return t.AgreeAndSeal(ctx, s) })
+	return ask(ctx, h, func(t Member) (Sealed, error) { return t.AgreeAndSeal(ctx, s) })
 }
 
 // EncryptGCM encrypts with the key called name; see Token.EncryptGCM. Tried on a second
 // member, it is the same encryption under the same key: the IV is not used for another.
 func (h *HSM) EncryptGCM(ctx context.Context, name string, iv, aad, plaintext []byte) ([]byte, error) {
-	return ask(ctx, h, func(t *Token) ([]byte, error) { return t.EncryptGCM(ctx, name, iv, aad, plaintext) })
+	return ask(ctx, h, func(t Member) ([]byte, error) { return t.EncryptGCM(ctx, name, iv, aad, plaintext) })
 }
 
 // DecryptGCM opens what EncryptGCM made; see Token.DecryptGCM.
 func (h *HSM) DecryptGCM(ctx context.Context, name string, iv, aad, ciphertext []byte) ([]byte, error) {
-	return ask(ctx, h, func(t *Token) ([]byte, error) { return t.DecryptGCM(ctx, name, iv, aad, ciphertext) })
+	return ask(ctx, h, func(t Member) ([]byte, error) { return t.DecryptGCM(ctx, name, iv, aad, ciphertext) })
 }
 
 // HMAC computes an HMAC with the key called name; see Token.HMAC.
 func (h *HSM) HMAC(ctx context.Context, name string, data []byte) ([]byte, error) {
-	return ask(ctx, h, func(t *Token) ([]byte, error) { return t.HMAC(ctx, name, data) })
+	return ask(ctx, h, func(t Member) ([]byte, error) { return t.HMAC(ctx, name, data) })
 }
 
 // Active gives the key that new work of a purpose uses, if a member has it.
 func (h *HSM) Active(p Purpose) (Key, error) {
-	return ask(context.Background(), h, func(t *Token) (Key, error) { return t.Active(p) })
+	return ask(context.Background(), h, func(t Member) (Key, error) { return t.Active(p) })
 }
 
 // Key gives the key called name, if a member has it; see Token.Key.
 func (h *HSM) Key(name string) (Key, error) {
-	return ask(context.Background(), h, func(t *Token) (Key, error) { return t.Key(name) })
+	return ask(context.Background(), h, func(t Member) (Key, error) { return t.Key(name) })
 }
 
 // Public gives the pinned public key of the key called name, also of one that is next or
@@ -201,7 +210,7 @@ func (h *HSM) Key(name string) (Key, error) {
 //
 // Errors: *KeyError if a member is ready and the key was never proved; *DownError if none is.
 func (h *HSM) Public(name string) (crypto.PublicKey, error) {
-	pub, err := ask(context.Background(), h, func(t *Token) (crypto.PublicKey, error) { return t.Public(name) })
+	pub, err := ask(context.Background(), h, func(t Member) (crypto.PublicKey, error) { return t.Public(name) })
 	if err == nil {
 		return pub, nil
 	}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -23,7 +24,15 @@ import (
 )
 
 // No test leaves a goroutine behind: not a caller waiting for a place, not a pool.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == MemberCommand { // the child of an isolated member
+		if ServeMember() != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // member is the name under which the tests open their token.
 const member = "main"

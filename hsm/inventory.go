@@ -17,25 +17,11 @@ type KeyStatus struct {
 
 // Keys gives the state of every key of the keyring, in its order.
 func (t *Token) Keys() []KeyStatus {
-	e, ring := t.current.Load(), t.wanted.Load()
-	if e != nil {
-		ring = e.ring
+	var found tokenKeys
+	if e := t.current.Load(); e != nil {
+		found = e.keys
 	}
-	all := make([]KeyStatus, 0, len(ring.Keys))
-	for _, k := range ring.Keys {
-		problem := KeyNotListed // when this epoch began, or there is none
-		switch {
-		case e != nil && e.keys[k.Name] != nil:
-			problem = e.keys[k.Name].problem
-			if e.keys[k.Name].lost.Load() {
-				problem = KeyLost
-			}
-		case !ring.binds(k.Purpose):
-			problem = KeyNotBound
-		}
-		all = append(all, KeyStatus{Key: k, Problem: problem})
-	}
-	return all
+	return t.keyring().statuses(found)
 }
 
 // Unlisted lists the private and secret keys of the token that no entry of the keyring

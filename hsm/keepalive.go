@@ -39,6 +39,12 @@ func (e *epoch) probe() error {
 	return err
 }
 
+// What a member asks of its token by itself, as metrics name it.
+const (
+	opKeepAlive  = "keep-alive"
+	opRecheckKey = "recheck-key"
+)
+
 // keepAlive keeps idle sessions from being cut and notices a token that died unasked:
 // one cheap call and one real signature an interval. Errors take the way of every
 // other error: through cure and judge.
@@ -62,7 +68,7 @@ func (t *Token) keepAlive(ctx context.Context) {
 func (t *Token) guarded(ctx context.Context, do func(context.Context)) {
 	defer func() {
 		if recover() != nil {
-			t.mod.machine.trouble(errBindingPanic)
+			t.Restart(errBindingPanic)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, t.cfg.CallTimeout)
@@ -73,7 +79,7 @@ func (t *Token) guarded(ctx context.Context, do func(context.Context)) {
 func (t *Token) checkUp(ctx context.Context) {
 	err := t.Ping(ctx)
 	if err == nil {
-		_, err = run(ctx, t, t.rsa, "keep-alive", func(e *epoch) (struct{}, error) { return struct{}{}, e.probe() })
+		_, err = run(ctx, t, t.rsa, opKeepAlive, func(e *epoch) (struct{}, error) { return struct{}{}, e.probe() })
 	}
 	var later interface{ RetryAfter() time.Duration }
 	switch {
@@ -82,7 +88,7 @@ func (t *Token) checkUp(ctx context.Context) {
 		// A change of state has its own line; a busy token is not a dead one.
 	default:
 		// It answers, and does not do its work, also not the second time.
-		t.mod.machine.trouble(err)
+		t.Restart(err)
 	}
 }
 
@@ -97,7 +103,7 @@ func (t *Token) recheckKeys(ctx context.Context) {
 			continue
 		}
 		seen := t.current.Load()
-		now, err := work(ctx, t, "recheck-key", func(u *unit) (KeyProblem, error) { return u.recheck(k.Key) })
+		now, err := work(ctx, t, opRecheckKey, func(u *unit) (KeyProblem, error) { return u.recheck(k.Key) })
 		if err != nil || now == k.Problem {
 			continue
 		}

@@ -41,6 +41,7 @@ type Keyring struct {
 	Keys []Key `yaml:"keys"`
 
 	digest string
+	number uint64           // in a member's process: what the parent knows it by
 	bound  map[Purpose]bool // the purposes whose keys may be used; nil for all
 }
 

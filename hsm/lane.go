@@ -51,3 +51,48 @@ func (l *lane) enter(ctx context.Context) error {
 }
 
 func (l *lane) leave() { l.slots.Release(1) }
+
+// lanes are a member's.
+type lanes struct{ rsa, ec, tls *lane }
+
+func newLanes(cfg Config) lanes {
+	return lanes{
+		rsa: newLane(LaneRSA, cfg.RSAConcurrency),
+		ec:  newLane(LaneEC, cfg.ECConcurrency),
+		tls: newLane(LaneTLS, tlsConcurrency),
+	}
+}
+
+func (l lanes) all() []*lane { return []*lane{l.rsa, l.ec, l.tls} }
+
+// signing is the lane of a key's signatures. Handshakes have one of their own: they come
+// before anybody is authenticated, and must not keep the signatures of those who are
+// waiting.
+func (l lanes) signing(r *Keyring, name string) *lane {
+	switch k, _ := r.Find(name); {
+	case k.Purpose == APITLS:
+		return l.tls
+	case k.Algorithm == P256:
+		return l.ec
+	default:
+		return l.rsa
+	}
+}
+
+// drain waits until no call has a place and keeps new ones out until release.
+func (l lanes) drain(ctx context.Context) (release func(), err error) {
+	var held []*lane
+	release = func() {
+		for _, one := range held {
+			one.slots.Release(int64(one.size))
+		}
+	}
+	for _, one := range l.all() {
+		if err := one.slots.Acquire(ctx, int64(one.size)); err != nil {
+			release()
+			return nil, err
+		}
+		held = append(held, one)
+	}
+	return release, nil
+}

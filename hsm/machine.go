@@ -189,8 +189,11 @@ func (m *machine) finalize() bool {
 		if t.status.Load().State == Ready { // became ready while the trouble began
 			t.enter(Draining, m.cause())
 		}
-		begin = max(begin, t.beginTimeout()+t.cfg.DrainTimeout)
+		begin = max(begin, t.cfg.beginTimeout()+t.cfg.DrainTimeout)
 		call = max(call, t.cfg.CallTimeout+t.cfg.DrainTimeout)
+		if t.cfg.expendable {
+			call = t.cfg.DrainTimeout // what is lost with the process is asked for again
+		}
 	}
 	opened, drained, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
@@ -271,7 +274,7 @@ func (m *machine) reopen() bool {
 		if t.closed.Load() || s.State == Ready || (s.State == Refused && t.guard().unchanged(t.cfg.PINFile)) {
 			continue
 		}
-		limit := t.beginTimeout() + t.cfg.DrainTimeout
+		limit := t.cfg.beginTimeout() + t.cfg.DrainTimeout
 		select {
 		case m.op <- struct{}{}:
 		case <-time.After(2 * limit): // whoever holds it does not come back

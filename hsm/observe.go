@@ -109,19 +109,29 @@ func (t *Token) Inventory(ctx context.Context) (Inventory, error) {
 	if err != nil {
 		return Inventory{}, err
 	}
-	seen, err := work(ctx, t, "inventory", func(u *unit) ([]Observed, error) { return u.observeAll() })
+	seen, err := t.observeObjects(ctx)
 	if err != nil {
 		return Inventory{}, err
 	}
-	inv := Inventory{Member: t.cfg.Name, At: time.Now().UTC(), Token: info}
+	return inventoryOf(t, info, seen), nil
+}
+
+// observeObjects describes every object of the token.
+func (t *Token) observeObjects(ctx context.Context) ([]Observed, error) {
+	return work(ctx, t, "inventory", func(u *unit) ([]Observed, error) { return u.observeAll() })
+}
+
+// inventoryOf puts what was seen on a member beside what its keyring says.
+func inventoryOf(m Member, info Info, seen []Observed) Inventory {
+	inv := Inventory{Member: m.Name(), At: time.Now().UTC(), Token: info}
 	byID := map[string][]Observed{}
 	for _, o := range seen {
 		byID[o.ID] = append(byID[o.ID], o)
 	}
-	for _, k := range t.Keys() {
+	for _, k := range m.Keys() {
 		own := byID[k.ID]
 		slices.SortStableFunc(own, func(a, b Observed) int { return a.rank() - b.rank() })
-		inv.Keys = append(inv.Keys, KeyInventory{KeyStatus: k, Uses: t.Uses(k.Name), Objects: own, Deviations: deviations(k.Key, own)})
+		inv.Keys = append(inv.Keys, KeyInventory{KeyStatus: k, Uses: m.Uses(k.Name), Objects: own, Deviations: deviations(k.Key, own)})
 		delete(byID, k.ID)
 	}
 	for _, o := range seen {
@@ -129,7 +139,7 @@ func (t *Token) Inventory(ctx context.Context) (Inventory, error) {
 			inv.Unlisted = append(inv.Unlisted, o)
 		}
 	}
-	return inv, nil
+	return inv
 }
 
 // rank sorts a key's objects: what is to be kept first.

@@ -57,7 +57,13 @@ func until(is func() bool) {
 }
 
 // down waits until the member knows nothing of its keys any more.
-func down(m *Token) { until(func() bool { return m.Ready() != nil && m.current.Load() == nil }) }
+func down(m Member) {
+	until(func() bool {
+		_, err := m.Key("any")
+		var gone *DownError
+		return m.Ready() != nil && errors.As(err, &gone)
+	})
+}
 
 // What has been proved is published whether a token is there or not: active, next and
 // retired keys, also those that nobody asked for while it was. Nothing else is.
@@ -141,7 +147,7 @@ func TestKeyThatIsMissingOnAReadyMemberIsMissing(t *testing.T) {
 		change(t, on, func(u *unit) { tav = importRSA(t, u, entry("tav", TAVSigning), hostRSA(t, 0)) })
 	}
 	h := start(t, ringOf(pinnedOn(tav)), map[string]*softhsm.Token{"a": a, "b": b})
-	ma, mb := h.Members()[0], h.Members()[1]
+	ma, mb := h.Members()[0].(*Token), h.Members()[1]
 	operate(t, ma, func(u *unit) { remove(t, u, tav, private, public) })
 	leave := func(on *softhsm.Token) { // its PIN file is one that is not read
 		if err := os.Chmod(on.PINFile, 0o644); err != nil {
@@ -151,7 +157,7 @@ func TestKeyThatIsMissingOnAReadyMemberIsMissing(t *testing.T) {
 	renewed := errors.New("to be opened anew")
 
 	leave(b)
-	ma.mod.machine.trouble(renewed)
+	ma.Restart(renewed)
 	until(func() bool { return ma.Ready() == nil })
 	if mb.Ready() == nil {
 		t.Fatal("b is ready")
@@ -166,7 +172,7 @@ func TestKeyThatIsMissingOnAReadyMemberIsMissing(t *testing.T) {
 
 	leave(a)
 	release := occupy(t, ma, ma.tls) // which keeps it draining
-	ma.mod.machine.trouble(renewed)
+	ma.Restart(renewed)
 	published("with a in trouble")
 	release()
 	down(ma)

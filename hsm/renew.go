@@ -32,7 +32,7 @@ func (t *Token) reopen() error {
 
 // install makes e the current epoch and the member ready.
 func (t *Token) install(e *epoch) {
-	t.remember(e)
+	t.remember(e.keys)
 	t.gate.Lock()
 	t.current.Store(e)
 	t.gate.Unlock()
@@ -67,7 +67,7 @@ func (t *Token) settle(err error) error {
 	case errors.Is(err, errLoginBusy):
 		return &unavailable{err: err, after: time.Second}
 	default:
-		t.mod.machine.trouble(err)
+		t.Restart(err)
 		return t.failed(err)
 	}
 }
@@ -93,7 +93,7 @@ func (t *Token) renew(ctx context.Context, old *epoch, lost bool) error {
 	if t.current.Load() != old {
 		return nil
 	}
-	stuck := time.AfterFunc(t.beginTimeout(), func() { t.mod.machine.trouble(errStuck) })
+	stuck := time.AfterFunc(t.cfg.beginTimeout(), func() { t.Restart(errStuck) })
 	defer stuck.Stop()
 	// No work is under way from here on. The old epoch's own sessions are closed before
 	// new ones are opened; crypto11's must be after, or it would finalize the module.
@@ -107,7 +107,7 @@ func (t *Token) renew(ctx context.Context, old *epoch, lost bool) error {
 	if err != nil {
 		return err
 	}
-	t.remember(e)
+	t.remember(e.keys)
 	t.current.Store(e)
 	old.retire()
 	t.report(e)
@@ -127,8 +127,8 @@ func (t *Token) renewedTooOften(now time.Time) bool {
 
 // beginTimeout bounds the making of an epoch, which is many calls, and more with more
 // keys.
-func (t *Token) beginTimeout() time.Duration {
-	return 3*t.cfg.CallTimeout + loginWithin + time.Duration(len(t.wanted.Load().Keys))*100*time.Millisecond
+func (c Config) beginTimeout() time.Duration {
+	return 3*c.CallTimeout + loginWithin + time.Duration(len(c.Keyring.Keys))*100*time.Millisecond
 }
 
 var errStuck = errors.New("a call has not come back in time")
@@ -137,7 +137,7 @@ var errStuck = errors.New("a call has not come back in time")
 // the waiting caller go.
 func (t *Token) watch(stuck chan<- struct{}) *time.Timer {
 	return time.AfterFunc(t.cfg.CallTimeout, func() {
-		t.mod.machine.trouble(errStuck)
+		t.Restart(errStuck)
 		select {
 		case stuck <- struct{}{}:
 		default: // it has been let go

@@ -27,7 +27,7 @@ import (
 // Errors: *KeyError, or one with RetryAfter when the token did not answer.
 func (t *Token) Sign(ctx context.Context, name string, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	digest = bytes.Clone(digest) // the caller may be gone before the token is done
-	return run(ctx, t, t.signingLane(name), "sign", func(e *epoch) ([]byte, error) {
+	return run(ctx, t, t.signing(t.keyring(), name), "sign", func(e *epoch) ([]byte, error) {
 		k, err := e.using(name, false)
 		if err != nil {
 			return nil, err
@@ -40,7 +40,7 @@ func (t *Token) Sign(ctx context.Context, name string, digest []byte, opts crypt
 // package's own, which is verified and goes no further, or agree with a key of our own.
 // Errors as Sign's.
 func (t *Token) SelfTest(ctx context.Context, name string) error {
-	_, err := run(ctx, t, t.signingLane(name), "self-test", func(e *epoch) (struct{}, error) {
+	_, err := run(ctx, t, t.signing(t.keyring(), name), "self-test", func(e *epoch) (struct{}, error) {
 		k, err := e.usable(name, true)
 		if err == nil && k.problem != "" {
 			err = &KeyError{Name: name, Problem: k.problem} // it is retired
@@ -55,20 +55,6 @@ func (t *Token) SelfTest(ctx context.Context, name string) error {
 		return struct{}{}, err
 	})
 	return err
-}
-
-// signingLane is the lane of a key's signatures. Handshakes have one of their own: they
-// come before anybody is authenticated, and must not keep the signatures of those who are
-// waiting.
-func (t *Token) signingLane(name string) *lane {
-	switch k, _ := t.keyring().Find(name); {
-	case k.Purpose == APITLS:
-		return t.tls
-	case k.Algorithm == P256:
-		return t.ec
-	default:
-		return t.rsa
-	}
 }
 
 // signVerified signs, verifies against the pinned public key, and lets nothing else out.
@@ -95,6 +81,9 @@ func (e *epoch) signVerified(k *tokenKey, digest []byte, opts crypto.SignerOpts)
 func (e *epoch) disprove(k *tokenKey, why error) {
 	if !k.lost.Swap(true) {
 		e.token.log.Error("key unusable", "key", k.Name, "purpose", string(k.Purpose), "problem", "it does not sign for the pinned public key", "error", why)
+		if e.token.keysChanged != nil {
+			e.token.keysChanged()
+		}
 	}
 }
 

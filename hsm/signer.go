@@ -17,12 +17,16 @@ import (
 // while nothing is known of the keys. A Signer outlives epochs: what comes later is its
 // Sign's error.
 func (t *Token) Signer(ctx context.Context, name string) (crypto.Signer, error) {
-	pub, err := signerKey(name, t.Public, t)
+	return memberSigner(ctx, t, name)
+}
+
+func memberSigner(ctx context.Context, m Member, name string) (crypto.Signer, error) {
+	pub, err := signerKey(name, m.Public, m)
 	if err != nil {
 		return nil, err
 	}
 	return &signer{pub: pub, sign: func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-		return t.signInTime(ctx, name, digest, opts)
+		return signInTime(ctx, m, name, digest, opts)
 	}}, nil
 }
 
@@ -35,13 +39,13 @@ func (h *HSM) Signer(ctx context.Context, name string) (crypto.Signer, error) {
 		return nil, err
 	}
 	return &signer{pub: pub, sign: func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-		return ask(ctx, h, func(t *Token) ([]byte, error) { return t.signInTime(ctx, name, digest, opts) })
+		return ask(ctx, h, func(t Member) ([]byte, error) { return signInTime(ctx, t, name, digest, opts) })
 	}}, nil
 }
 
 // signerKey gives the public key of the key called name, if a member's keyring has it sign:
 // while they take up another keyring, one after the other, it need not be every one's.
-func signerKey(name string, public func(string) (crypto.PublicKey, error), members ...*Token) (crypto.PublicKey, error) {
+func signerKey(name string, public func(string) (crypto.PublicKey, error), members ...Member) (crypto.PublicKey, error) {
 	problem := map[State]KeyProblem{Next: KeyNext, Retired: KeyRetired}
 	var k Key
 	for _, t := range members {
@@ -54,8 +58,8 @@ func signerKey(name string, public func(string) (crypto.PublicKey, error), membe
 }
 
 // signInTime is Sign for callers that may have no deadline of their own.
-func (t *Token) signInTime(ctx context.Context, name string, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.cfg.CallTimeout)
+func signInTime(ctx context.Context, t Member, name string, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.callTimeout())
 	defer cancel()
 	return t.Sign(ctx, name, digest, opts)
 }

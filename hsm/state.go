@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -69,12 +71,59 @@ func (e *DownError) Known() bool { return true }
 // notOpenYet is the cause before the first attempt, whose failure is a change worth a line.
 const notOpenYet = "not open yet"
 
+// condition is what a member can do at the moment, as those see it who want work done. Every
+// member has one, also one whose token is in another process.
+type condition struct {
+	member   string
+	log      *slog.Logger
+	observer Observer // nil for nobody
+	// announce is told of each change, in place of log and observer, unless it is nil.
+	announce func(Status)
+
+	// closed is set when Close begins.
+	closed atomic.Bool
+
+	state  sync.Mutex // held while status and health change together
+	status atomic.Pointer[Status]
+	health atomic.Pointer[health]
+	signed atomic.Int64 // when it last signed, Unix milliseconds
+}
+
+// health ends when the member leaves Ready.
+type health struct {
+	context.Context
+	end context.CancelFunc
+}
+
+func newHealth() *health {
+	ctx, end := context.WithCancel(context.Background())
+	return &health{ctx, end}
+}
+
+// describe says whose condition it is. The member has not been opened yet.
+func (c *condition) describe(cfg Config) {
+	c.member, c.log, c.observer = cfg.Name, cfg.Log.With("member", cfg.Name), cfg.Observer
+	c.status.Store(&Status{Member: cfg.Name, State: Reinit, Since: time.Now(), Cause: notOpenYet})
+	c.health.Store(newHealth())
+	c.health.Load().end()
+}
+
+// Name is the member's name.
+func (c *condition) Name() string { return c.member }
+
+// Ready reports nil if the member can take work, without asking the token; otherwise the
+// error is a *DownError.
+func (c *condition) Ready() error {
+	_, err := c.healthy()
+	return err
+}
+
 // enter changes the member's state: one log line and one observation a change.
-func (t *Token) enter(s MemberState, cause error) {
-	t.state.Lock()
-	defer t.state.Unlock()
-	old := t.status.Load()
-	now := Status{Member: t.cfg.Name, State: s, Since: time.Now()}
+func (c *condition) enter(s MemberState, cause error) {
+	c.state.Lock()
+	defer c.state.Unlock()
+	old := c.status.Load()
+	now := Status{Member: c.member, State: s, Since: time.Now()}
 	if cause != nil {
 		now.Cause = cause.Error()
 	}
@@ -83,48 +132,58 @@ func (t *Token) enter(s MemberState, cause error) {
 	}
 	if old.State == s && old.Cause != notOpenYet { // the same trouble goes on, for a reason that may be another
 		now.Since = old.Since
-		t.status.Store(&now)
+		c.status.Store(&now)
 		return
 	}
-	t.status.Store(&now)
+	c.status.Store(&now)
 	level := slog.LevelError
 	if s == Ready {
 		level = slog.LevelInfo
-		t.health.Store(newHealth())
+		c.health.Store(newHealth())
 	} else {
-		t.health.Load().end()
+		c.health.Load().end()
 	}
-	t.log.Log(context.Background(), level, "HSM member changes state", "from", string(old.State), "to", string(s), "cause", now.Cause)
-	if t.cfg.Observer != nil {
-		t.cfg.Observer.MemberState(t.cfg.Name, string(s))
+	if c.announce != nil {
+		c.announce(now)
+		return
+	}
+	c.log.Log(context.Background(), level, "HSM member changes state", "from", string(old.State), "to", string(s), "cause", now.Cause)
+	if c.observer != nil {
+		c.observer.MemberState(c.member, string(s))
 	}
 }
 
 // Status gives the member's state.
-func (t *Token) Status() Status {
-	s := *t.status.Load()
-	if ms := t.signed.Load(); ms != 0 {
+func (c *condition) Status() Status {
+	s := *c.status.Load()
+	if ms := c.signed.Load(); ms != 0 {
 		s.LastSignature = time.UnixMilli(ms)
 	}
 	return s
 }
 
 // healthy gives a context that ends when the member leaves Ready, or says that it has.
-func (t *Token) healthy() (context.Context, error) {
-	if t.closed.Load() {
+func (c *condition) healthy() (context.Context, error) {
+	if c.closed.Load() {
 		return nil, errClosed // rather than queue behind Close
 	}
-	h := t.health.Load()
+	h := c.health.Load()
 	if h.Err() != nil {
-		return nil, t.down()
+		return nil, c.down()
 	}
 	return h, nil
 }
 
 // down says why no work can be taken.
-func (t *Token) down() error {
-	if t.closed.Load() {
+func (c *condition) down() error {
+	if c.closed.Load() {
 		return errClosed
 	}
-	return &DownError{t.Status()}
+	return &DownError{c.Status()}
+}
+
+// failed is the error of a unit of work that met a fault: the state it led to, and what
+// it met.
+func (c *condition) failed(err error) error {
+	return &unavailable{err: fmt.Errorf("%w: %w", c.down(), err), after: 2 * time.Second}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,14 +17,16 @@ import (
 // A Token is one PKCS#11 token with the keyring's keys on it: a member. It recovers by
 // itself from what can be recovered from. Its methods are safe for concurrent use.
 type Token struct {
+	condition
+	lanes
+	provedKeys
+	useCounts
+
 	cfg Config
 	mod *module
-	log *slog.Logger
 
-	rsa, ec, tls *lane
-
-	// closed is set when Close begins, finished when the token is logged out.
-	closed, finished atomic.Bool
+	// finished is set when the token is logged out.
+	finished atomic.Bool
 	// gate is held for reading by every unit of work, and for writing while one epoch
 	// takes the place of another: no work ever sees handles of two.
 	gate sync.RWMutex
@@ -36,12 +37,8 @@ type Token struct {
 	// wanted is the keyring that the next epoch begins with.
 	wanted atomic.Pointer[Keyring]
 
-	state  sync.Mutex // held while status and health change together
-	status atomic.Pointer[Status]
-	health atomic.Pointer[health]
-	signed atomic.Int64 // when it last signed, Unix milliseconds
-	proved sync.Map     // the public keys that any epoch has proved, by name
-	uses   sync.Map     // *atomic.Uint64: what each key has been given, by name
+	// keysChanged is called when what is known of the keys has changed, unless it is nil.
+	keysChanged func()
 
 	told     map[string]KeyProblem // what report has said; owned as bestKDF
 	unlisted int                   // likewise
@@ -52,12 +49,6 @@ type Token struct {
 	triedOnce sync.Once
 
 	ephemeralCreated, ephemeralDestroyed atomic.Uint64
-}
-
-// health ends when the member leaves Ready.
-type health struct {
-	context.Context
-	end context.CancelFunc
 }
 
 // Open loads the module, logs in, and checks every key of the keyring against its pin.
@@ -102,7 +93,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	case b = <-done:
 	case <-ctx.Done():
 		b.err = ctx.Err()
-	case <-time.After(t.beginTimeout()):
+	case <-time.After(t.cfg.beginTimeout()):
 		b.err = errStuck
 	}
 	if b.err != nil {
@@ -123,26 +114,10 @@ func newToken(cfg Config) (*Token, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open token %q: %w", cfg.Name, err)
 	}
-	t := &Token{
-		cfg: cfg,
-		mod: mod,
-		log: cfg.Log.With("member", cfg.Name),
-		rsa: newLane(LaneRSA, cfg.RSAConcurrency),
-		ec:  newLane(LaneEC, cfg.ECConcurrency),
-		tls: newLane(LaneTLS, tlsConcurrency),
-
-		tried: make(chan struct{}),
-	}
+	t := &Token{cfg: cfg, mod: mod, lanes: newLanes(cfg), tried: make(chan struct{})}
+	t.describe(cfg)
 	t.wanted.Store(cfg.Keyring)
-	t.status.Store(&Status{Member: cfg.Name, State: Reinit, Since: time.Now(), Cause: notOpenYet})
-	t.health.Store(newHealth())
-	t.health.Load().end()
 	return t, nil
-}
-
-func newHealth() *health {
-	ctx, end := context.WithCancel(context.Background())
-	return &health{ctx, end}
 }
 
 func (t *Token) guard() pinGuard { return pinGuard{dir: t.cfg.DataDir} }
@@ -200,24 +175,6 @@ func (t *Token) use() (*epoch, error) {
 
 func (t *Token) done() { t.gate.RUnlock() }
 
-// drain waits until no call is under way and keeps new ones out until release.
-func (t *Token) drain(ctx context.Context) (release func(), err error) {
-	var held []*lane
-	release = func() {
-		for _, l := range held {
-			l.slots.Release(int64(l.size))
-		}
-	}
-	for _, l := range []*lane{t.rsa, t.ec, t.tls} {
-		if err := l.slots.Acquire(ctx, int64(l.size)); err != nil {
-			release()
-			return nil, err
-		}
-		held = append(held, l)
-	}
-	return release, nil
-}
-
 // report says once an epoch what was found, and of keys that cannot be used or are not
 // listed what is new.
 func (t *Token) report(e *epoch) {
@@ -231,11 +188,30 @@ func (t *Token) report(e *epoch) {
 		}
 	}
 	t.told = told
+	if t.keysChanged != nil {
+		t.keysChanged()
+	}
 	if n := len(e.unlisted); n != t.unlisted {
 		t.unlisted = n
 		t.log.Warn("keys on the token are not in the keyring and are not used; mintmark keys list shows them", "keys", n)
 	}
 }
+
+// launch puts the member under its machine's care, which opens it.
+func (t *Token) launch(alive context.Context, running *sync.WaitGroup) {
+	t.mod.machine.add(t)
+	running.Go(func() { t.keepAlive(alive) })
+}
+
+func (t *Token) firstTry() <-chan struct{} { return t.tried }
+
+func (t *Token) unfit() error { return nil }
+
+func (t *Token) callTimeout() time.Duration { return t.cfg.CallTimeout }
+
+// Restart drains the module, finalizes it and opens it anew, with all members behind it; see
+// Member.
+func (t *Token) Restart(cause error) { t.mod.machine.trouble(cause) }
 
 // Close waits until no call is in flight, logs out and finalizes the module if no
 // other token uses it. If the context ends first nothing is finalized (C_Finalize
@@ -269,16 +245,6 @@ func (t *Token) Close(ctx context.Context) error {
 	return nil
 }
 
-// Ready reports nil if the member can take work, without asking the token; otherwise the
-// error is a *DownError.
-func (t *Token) Ready() error {
-	_, err := t.healthy()
-	return err
-}
-
-// Name is the member's name.
-func (t *Token) Name() string { return t.cfg.Name }
-
 // Stats counts what must come out even.
 type Stats struct {
 	// EphemeralCreated and EphemeralDestroyed count the session objects of key
@@ -304,14 +270,7 @@ func (u *unit) ping() error {
 
 // Active gives the key that new work of a purpose uses. The error is a *KeyError.
 func (t *Token) Active(p Purpose) (Key, error) {
-	k, err := t.keyring().Active(p)
-	if err != nil {
-		return Key{}, err
-	}
-	if _, err := t.usable(k.Name, false); err != nil {
-		return Key{}, err
-	}
-	return k, nil
+	return t.keyring().activeOf(p, t.usable)
 }
 
 // usable gives the key called name as this epoch has it.
@@ -340,24 +299,5 @@ func (t *Token) Public(name string) (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.pub == nil {
-		return nil, fmt.Errorf("key %s is a %s key, which has no public half", name, k.Algorithm)
-	}
-	return k.pub, nil
-}
-
-// remember keeps the public keys that an epoch has proved.
-func (t *Token) remember(e *epoch) {
-	for name, k := range e.keys {
-		if _, err := e.usable(name, true); err == nil && k.pub != nil {
-			t.proved.Store(name, k.pub)
-		}
-	}
-}
-
-// remembered gives the public key of the key called name as an epoch of this process
-// proved it, which may be over; nil if none did.
-func (t *Token) remembered(name string) crypto.PublicKey {
-	pub, _ := t.proved.Load(name)
-	return pub
+	return k.public()
 }

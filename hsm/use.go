@@ -72,7 +72,7 @@ func (h *HSM) Drain(ctx context.Context) error {
 	for _, t := range h.members {
 		release, err := t.drain(ctx)
 		if err != nil {
-			return fmt.Errorf("drain %q: %w", t.cfg.Name, err)
+			return fmt.Errorf("drain %q: %w", t.Name(), err)
 		}
 		release()
 	}

@@ -112,7 +112,7 @@ func TestEveryMemberTakesTheKeyringUp(t *testing.T) {
 	if got := h.Listed(ProximityToken); len(got) != 1 || got[0].State != Retired {
 		t.Errorf("listed %+v", got)
 	}
-	if got := h.members[1].wanted.Load(); got != after {
+	if got := h.members[1].(*Token).wanted.Load(); got != after {
 		t.Error("the member that is away would begin with the keyring before")
 	}
 }
@@ -151,4 +151,44 @@ func TestKeyringFollowsAnotherOneStepAtATime(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Wherever its module is, a member takes another keyring up, works by it after a restart too,
+// and shows its token.
+func TestMemberTakesAKeyringUpWherever(t *testing.T) {
+	on, ring := full(t)
+	wherever(t, on, ring, func(t *testing.T, m Member) {
+		ctx := context.Background()
+		next := ring.Clone()
+		if err := errors.Join(next.SetState("tav", Retired, "2026-11-23"), next.SetState("coming", Active, "2026-11-23")); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Use(ctx, next); err != nil {
+			t.Fatal(err)
+		}
+		check := func(when string) {
+			t.Helper()
+			if _, err := m.Sign(ctx, "coming", sha("x"), crypto.SHA256); err != nil {
+				t.Errorf("%s: the new key: %v", when, err)
+			}
+			_, err := m.Sign(ctx, "tav", sha("x"), crypto.SHA256)
+			requireKeyError(t, err, "tav", KeyRetired)
+			if k, err := m.Active(TAVSigning); err == nil {
+				t.Errorf("%s: %s is active", when, k.Name)
+			}
+		}
+		check("taken up")
+		inv, err := m.Inventory(ctx)
+		if err != nil || len(inv.Keys) != len(next.Keys) || inv.Token.Serial != on.Serial || m.Uses("coming") != 1 {
+			t.Errorf("inventory is %+v, %v", inv, err)
+		}
+		for _, k := range inv.Keys {
+			if want, _ := next.Find(k.Name); k.State != want.State || (k.Name != "missing") != (len(k.Objects) > 0) {
+				t.Errorf("%s: %+v", k.Name, k)
+			}
+		}
+		m.Restart(errors.New("asked for"))
+		until(func() bool { return m.Ready() == nil })
+		check("after a restart")
+	})
 }

@@ -1,20 +1,26 @@
 package hsm
 
-import "sync/atomic"
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// useCounts are what each key of a member has been given.
+type useCounts struct{ uses sync.Map } // *atomic.Uint64, by name
 
 // count adds a unit of work to what a key has been given.
-func (t *Token) count(name string) {
-	n, ok := t.uses.Load(name)
+func (u *useCounts) count(name string) {
+	n, ok := u.uses.Load(name)
 	if !ok {
-		n, _ = t.uses.LoadOrStore(name, new(atomic.Uint64))
+		n, _ = u.uses.LoadOrStore(name, new(atomic.Uint64))
 	}
 	n.(*atomic.Uint64).Add(1)
 }
 
 // Uses counts the units of work given to the key called name since the process opened the
 // token: signatures, seals, openings, HMACs, agreements. Proofs and self-tests do not count.
-func (t *Token) Uses(name string) uint64 {
-	if n, ok := t.uses.Load(name); ok {
+func (u *useCounts) Uses(name string) uint64 {
+	if n, ok := u.uses.Load(name); ok {
 		return n.(*atomic.Uint64).Load()
 	}
 	return 0

@@ -11,13 +11,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/softhsm"
 )
 
-// serveConfig runs mintmark serve on a development directory's configuration.
-func serveConfig(t *testing.T, like *server) *server {
+// serveConfig runs mintmark serve on a development directory's configuration, with its
+// modules where they are said to be.
+func serveConfig(t *testing.T, like *server, where hsm.Isolation) *server {
 	t.Helper()
-	s := process(t, nil, "serve", "--config", filepath.Join(like.dir, "mintmark.yaml"))
+	s := process(t, []string{"MINTMARK_HSM_ISOLATION=" + string(where)}, "serve", "--config", filepath.Join(like.dir, "mintmark.yaml"))
 	s.dir, s.info = like.dir, like.info
 	eventually(t, 20*time.Second, func() error {
 		at := listening.FindStringSubmatch(s.stderr.String())
@@ -34,7 +36,13 @@ func serveConfig(t *testing.T, like *server) *server {
 // operator tries next. The service stays up and says so, and a right PIN file brings it
 // up as it runs.
 func TestWrongPINIsTriedOnceByAllProcesses(t *testing.T) {
-	f := newField(t, 50)
+	for _, where := range []hsm.Isolation{hsm.NoIsolation, hsm.ProcessIsolation} {
+		t.Run(string(where), func(t *testing.T) { testWrongPIN(t, where) })
+	}
+}
+
+func testWrongPIN(t *testing.T, where hsm.Isolation) {
+	f := newField(t, 50, where)
 	dev := f.serve(t)
 	dev.stop()
 	f.module.Reset()
@@ -46,7 +54,7 @@ func TestWrongPINIsTriedOnceByAllProcesses(t *testing.T) {
 
 	var s *server
 	for restart := range 4 {
-		s = serveConfig(t, dev)
+		s = serveConfig(t, dev, where)
 		for range 250 {
 			if a := s.mustPost(s.newRequest()); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
 				t.Fatalf("answered %d: %s", a.status, a.body)

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -39,6 +40,8 @@ type field struct {
 	token  *softhsm.Token
 	tav    material // the imported key that signs activation data
 
+	isolation hsm.Isolation
+
 	server   atomic.Pointer[server]
 	load     *load
 	restarts int
@@ -46,9 +49,9 @@ type field struct {
 
 // newField makes the directory: the development keys, with an imported TAV key in place
 // of the generated one, and so many keys on the token in all.
-func newField(t *testing.T, keys int) *field {
+func newField(t *testing.T, keys int, where hsm.Isolation) *field {
 	t.Helper()
-	f := &field{t: t, dir: t.TempDir(), tav: newMaterial("imported-tav", hsm.TAVSigning), module: faultmodule.New(t, module(t))}
+	f := &field{t: t, isolation: where, dir: t.TempDir(), tav: newMaterial("imported-tav", hsm.TAVSigning), module: faultmodule.New(t, module(t))}
 	f.serve(t).stop()
 	token, err := softhsm.Create(filepath.Join(f.dir, "softhsm"), "mintmark-dev")
 	if err != nil {
@@ -79,7 +82,7 @@ func newField(t *testing.T, keys int) *field {
 // serve starts the server on the field's directory.
 func (f *field) serve(t *testing.T) *server {
 	t.Helper()
-	s := start(t, f.dir, []string{"--module", f.module.Path}, unsigned)
+	s := start(t, f.dir, []string{"--module", f.module.Path}, append([]string{"MINTMARK_HSM_ISOLATION=" + string(f.isolation)}, unsigned...))
 	f.server.Store(s)
 	return s
 }
@@ -189,6 +192,11 @@ var faults = []fault{
 	{"C_Sign hangs for ever", deviceGoal, func(f *field) time.Time {
 		rule := f.module.Hang("C_Sign", faultmodule.Forever)
 		s := f.server.Load()
+		if f.isolation == hsm.ProcessIsolation {
+			f.childEnds(1)
+			rule.Clear()
+			return time.Now()
+		}
 		select {
 		case <-s.exited:
 		case <-time.After(time.Minute):
@@ -206,17 +214,54 @@ var faults = []fault{
 	}},
 }
 
+// crashes are faults that a service survives whose modules have processes of their own.
+var crashes = []fault{
+	{"SIGSEGV in C_Sign", deviceGoal, func(f *field) time.Time {
+		ended := f.spend(faultmodule.Rule{Function: "C_Sign", Crash: true})
+		f.childEnds(1)
+		return ended
+	}},
+	{"SIGSEGV in C_DeriveKey x 3", deviceGoal, func(f *field) time.Time {
+		ended := f.spend(faultmodule.Rule{Function: "C_DeriveKey", Crash: true, Times: 3})
+		f.childEnds(2) // two of them may have met in one process
+		return ended
+	}},
+	{"kill -9 of the member's process", deviceGoal, func(f *field) time.Time {
+		pid, ok := childOf(f.t, f.server.Load().cmd.Process.Pid, "dev")
+		if !ok || syscall.Kill(pid, syscall.SIGKILL) != nil {
+			f.t.Fatal("the service has no child")
+		}
+		ended := time.Now()
+		f.childEnds(1)
+		return ended
+	}},
+}
+
+// childEnds waits until so many processes of the member have ended.
+func (f *field) childEnds(times int) {
+	f.t.Helper()
+	eventually(f.t, time.Minute, func() error {
+		if n := strings.Count(f.server.Load().stderr.String(), ended); n < times {
+			return fmt.Errorf("%d processes of the member have ended", n)
+		}
+		return nil
+	})
+}
+
 // Each fault alone, under load: nothing wrong, nothing without a record, nobody without
 // an answer, and the service is back by itself.
 func TestFaults(t *testing.T) {
 	table := &table{}
 	t.Cleanup(func() { table.print(t) })
-	t.Run("50 keys", func(t *testing.T) { table.measure(t, newField(t, 50), 50, faults) })
+	t.Run("50 keys", func(t *testing.T) { table.measure(t, newField(t, 50, hsm.NoIsolation), 50, faults) })
+	t.Run("50 keys, isolated", func(t *testing.T) {
+		table.measure(t, newField(t, 50, hsm.ProcessIsolation), 50, slices.Concat(faults, crashes))
+	})
 	t.Run("1000 keys", func(t *testing.T) {
 		few := slices.DeleteFunc(slices.Clone(faults), func(f fault) bool {
 			return !slices.Contains([]string{"sessions dropped", "logged out", "DEVICE_ERROR once", "CRYPTOKI_NOT_INITIALIZED"}, f.name)
 		})
-		table.measure(t, newField(t, 1000), 1000, few)
+		table.measure(t, newField(t, 1000, hsm.NoIsolation), 1000, few)
 	})
 }
 
@@ -241,7 +286,7 @@ func (tb *table) measure(t *testing.T, f *field, keys int, all []fault) {
 				t.Errorf("not back %v after the fault's end", recoverWithin)
 			}
 			f.module.Clear()
-			row := row{fault: what.name, keys: keys, goal: what.goal, lasted: ended.Sub(began), restarts: f.restarts}
+			row := row{fault: what.name, isolation: f.isolation, keys: keys, goal: what.goal, lasted: ended.Sub(began), restarts: f.restarts}
 			log := s.stderr.String()
 			row.measure(f.load.end(), began, ended, downTimes(t, log))
 			row.judge(newJudge(t, s), f.load.all, t)
@@ -294,6 +339,7 @@ func downTimes(t *testing.T, log string) []span {
 // row is what one fault did.
 type row struct {
 	fault          string
+	isolation      hsm.Isolation
 	keys           int
 	goal, lasted   time.Duration
 	served         int
@@ -353,7 +399,7 @@ func (r *row) judge(j judge, all []exchange, t *testing.T) {
 // check fails the test where a promise is broken; goals of time are only reported.
 func (r *row) check(t *testing.T) {
 	wantRestarts := 0
-	if strings.Contains(r.fault, "for ever") {
+	if strings.Contains(r.fault, "for ever") && r.isolation == hsm.NoIsolation {
 		wantRestarts = 1
 	}
 	if r.wrong != 0 || r.unrecorded != 0 || r.unanswered > clients*r.restarts || r.restarts != wantRestarts {
@@ -392,8 +438,8 @@ func (r row) String() string {
 	if r.notAccepted > 0 {
 		others = append(others, fmt.Sprintf("no listener: %d", r.notAccepted))
 	}
-	return fmt.Sprintf("| %s | %d | %.1f s | %d | %d | %d | %d | %s | %s | %s (goal %d) | %d ms | %d | %d/%d |",
-		r.fault, r.keys, r.lasted.Seconds(), r.served, r.wrong, r.unrecorded, r.unanswered,
+	return fmt.Sprintf("| %s | %s | %d | %.1f s | %d | %d | %d | %d | %s | %s | %s (goal %d) | %d ms | %d | %d/%d |",
+		r.fault, r.isolation, r.keys, r.lasted.Seconds(), r.served, r.wrong, r.unrecorded, r.unanswered,
 		cmp.Or(strings.Join(others, ", "), "0"), over(r.slowestRefusal, refusalGoal),
 		over(r.first, r.goal), r.goal.Milliseconds(), max(0, r.last.Milliseconds()), r.restarts, r.stateLines, r.lines)
 }
@@ -404,8 +450,8 @@ type table struct{ rows []row }
 func (tb *table) print(t *testing.T) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nMeasured on %s, %d clients.\n\n", time.Now().UTC().Format(time.DateOnly), clients)
-	b.WriteString("| fault | keys | lasted | served | wrong | without record | unanswered | other answers | slowest refusal while down | first success after its end | last other answer after its end | restarts | log lines (state/all) |\n")
-	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| fault | isolation | keys | lasted | served | wrong | without record | unanswered | other answers | slowest refusal while down | first success after its end | last other answer after its end | restarts | log lines (state/all) |\n")
+	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, r := range tb.rows {
 		fmt.Fprintln(&b, r)
 	}

@@ -64,7 +64,7 @@ func newPair(t *testing.T) *pair {
 		p.modules[i] = faultmodule.NewWith(t, faultmodule.Config{Inner: p.tokens[i].Module, OwnCopy: true, SoftHSMConf: p.tokens[i].ConfigFile})
 		p.configs = append(p.configs, hsm.Config{
 			Name: name, Module: p.modules[i].Path, TokenLabel: p.tokens[i].Label, PINFile: p.tokens[i].PINFile,
-			Keyring: ring, KeepAlive: time.Hour, DataDir: data, Log: log,
+			Keyring: ring, KeepAlive: time.Hour, DataDir: data, Log: log, Isolation: isolation,
 		})
 	}
 	return p

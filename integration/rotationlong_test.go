@@ -2,5 +2,15 @@
 
 package integration
 
+import (
+	"os"
+	"strconv"
+)
+
 // Rotations that follow each other without a pause, of a server at its full speed.
-func init() { raceDetector, rotations = false, 25 }
+func init() {
+	raceDetector, rotations = false, 25
+	if n, err := strconv.Atoi(os.Getenv("ROTATIONS")); err == nil {
+		rotations = n
+	}
+}

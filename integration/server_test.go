@@ -21,6 +21,8 @@ import (
 	"time"
 
 	_ "github.com/mattn/go-sqlite3"
+
+	"github.com/mintmark/mintmark/hsm"
 )
 
 // mintmark is the binary under test.
@@ -30,6 +32,13 @@ var mintmark string
 var raceDetector = true
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == hsm.MemberCommand { // a child of a test's own HSM
+		if err := hsm.ServeMember(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "mintmark-integration-")
 		if err != nil {

@@ -88,7 +88,7 @@ func newCommand() *cobra.Command {
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), ceremonyCommand(), auditCommand(), changesCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), versionCommand())
+	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), ceremonyCommand(), auditCommand(), changesCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), versionCommand(), memberCommand())
 	asUsageErrors(root)
 	return root
 }

@@ -83,6 +83,7 @@ func memberConfigs(p *plan, ring *hsm.Keyring, observer hsm.Observer) ([]hsm.Con
 			DrainTimeout:   p.cfg.HSM.DrainTimeout,
 			KeepAlive:      p.cfg.HSM.KeepAlive,
 			DataDir:        p.cfg.DataDir,
+			Isolation:      hsm.Isolation(p.cfg.HSM.Isolation),
 			Observer:       observer,
 			Log:            p.log,
 		})
@@ -91,8 +92,8 @@ func memberConfigs(p *plan, ring *hsm.Keyring, observer hsm.Observer) ([]hsm.Con
 }
 
 // open opens the database, starts the HSM and wires the domains. A member that is not
-// ready does not stop it. wedged is called when a member's module hangs for good. The
-// caller closes.
+// ready does not stop it. wedged is called when a member's module hangs for good in this
+// process. The caller closes.
 func open(ctx context.Context, p *plan, wedged func(member string)) (*service, error) {
 	s := &service{plan: p, started: time.Now(), metrics: httpapi.NewMetrics(version), hup: make(chan os.Signal, 1)}
 	s.keyring.Store(p.keyring)

@@ -70,7 +70,8 @@ enum rule_flag {
 	RULE_HANGS = 2,         // hold the call until the rule is cleared
 	RULE_FORWARDS = 4,      // do the call for real before answering rv
 	RULE_LEAVES_ACTIVE = 8, // do not end the operation in the real module
-	RULE_CORRUPTS = 16      // change a bit of the output
+	RULE_CORRUPTS = 16,     // change a bit of the output
+	RULE_CRASHES = 32       // end the process by SIGSEGV
 };
 
 typedef _Atomic uint64_t word;
@@ -415,6 +416,10 @@ static void apply_rules(struct call *c) {
 		count(&ctl->injected, 1);
 		uint64_t flags = r->flags;
 		hold(r, id, flags & RULE_HANGS, r->delay_ns);
+		if (flags & RULE_CRASHES) {
+			int *volatile nowhere = NULL;
+			*nowhere = 0;
+		}
 		if (flags & RULE_CORRUPTS)
 			c->corrupts = r;
 		if (flags & RULE_ANSWERS) {

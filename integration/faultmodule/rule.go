@@ -33,6 +33,9 @@ type Rule struct {
 	// Corrupt changes the last bit of what the call returns: a wrong signature,
 	// ciphertext, plaintext, digest or wrapped key.
 	Corrupt bool
+	// Crash has the call write where nothing is, after Delay or Hang if there are any: the
+	// process that has loaded the module ends of SIGSEGV.
+	Crash bool
 }
 
 // Flags as faultmodule.c numbers them.
@@ -42,6 +45,7 @@ const (
 	flagForwards
 	flagLeavesActive
 	flagCorrupts
+	flagCrashes
 )
 
 func (r Rule) flags() (flags uint64) {
@@ -51,6 +55,7 @@ func (r Rule) flags() (flags uint64) {
 		flagForwards:     r.Forward,
 		flagLeavesActive: r.LeaveActive,
 		flagCorrupts:     r.Corrupt,
+		flagCrashes:      r.Crash,
 	} {
 		if set {
 			flags |= flag
@@ -76,7 +81,7 @@ func (m *Module) Inject(r Rule) *Injected {
 		}
 		function = uint64(i)
 	}
-	if r.RV == 0 && r.Delay <= 0 && !r.Hang && !r.Corrupt {
+	if r.RV == 0 && r.Delay <= 0 && !r.Hang && !r.Corrupt && !r.Crash {
 		m.t.Fatalf("faultmodule: a rule that does nothing: %+v", r)
 	}
 	times := uint64(max(r.Times, 1))

@@ -148,6 +148,9 @@ func (c *Config) checkHSM(w *wrongs) {
 	if c.HSM.Policy != "failover" && c.HSM.Policy != "spread" {
 		w.say("hsm.policy", "must be failover or spread")
 	}
+	if c.HSM.Isolation != "none" && c.HSM.Isolation != "process" {
+		w.say("hsm.isolation", "must be none or process")
+	}
 	for _, d := range []struct {
 		key   string
 		value time.Duration

@@ -116,11 +116,18 @@ type HSM struct {
 	// Policy says which member is asked first: failover (the first that is ready, in
 	// order) or spread (the ready ones in turn). Default failover.
 	Policy string `yaml:"policy"`
+	// Isolation says where the members' modules are loaded: none (in this process: what
+	// crashes or hangs for ever inside one ends it, for its supervisor to start anew) or
+	// process (each member in a child process of its own, which is killed and started anew
+	// instead; Linux). Commands other than serve and dev load them in their own process.
+	// Default process in production, none elsewhere.
+	Isolation string `yaml:"isolation"`
 	// CallTimeout is how long a call may stay inside a module before the module is
 	// quarantined. Default 10s.
 	CallTimeout time.Duration `yaml:"callTimeout"`
-	// DrainTimeout is how long a quarantined module's calls are awaited before the
-	// process ends with status 4, for its supervisor to start it anew. Default 5s.
+	// DrainTimeout is how long a quarantined module's calls are awaited before the process
+	// that it is loaded in is given up: with isolation none that is this one, which ends with
+	// status 4. Default 5s.
 	DrainTimeout time.Duration `yaml:"drainTimeout"`
 	// KeepAlive is how often an idle member is asked for a real signature. Default 60s.
 	KeepAlive time.Duration `yaml:"keepAlive"`
@@ -129,7 +136,8 @@ type HSM struct {
 	// the whole process.
 	Environment map[string]string `yaml:"environment"`
 	// Members are the tokens, with the same keys on each. For one to survive another's
-	// loss each needs a module of its own: tokens behind one library come back together.
+	// loss each needs a module of its own: tokens behind one library come back together,
+	// unless isolation gives each a process.
 	Members []Member `yaml:"members"`
 }
 

@@ -105,7 +105,7 @@ func TestDefaultsFillWhatIsLeftOut(t *testing.T) {
 		API:         config.API{Listen: "127.0.0.1:8080", RequestTimeout: 15 * time.Second},
 		Admin:       config.Admin{Listen: "127.0.0.1:9090"},
 		HSM: config.HSM{
-			Policy: "failover", CallTimeout: 10 * time.Second, DrainTimeout: 5 * time.Second, KeepAlive: time.Minute,
+			Policy: "failover", Isolation: "none", CallTimeout: 10 * time.Second, DrainTimeout: 5 * time.Second, KeepAlive: time.Minute,
 			Members: []config.Member{{Name: "hsm-a", Module: "/lib/pkcs11.so", TokenLabel: "cards", PINFile: "/run/pin"}},
 		},
 		Keyring: filepath.Join(dir, "keyring.yaml"),
@@ -157,6 +157,7 @@ merchantAPI: {listen: "0.0.0.0:444", requestTimeout: 21s, tls: {keyInToken: true
 admin: {listen: "[::1]:9"}
 hsm:
   policy: spread
+  isolation: process
   callTimeout: 3s
   drainTimeout: 4s
   keepAlive: 5s
@@ -213,6 +214,7 @@ audit:
 		Admin: config.Admin{Listen: "[::1]:9"},
 		HSM: config.HSM{
 			Policy:      "spread",
+			Isolation:   "process",
 			CallTimeout: 3 * time.Second, DrainTimeout: 4 * time.Second, KeepAlive: 5 * time.Second,
 			Environment: map[string]string{"SOFTHSM2_CONF": "/etc/softhsm2.conf"},
 			Members:     []config.Member{{Name: "a", Module: "/m.so", TokenLabel: "l", TokenSerial: "0123", PINFile: "/pin", SignaturesOnly: true, RSAConcurrency: 7, ECConcurrency: 1024}},
@@ -396,6 +398,27 @@ func TestProductionRefusesWhatOnlyDevelopmentMayHave(t *testing.T) {
 		t.Errorf("by the environment: %s", diff)
 	}
 	load(t, strings.Replace(production, "pushProvisioning:\n  testRootFile: root.pem\n", "", 1))
+}
+
+// A vendor's library that crashes must not take a production service with it; development
+// may do with one process.
+func TestModulesAreIsolatedInProduction(t *testing.T) {
+	production := strings.NewReplacer("environment: test", "environment: production", "pushProvisioning:\n  testRootFile: root.pem\n", "").Replace(least) + anchored
+	for want, text := range map[string]string{
+		"process": production,
+		"none":    least,
+	} {
+		if got := load(t, text).HSM.Isolation; got != want {
+			t.Errorf("isolation is %q by default, want %q:\n%s", got, want, text)
+		}
+	}
+	if got := load(t, production, "MINTMARK_HSM_ISOLATION=none").HSM.Isolation; got != "none" {
+		t.Errorf("isolation is %q", got)
+	}
+	const want = "hsm.isolation must be none or process"
+	if diff := cmp.Diff([]string{want}, refused(t, least, "MINTMARK_HSM_ISOLATION=thread")); diff != "" {
+		t.Error(diff)
+	}
 }
 
 // anchored is what production asks of the audit log.

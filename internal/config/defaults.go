@@ -17,6 +17,10 @@ func (c *Config) defaults() {
 	setDefault(&c.API.RequestTimeout, 15*time.Second)
 	setDefault(&c.Admin.Listen, "127.0.0.1:9090")
 	setDefault(&c.HSM.Policy, "failover")
+	if c.Environment == Production {
+		setDefault(&c.HSM.Isolation, "process")
+	}
+	setDefault(&c.HSM.Isolation, "none")
 	setDefault(&c.HSM.CallTimeout, 10*time.Second)
 	setDefault(&c.HSM.DrainTimeout, 5*time.Second)
 	setDefault(&c.HSM.KeepAlive, time.Minute)
