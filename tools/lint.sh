@@ -15,7 +15,7 @@ go vet ./...
 go vet -tags faults,soak,bench,benchlog,bulk,passload,rotation,passpeers ./integration
 go vet -tags modules ./hsm/conformance
 go vet -tags benchbare ./hsm ./internal/audit ./cmd/mintmark
-go vet -tags trace ./signer ./internal/provisioning ./cmd/mintmark
+go vet -tags trace ./signer ./internal/provisioning ./cmd/mintmark ./integration
 
 # Generated code is current if making it again changes nothing.
 before=$(cat httpapi/openapi.gen.go | cksum)
@@ -34,5 +34,5 @@ staticcheck() {
 go tool -modfile=tools/go.mod staticcheck -version >/dev/null # a pipe would hide that it is not there
 staticcheck -tags faults,soak,bench,benchlog,bulk,passload,rotation,passpeers ./...
 staticcheck -tags modules ./hsm/conformance
-staticcheck -tags trace ./signer ./internal/provisioning ./cmd/mintmark ./integration
+staticcheck -tags trace,faults,soak,bench,benchlog,bulk,passload,rotation,passpeers ./signer ./internal/provisioning ./cmd/mintmark ./integration
 staticcheck -tags benchbare ./hsm ./internal/audit ./cmd/mintmark
