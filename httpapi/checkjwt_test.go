@@ -136,6 +136,7 @@ var codes = map[access.Reason]int{
 	access.ReasonCertificateTime:      codeInvalid,
 	access.ReasonCertificateUsage:     codeInvalid,
 	access.ReasonAmbiguousCertificate: codeInvalid,
+	access.ReasonRevoked:              codeInvalid, access.ReasonRevocationUnknown: codeInvalid,
 }
 
 // refuser is a Callers that refuses everybody, or admits nobody, with an error.

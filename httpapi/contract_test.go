@@ -159,7 +159,7 @@ func TestEveryOperationDescribesItsFailures(t *testing.T) {
 
 func TestDeviceCallsDescribeApplesTable(t *testing.T) {
 	want := map[string][]string{
-		"registerPassDevice":   {"200", "201", "400", "401", "404", "413", "500", "503"},
+		"registerPassDevice":   {"200", "201", "400", "401", "404", "413", "429", "500", "503"},
 		"unregisterPassDevice": {"200", "401", "404", "500", "503"},
 		"listUpdatedPasses":    {"200", "204", "404", "500", "503"},
 		"fetchPass":            {"200", "304", "401", "404", "500", "503"},
