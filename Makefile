@@ -65,7 +65,7 @@ kills: softhsm postgresql ## kill -9 fifty times under load and verify the log e
 
 bench: softhsm postgresql ## what everything costs, held against a raw loop in C (10 minutes; BENCH_SECONDS); docs/performance.md
 	@tools/ensure.sh gcc
-	BENCH_JSON=$${BENCH_JSON:-$(CURDIR)/bench.json} $(GO) test -count=1 -v -timeout 60m -tags bench -run 'TestBench$$' ./integration
+	BENCH_JSON=$${BENCH_JSON:-$(CURDIR)/bench.json} $(GO) test -count=1 -v -timeout 60m -tags bench -run 'TestBench$$|TestBareBuild' ./integration
 
 bench-log: softhsm postgresql ## what the audit log costs on SQLite and PostgreSQL, as in docs/audit.md (minutes)
 	$(GO) test -count=1 -v -timeout 30m -tags benchlog -run TestCostOfTheLog ./integration

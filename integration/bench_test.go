@@ -337,7 +337,10 @@ func TestBenchLeavesNoKeys(t *testing.T) {
 			t.Errorf("the table has no row %q:\n%s", want, out)
 		}
 	}
-	if _, log, status := s.run(append(args, "--clients", "0")...); status != 4 {
+	if _, log, status := s.run(append(args, "--clients", "2", "--seconds", "1e-9")...); status != 4 {
+		t.Errorf("no time for the raw loop: status %d: %s", status, log)
+	}
+	if _, log, status := s.run(append(args, "--clients", "0")...); status != 2 {
 		t.Errorf("no clients: status %d: %s", status, log)
 	}
 	if after := len(s.objects()); after != before {

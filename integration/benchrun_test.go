@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -118,13 +120,22 @@ func (r *benchRig) measure(t *testing.T, subjects []bench.Subject) bench.Report 
 }
 
 // benchBinary is the build that can leave out record and verification.
-func benchBinary(t *testing.T) string {
+func benchBinary(t *testing.T, flags ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "mintmark")
-	if out, err := exec.Command("go", "build", "-tags", "benchbare", "-o", path, "../cmd/mintmark").CombinedOutput(); err != nil {
+	args := slices.Concat([]string{"build", "-tags", "benchbare", "-o", path}, flags, []string{"../cmd/mintmark"})
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return path
+}
+
+// A build that can leave out record and verification runs under no version.
+func TestBareBuildIsNoRelease(t *testing.T) {
+	bare := benchBinary(t, "-ldflags", "-X main.version=v1.0.0")
+	if out, err := exec.Command(bare, "version").CombinedOutput(); err == nil || !strings.Contains(string(out), "no release") {
+		t.Errorf("a version with the tag runs: %v\n%s", err, out)
+	}
 }
 
 // onPostgres is a server on a durable PostgreSQL of its own.

@@ -149,12 +149,4 @@ func TestBareBuildsAreForMeasuring(t *testing.T) {
 	if !slices.Equal(tagged, want) {
 		t.Errorf("the tag benchbare stands in %v", tagged)
 	}
-	bare := filepath.Join(t.TempDir(), "mintmark")
-	build := exec.Command("go", "build", "-race", "-tags", "benchbare", "-ldflags", "-X main.version=v1.0.0", "-o", bare, "../cmd/mintmark")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if out, err := exec.Command(bare, "version").CombinedOutput(); err == nil || !strings.Contains(string(out), "no release") {
-		t.Errorf("a version with the tag runs: %v\n%s", err, out)
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -64,7 +65,7 @@ const benchPrefix = "mintmark-bench-"
 
 func runBench(c *cobra.Command, o benchOptions) (err error) {
 	ctx := c.Context()
-	if o.rounds < 1 || o.seconds <= 0 || len(o.clients) == 0 {
+	if o.rounds < 1 || o.seconds <= 0 || len(o.clients) == 0 || slices.Min(o.clients) < 1 {
 		return exit(exitUsage, errors.New("--seconds, --rounds and --clients must all be above 0"))
 	}
 	ring := &hsm.Keyring{Environment: "test"}
