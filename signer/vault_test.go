@@ -186,3 +186,18 @@ func TestCardIndexIsOneForEachTenantAndCard(t *testing.T) {
 		t.Error("the index does not survive a restart")
 	}
 }
+
+// One ticket opens one row; that of a search opens each row once.
+func TestSearchOpensEachRowOnce(t *testing.T) {
+	gate := signer.New(hsmtest.New(t).Token)
+	rows := map[string]signer.VaultRow{"row-1": sealRow(t, gate, "bank", "row-1"), "row-2": sealRow(t, gate, "bank", "row-2")}
+	for op, both := range map[record.Operation]bool{record.SearchCards: true, record.ReadCard: false} {
+		tk := ticket(op)
+		for i, id := range []string{"row-1", "row-2", "row-2"} {
+			_, err := gate.OpenVault(context.Background(), tk, "bank", id, rows[id])
+			if want := i == 0 || i == 1 && both; (err == nil) != want || err != nil && !errors.Is(err, record.ErrNoTicket) {
+				t.Errorf("%s, row %d: %v", op, i, err)
+			}
+		}
+	}
+}

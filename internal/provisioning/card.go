@@ -236,8 +236,8 @@ func checkExternalCardID(id string) error {
 	}
 }
 
-// marshal gives the JSON that is sealed into a row: the card's, and the externalCardId, which
-// stands nowhere else in the database. The caller overwrites it.
+// marshal gives the JSON that is sealed into a row: the card's, and the externalCardId, of which
+// the row otherwise has no more than an HMAC. The caller overwrites it.
 func (c Card) marshal(externalID string) ([]byte, error) {
 	members := []member{
 		textMember("externalCardId", externalID),
