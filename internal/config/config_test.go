@@ -633,7 +633,7 @@ func TestUnknownVariablesAreListedAndChangeNothing(t *testing.T) {
 
 func TestRelativePathsAreTakenFromTheFolderOfTheFile(t *testing.T) {
 	text := strings.NewReplacer("/lib/pkcs11.so", "lib/p.so", "/run/pin", "../pin").Replace(least+client) +
-		"  - {issuer: desk, tenant: t, certificate: {caFile: ca.pem, dns: d}}\n" +
+		"  - {issuer: desk, tenant: t, certificate: {caFile: ca.pem, dns: d, crlFile: crl.pem}}\n" +
 		"api: {tls: {certificateFile: tls/c.pem, keyFile: /abs/k.pem, clientCertificates: {issuer: request}}}\n" +
 		"roles: [issuer, merchant]\nmerchantAPI: {tls: {certificateFile: m.pem, keyFile: ../m.key}}\nmerchant: {audFingerprints: [f]}\noutbound: {caFile: roots.pem}\n"
 	path := file(t, text)
@@ -648,12 +648,12 @@ func TestRelativePathsAreTakenFromTheFolderOfTheFile(t *testing.T) {
 		got := []string{
 			c.Keyring, c.Store.SQLite, c.PushProvisioning.TestRootFile, c.API.TLS.CertificateFile, c.API.TLS.KeyFile,
 			c.HSM.Members[0].Module, c.HSM.Members[0].PINFile, c.Clients[0].Keys[0].PublicKeyFile,
-			c.Clients[1].Certificate.CAFile, c.MerchantAPI.TLS.CertificateFile, c.MerchantAPI.TLS.KeyFile, c.Outbound.CAFile,
+			c.Clients[1].Certificate.CAFile, c.Clients[1].Certificate.CRLFile, c.MerchantAPI.TLS.CertificateFile, c.MerchantAPI.TLS.KeyFile, c.Outbound.CAFile,
 		}
 		want := []string{
 			in("keyring.yaml"), in("var/db"), in("root.pem"), in("tls/c.pem"), "/abs/k.pem",
 			in("lib/p.so"), in("../pin"), in("issuer.pem"),
-			in("ca.pem"), in("m.pem"), in("../m.key"), in("roots.pem"),
+			in("ca.pem"), in("crl.pem"), in("m.pem"), in("../m.key"), in("roots.pem"),
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

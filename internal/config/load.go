@@ -102,7 +102,7 @@ func (c *Config) resolve(dir string) {
 			paths = append(paths, &c.Clients[i].Keys[j].PublicKeyFile)
 		}
 		if cc := c.Clients[i].Certificate; cc != nil {
-			paths = append(paths, &cc.CAFile)
+			paths = append(paths, &cc.CAFile, &cc.CRLFile)
 		}
 	}
 	for i := range c.Passes.Push.Endpoints {
