@@ -210,6 +210,25 @@ func TestApprovalsThatAreRefused(t *testing.T) {
 	}
 }
 
+// A document that was put in the place of the proposed one, under its digest, is not made.
+func TestOtherDocumentUnderTheSameDigestIsNotMade(t *testing.T) {
+	w := newWorld(t, approval.ByClient)
+	change := w.propose("x")
+	db, err := sql.Open("sqlite3", w.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(`UPDATE changes SET document = CAST('y' AS BLOB)`); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Approve(context.Background(), bob, change.ID, change.SHA256); !errors.Is(err, approval.ErrOtherDocument) || w.notes.all() != "" {
+		t.Errorf("answered %v, made %q", err, w.notes.all())
+	}
+}
+
 // Where a client vouches for its subjects, two of them are two people.
 func TestSubjectsOfOneClientAreTwoPeopleIfItIsSaid(t *testing.T) {
 	w := newWorld(t, approval.BySubject)

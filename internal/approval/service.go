@@ -102,12 +102,17 @@ func (s *Service) Propose(ctx context.Context, who Caller, kind string, document
 		return Change{}, err
 	}
 	now := s.cfg.Now().UTC().Truncate(time.Millisecond) // as rows keep it
-	sum := sha256.Sum256(canonical)
 	c := Change{
-		ID: id.String(), Kind: kind, Document: canonical, SHA256: hex.EncodeToString(sum[:]),
+		ID: id.String(), Kind: kind, Document: canonical, SHA256: digestOf(canonical),
 		Proposer: who.logged(), Proposed: now, Expires: now.Add(s.cfg.Within), State: Open,
 	}
 	return c, s.write(ctx, who, who.intent(record.ProposeChange, c), Proposal{c})
+}
+
+// digestOf is a document's digest, as an approver names it.
+func digestOf(document []byte) string {
+	sum := sha256.Sum256(document)
+	return hex.EncodeToString(sum[:])
 }
 
 // write records an operation that is one change of a row.
@@ -171,7 +176,7 @@ func (s *Service) mayDecide(c Change, who Person, digest string) error {
 	switch {
 	case c.State != Open:
 		return fmt.Errorf("%w: it is %s", ErrNotOpen, c.State)
-	case digest != c.SHA256:
+	case digest != c.SHA256, digest != digestOf(c.Document): // of the bytes that the kind gets, too
 		return ErrOtherDocument
 	case who.Subject == "" || secret.Reference(who.Subject) != who.Subject: // withheld from the row: two would look alike
 		return ErrSamePerson
