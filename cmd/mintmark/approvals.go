@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/httpapi"
 	"github.com/mintmark/mintmark/internal/approval"
 	"github.com/mintmark/mintmark/internal/config"
@@ -28,6 +29,9 @@ const approvalLease = 2*keyringWithin + time.Minute
 func (s *service) openChanges() error {
 	files, err := takenFiles(s.plan.path, s.plan.cfg)
 	if err != nil {
+		return err
+	}
+	if err := madeFrom(s.plan, files); err != nil {
 		return err
 	}
 	s.inUse.Store(&files)
@@ -76,6 +80,8 @@ func (k configurationKind) Canonical(_ context.Context, document []byte) ([]byte
 		return nil, &approval.DocumentError{What: `send {"files": [{"path", "sha256"}]}: mintmark changes propose makes it`}
 	}
 	slices.SortFunc(c.Files, func(a, b takenFile) int { return strings.Compare(a.Path, b.Path) })
+	k.s.reloading.Lock()
+	defer k.s.reloading.Unlock()
 	next, files, err := k.s.readNext()
 	if err != nil {
 		return nil, &approval.DocumentError{What: "the files cannot be taken up: " + err.Error()}
@@ -131,20 +137,30 @@ func sameFiles(want, have []takenFile) error {
 }
 
 // takenFiles gives the files that decide what a reload takes up, with their digests, sorted: the
-// configuration, the keyring, and the keys and authorities that the configuration names. The
-// listeners' certificates, which are read again by themselves, are none of them.
+// configuration, the keyring with its certificates, and the keys, authorities and revocation
+// lists that the configuration names. The listeners' certificates, which are read again by
+// themselves, are none of them.
 func takenFiles(path string, cfg *config.Config) ([]takenFile, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
+	ring, err := loadKeyring(cfg)
+	if err != nil {
+		return nil, err
+	}
 	paths := []string{path, cfg.Keyring, cfg.Outbound.CAFile}
+	for _, k := range ring.Keys {
+		if k.Certificate != "" && k.Purpose != hsm.APITLS {
+			paths = append(paths, filepath.Join(filepath.Dir(cfg.Keyring), k.Certificate))
+		}
+	}
 	for _, c := range cfg.Clients {
 		for _, k := range c.Keys {
 			paths = append(paths, k.PublicKeyFile)
 		}
 		if c.Certificate != nil {
-			paths = append(paths, c.Certificate.CAFile)
+			paths = append(paths, c.Certificate.CAFile, c.Certificate.CRLFile)
 		}
 	}
 	for _, sc := range cfg.PushProvisioning.Schemes {
@@ -165,14 +181,20 @@ func takenFiles(path string, cfg *config.Config) ([]takenFile, error) {
 	return all, nil
 }
 
-// smallFileSHA256 is the digest of a file of at most a few megabytes.
+// maxTaken bounds a file that decides, in bytes.
+const maxTaken = 32 << 20
+
+// smallFileSHA256 is the digest of a file of at most maxTaken bytes; of a larger one there is none.
 func smallFileSHA256(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	h := sha256.New()
-	_, err = io.Copy(h, io.LimitReader(f, 8<<20))
+	n, err := io.Copy(h, io.LimitReader(f, maxTaken+1))
+	if n > maxTaken {
+		err = fmt.Errorf("%s is larger than %d bytes", path, maxTaken)
+	}
 	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
 }
 
@@ -197,6 +219,9 @@ func (s *service) readNext() (*plan, []takenFile, error) {
 		err = fmt.Errorf("%s, or a file that it names, changed while it was read", s.plan.path)
 	}
 	if err == nil {
+		err = madeFrom(next, after)
+	}
+	if err == nil {
 		err = s.mayTakeUp(next)
 	}
 	if err != nil {
@@ -204,6 +229,22 @@ func (s *service) readNext() (*plan, []takenFile, error) {
 		return nil, nil, err
 	}
 	return next, after, nil
+}
+
+// madeFrom is nil if a plan's configuration and keyring, by the digests that were taken as they
+// were read, are those of the files. Two looks at a file before and after can be deceived by
+// one that is there for a moment.
+func madeFrom(p *plan, files []takenFile) error {
+	path, err := filepath.Abs(p.path)
+	if err != nil {
+		return err
+	}
+	for _, f := range []takenFile{{path, p.cfg.Digest()}, {p.cfg.Keyring, p.keyring.Digest()}} {
+		if !slices.Contains(files, f) {
+			return fmt.Errorf("%s changed while it was read", f.Path)
+		}
+	}
+	return nil
 }
 
 // errNotApproved says that a reload would take up what nobody approved.
