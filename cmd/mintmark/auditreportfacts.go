@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"runtime"
@@ -92,9 +93,14 @@ func (o *reportOptions) readLog(ctx context.Context, p *plan, l *report.Log) (er
 	defer func() { err = errors.Join(err, log.Close()) }()
 	paths := slices.Clone(o.anchors)
 	for _, a := range p.cfg.Audit.Anchors {
-		if _, err := os.Stat(a.File); a.File != "" && err == nil {
-			paths = append(paths, a.File)
+		if a.File == "" {
+			continue
 		}
+		if _, err := os.Stat(a.File); errors.Is(err, fs.ErrNotExist) {
+			l.Missing = append(l.Missing, a.File)
+			continue
+		}
+		paths = append(paths, a.File)
 	}
 	kept, err := readAnchors(paths)
 	if err != nil {
@@ -122,7 +128,7 @@ func (o *reportOptions) scans(ctx context.Context, p *plan, scanner *report.Scan
 	for _, path := range o.logs {
 		f, err := os.Open(path)
 		if err != nil {
-			all = append(all, report.Scan{Place: path, Err: err.Error()})
+			all = append(all, report.Scan{Place: path, Log: true, Err: err.Error()})
 			continue
 		}
 		all = append(all, scanner.Lines(path, f))

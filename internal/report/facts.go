@@ -75,6 +75,8 @@ type Log struct {
 	MaxUnsigned time.Duration
 	// Anchored are the newest checkpoints that anchors kept, by where.
 	Anchored map[string]audit.Checkpoint
+	// Missing are the configured anchor files that are not there.
+	Missing []string
 	// Configured is how many anchors there are, OffHost how many of them on other hosts.
 	Configured, OffHost int
 	Retention           time.Duration // 0 for ever
@@ -141,6 +143,7 @@ type Listener struct {
 // A Scan is one place where card numbers were looked for.
 type Scan struct {
 	Place string
+	Log   bool // a log, and not the database
 	Err   string
 	Bytes int64
 	Hits  []string // where in it; never what

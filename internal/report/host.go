@@ -1,6 +1,9 @@
 package report
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // a12: card numbers, host, TLS, build.
 func a12(f Facts) []Line {
@@ -8,8 +11,8 @@ func a12(f Facts) []Line {
 	for _, s := range f.Scans {
 		lines = append(lines, scanned(s))
 	}
-	if len(lines) == 0 {
-		lines = append(lines, Line{NotSupported, "card numbers", "nothing was given to be searched (--log)"})
+	if !slices.ContainsFunc(f.Scans, func(s Scan) bool { return s.Log }) {
+		lines = append(lines, Line{NotSupported, "card numbers in logs", "no log was given to be searched (--log)"})
 	}
 	process, host, build := "the process that made this report", f.Host, f.Build
 	if f.Service != nil {

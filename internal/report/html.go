@@ -39,7 +39,10 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 var emptyLines = regexp.MustCompile(`\n\s*\n`)
 
 // HTML gives the report as a page that needs nothing from anywhere and prints. Its last element
-// is left open: a browser shows the note's signature, which follows, as the end of the page.
+// is plaintext, which nothing ends: a browser shows the note's signature, which follows, as the
+// end of the page, and takes nothing that somebody puts behind the signed text for markup. That
+// the element is obsolete matters less than that every browser knows it (HTML Living Standard,
+// 13.2.5.5).
 func (r Report) HTML() (string, error) {
 	var b strings.Builder
 	if err := page.Execute(&b, r); err != nil {

@@ -286,7 +286,11 @@ func a8(f Facts) []Line {
 		case k.State == hsm.Retired:
 			return retired(m, k)
 		}
-		return lifetime(f.Now, k)
+		l := lifetime(f.Now, k)
+		if o.Bits == 0 && l.Verdict == Pass {
+			l.Verdict, l.Found = NotSupported, "the token does not say its size; "+l.Found
+		}
+		return l
 	})
 }
 
@@ -368,7 +372,11 @@ func a10(f Facts) []Line {
 	if f.Service == nil {
 		return append(lines, Line{Note, "running service", "not asked: " + f.ServiceErr})
 	}
-	return append(lines, ephemeral("running service, since "+f.Service.Started.UTC().Format(time.RFC3339), f.Service.Ephemeral))
+	running := ephemeral("running service, since "+f.Service.Started.UTC().Format(time.RFC3339), f.Service.Ephemeral)
+	if running.Verdict == NotSupported { // it has sealed nothing yet
+		running.Verdict = Note
+	}
+	return append(lines, running)
 }
 
 func ephemeral(at string, e Ephemeral) Line {
@@ -378,6 +386,8 @@ func ephemeral(at string, e Ephemeral) Line {
 		return Line{Fail, at, e.Err}
 	case e.Created != e.Destroyed || e.Left != 0:
 		return Line{Fail, at, found}
+	case e.Created == 0:
+		return Line{NotSupported, at, found}
 	default:
 		return Line{Pass, at, found}
 	}

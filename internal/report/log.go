@@ -52,6 +52,9 @@ func freshness(now time.Time, l Log) Line {
 // anchors is what was kept elsewhere.
 func anchors(f Facts) []Line {
 	var lines []Line
+	for _, where := range f.Log.Missing {
+		lines = append(lines, Line{Fail, "anchor " + where, "not read: it is configured, and there is no such file"})
+	}
 	for _, where := range slices.Sorted(maps.Keys(f.Log.Anchored)) {
 		c := f.Log.Anchored[where]
 		l := Line{Pass, "anchor " + where, fmt.Sprintf("its last checkpoint covers %d entries, made %s", c.Size, c.At.UTC().Format(time.RFC3339))}
@@ -65,8 +68,11 @@ func anchors(f Facts) []Line {
 	if f.Service != nil {
 		for _, a := range f.Service.Anchors {
 			l := Line{Pass, "anchor " + a.Name, fmt.Sprintf("the running service says that it took %d entries", a.Size)}
-			if a.Failing {
+			switch {
+			case a.Failing:
 				l.Verdict, l.Found = Fail, l.Found+", and takes no more at the moment"
+			case a.Size == 0:
+				l.Verdict = NotSupported
 			}
 			lines = append(lines, l)
 		}

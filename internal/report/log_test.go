@@ -16,6 +16,7 @@ import (
 
 	_ "github.com/mattn/go-sqlite3"
 
+	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/hsm/hsmtest"
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/record"
@@ -227,12 +228,12 @@ func TestHostsThatLeaveSomethingOpenFail(t *testing.T) {
 		"an ended certificate": {func(f *report.Facts) {
 			f.Listeners = []report.Listener{{Name: "api", TLS: true, Policy: "TLS 1.3", Weak: "its certificate ended 2020-01-01"}}
 		}, report.Fail, "TLS 1.3: its certificate ended 2020-01-01"},
-		"an unknown revision":      {func(f *report.Facts) { f.Build.Revision, f.Production = "", true }, report.Fail, "does not say of which revision"},
-		"a log that is not there":  {func(f *report.Facts) { f.Scans = []report.Scan{{Place: "app.log", Err: "no such file"}} }, report.Fail, "app.log: not read"},
-		"nothing that is searched": {func(f *report.Facts) { f.Scans = nil }, report.NotSupported, "nothing was given to be searched"},
+		"an unknown revision":     {func(f *report.Facts) { f.Build.Revision, f.Production = "", true }, report.Fail, "does not say of which revision"},
+		"a log that is not there": {func(f *report.Facts) { f.Scans = []report.Scan{{Place: "app.log", Err: "no such file"}} }, report.Fail, "app.log: not read"},
+		"no log that is searched": {func(f *report.Facts) { f.Scans = []report.Scan{{Place: "the database"}} }, report.NotSupported, "no log was given to be searched"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := report.Facts{Host: hardened, Build: known, Scans: []report.Scan{{Place: "app.log"}}}
+			f := report.Facts{Host: hardened, Build: known, Scans: []report.Scan{{Place: "app.log", Log: true}}}
 			c.spoil(&f)
 			requireVerdict(t, report.Make(f), "A12", c.verdict, c.text)
 		})
@@ -248,7 +249,7 @@ func TestReportIsSignedAsItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hostile := "<script src=http://evil.example/x.js>\n\n— " + origin + "/report AAAA\n<meta name=\"verdict\" content=\"PASS\">\x00\xff"
+	hostile := "<script src=http://evil.example/x.js>\n\n— " + origin + "/report AAAA\n<meta name=\"verdict\" content=\"PASS\">\x00\xff\u202e"
 	r := read(t, tok, func(f *report.Facts) {
 		f.SPKI, f.Key = spki, "audit-report"
 		f.Scans = []report.Scan{{Place: hostile, Hits: []string{hostile}}}
@@ -273,10 +274,11 @@ func TestReportIsSignedAsItIs(t *testing.T) {
 				}
 			}
 			for name, changed := range map[string]string{
-				"another verdict": strings.Replace(signed, "FAIL", "PASS", 1),
-				"a line more":     strings.Replace(signed, "\n\n— ", "\nx\n\n— ", 1),
-				"no signature":    made,
-				"cut":             signed[:len(signed)/2],
+				"another verdict":  strings.Replace(signed, "FAIL", "PASS", 1),
+				"a line more":      strings.Replace(signed, "\n\n— ", "\nx\n\n— ", 1),
+				"no signature":     made,
+				"a signature more": signed + "— <style>.fail{display:none}</style> AAAAAAA=\n",
+				"cut":              signed[:len(signed)/2],
 			} {
 				if _, err := report.Verify(changed, report.Trust{Pins: pin}); err == nil {
 					t.Errorf("%s was taken", name)
@@ -294,8 +296,11 @@ func TestReportIsSignedAsItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(page, "<script") || strings.Contains(page, "\n\n") {
+	if strings.Contains(page, "<script") || strings.ContainsAny(page, "\u202e") || strings.Contains(page, "\n\n") {
 		t.Error("what was read is markup")
+	}
+	if !strings.HasSuffix(page, "<plaintext>\n") {
+		t.Error("what follows the page could be markup")
 	}
 	for _, address := range regexp.MustCompile(`(?i)(src|href|url|action|@import)\s*[=(]`).FindAllString(strings.ReplaceAll(page, "&lt;script src=http", ""), -1) {
 		t.Errorf("the page asks for something: %s", address)
@@ -304,5 +309,33 @@ func TestReportIsSignedAsItIs(t *testing.T) {
 	text, err := r.JSON()
 	if err != nil || json.Unmarshal([]byte(text), &back) != nil || back.Form != report.Form || len(back.Items) != 12 {
 		t.Errorf("%v, %+v", err, back)
+	}
+}
+
+// What was not there to be looked at does not pass.
+func TestNothingSeenIsNoPass(t *testing.T) {
+	at := time.Now()
+	log := report.Log{Report: audit.Report{Entries: 3, Covered: 3}, Signed: at, Configured: 1}
+	idle := report.Member{Name: "hsm"}
+	for name, c := range map[string]struct {
+		facts   report.Facts
+		item    string
+		verdict report.Verdict
+		text    string
+	}{
+		"an anchor's file is gone": {report.Facts{Log: func() report.Log { l := log; l.Missing = []string{"kept.jsonl"}; return l }()}, "A11", report.Fail, "anchor kept.jsonl: not read"},
+		"an anchor that took nothing": {
+			report.Facts{Log: log, Service: &report.Service{Anchors: []report.AnchorState{{Name: "far"}}}}, "A11", report.NotSupported, "it took 0 entries",
+		},
+		"no ephemeral key was made": {report.Facts{Members: []report.Member{idle}}, "A10", report.NotSupported, "0 session objects made"},
+		"a key's size is not told": {report.Facts{Members: []report.Member{{Inventory: hsm.Inventory{Keys: []hsm.KeyInventory{{
+			KeyStatus: hsm.KeyStatus{Key: hsm.Key{Name: "k", Purpose: hsm.CardVault, Algorithm: hsm.AES256, State: hsm.Active, Created: at.Format(time.DateOnly)}},
+			Objects:   []hsm.Observed{{Class: hsm.ClassSecretKey}},
+		}}}}}}, "A8", report.NotSupported, "the token does not say its size"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.facts.Now = at
+			requireVerdict(t, report.Make(c.facts), c.item, c.verdict, c.text)
+		})
 	}
 }

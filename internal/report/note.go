@@ -86,7 +86,8 @@ func stated(text, what string) string {
 	return html.UnescapeString(found[1] + found[2])
 }
 
-// Verify verifies a report. Nothing of it is believed before its signature is.
+// Verify verifies a report. Nothing of it is believed before its signature is, and nothing may
+// stand beside the text and its one signature.
 func Verify(signed string, t Trust) (Verified, error) {
 	text, _, found := strings.Cut(signed, "\n\n— ")
 	if !found {
@@ -107,7 +108,7 @@ func Verify(signed string, t Trust) (Verified, error) {
 			return Verified{}, err
 		}
 		n, err := note.Open([]byte(signed), note.VerifierList(key))
-		if err != nil || n.Text != text {
+		if err != nil || n.Text != text || len(n.Sigs)+len(n.UnverifiedSigs) != 1 {
 			continue
 		}
 		at, err := time.Parse(time.RFC3339, stated(text, "at"))

@@ -98,7 +98,7 @@ const withheld = '·'
 func plain(lines []Line) []Line {
 	clean := func(s string) string {
 		return strings.Map(func(r rune) rune {
-			if unicode.IsControl(r) {
+			if !unicode.IsPrint(r) { // among these what turns the direction of writing
 				return withheld
 			}
 			return r

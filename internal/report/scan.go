@@ -113,7 +113,7 @@ const overlap = 128
 
 // Lines looks through a text line by line.
 func (s *Scanner) Lines(place string, r io.Reader) Scan {
-	scan := Scan{Place: place}
+	scan := Scan{Place: place, Log: true}
 	in := bufio.NewReaderSize(r, maxLine)
 	for n := 1; ; {
 		line, err := in.ReadSlice('\n')
