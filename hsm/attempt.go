@@ -128,10 +128,20 @@ func (u *unit) tryExtractable(h handle) Attempt {
 		return attempted(what, ckr("C_SetAttributeValue", err))
 	}
 	set, err := u.flag(h, pkcs11.CKA_EXTRACTABLE)
-	if err == nil && !set {
+	return extractable(what, set, err)
+}
+
+// extractable makes an Attempt of a flag that the token said it turned on. Not to be able to read it
+// shows nothing, whatever the token says to that.
+func extractable(what string, set bool, err error) Attempt {
+	switch {
+	case err != nil:
+		return Attempt{What: what, Outcome: AttemptUnknown, Answer: "CKR_OK, and then " + err.Error()}
+	case set:
+		return Attempt{What: what, Outcome: AttemptAllowed, Answer: "CKR_OK"}
+	default:
 		return Attempt{What: what, Outcome: AttemptRefused, Answer: "CKR_OK, and the flag stays false"}
 	}
-	return attempted(what, err)
 }
 
 // tryCopies tries to copy the key as it is, and into one that can be wrapped and read. narrowed

@@ -80,6 +80,22 @@ func flagCount(t *testing.T, tok *Token) int {
 	return n
 }
 
+// A token that takes a flag and does not show it then has not refused it.
+func TestFlagThatCannotBeReadWasNotRefused(t *testing.T) {
+	for want, c := range map[AttemptOutcome]struct {
+		set bool
+		err error
+	}{
+		AttemptRefused: {false, nil},
+		AttemptAllowed: {true, nil},
+		AttemptUnknown: {false, ckr("C_GetAttributeValue", pkcs11.Error(pkcs11.CKR_ATTRIBUTE_TYPE_INVALID))},
+	} {
+		if got := extractable("set CKA_EXTRACTABLE", c.set, c.err); got.Outcome != want {
+			t.Errorf("%+v, want %s", got, want)
+		}
+	}
+}
+
 // A refused SO PIN shows in the token's own flags.
 func TestLoginStateIsTheTokens(t *testing.T) {
 	on := softhsm.New(t)
