@@ -27,12 +27,20 @@ const (
 	// more when it was applied, with who approved.
 	ProposedChange BusinessKind = "proposed change"
 	AppliedChange  BusinessKind = "applied change"
+	// A decision and a passcode are named by RowOf: what they say cannot be changed either.
+	// That a passcode was verified is a row more, with the time.
+	StoredDecision   BusinessKind = "decision"
+	SentPasscode     BusinessKind = "passcode"
+	VerifiedPasscode BusinessKind = "verified passcode"
 )
 
 // ChangeRow names such a row: the change, the digest of its document, and the person.
 func ChangeRow(change, sha256, iss, sub string) string {
 	return strings.Join([]string{change, sha256, iss, sub}, " ")
 }
+
+// RowOf names a row by its identifier and what else of it the entry holds.
+func RowOf(id, what string) string { return id + " " + what }
 
 // A BusinessRow is a row that an operation made.
 type BusinessRow struct {
@@ -205,6 +213,13 @@ func (o *operations) done(f *verifier, r Row, in record.Intent, res record.Resul
 		o.wrote(keyOf(PassType, in.Tenant, in.Refs["passType"]), r.Seq)
 	case record.PutPass, record.VoidPass, record.PersonalizePass:
 		o.wrote(keyOf(Pass, in.Tenant, in.Refs["passType"]+"/"+in.Refs["serial"]), r.Seq)
+	case record.DecideProvisioning:
+		// A decision that no longer counts may be gone, and so may a passcode.
+		o.found(keyOf(StoredDecision, in.Tenant, RowOf(res.Refs["decision"], res.Refs["stateSha256"])))
+	case record.SendPasscode:
+		o.found(keyOf(SentPasscode, in.Tenant, RowOf(res.Refs["passcode"], res.Refs["stateSha256"])))
+	case record.VerifyPasscode:
+		o.found(keyOf(VerifiedPasscode, in.Tenant, RowOf(in.Refs["passcode"], res.Refs["verifiedAt"])))
 	case record.ProposeChange:
 		o.found(keyOf(ProposedChange, in.Tenant, ChangeRow(in.Refs["change"], in.Refs["sha256"], in.Issuer, in.Subject)))
 	case record.ApproveChange:
