@@ -95,8 +95,14 @@ func (e Enablement) check(products map[string]Product) error {
 	return nil
 }
 
-// RulesText is the rules as JSON, which the record has the SHA-256 of.
+// RulesText is the rules as JSON.
 func (e Enablement) RulesText() ([]byte, error) { return json.Marshal(e.Rules) }
+
+// RulesSHA256 is the SHA-256, in hex, of RulesText's text, which the record has.
+func RulesSHA256(text []byte) string {
+	digest := sha256.Sum256(text)
+	return hex.EncodeToString(digest[:])
+}
 
 // Any reports whether any card may be provisioned.
 func (e Enablement) Any() bool {
@@ -201,7 +207,6 @@ func (s *Service) PutEnablement(ctx context.Context, who Caller, rules []Enablem
 	if err != nil {
 		return Enablement{}, err
 	}
-	digest := sha256.Sum256(text)
-	in := who.intent(record.PutEnablement, map[string]string{"revision": strconv.FormatInt(next.Revision, 10), "rulesSha256": hex.EncodeToString(digest[:])})
+	in := who.intent(record.PutEnablement, map[string]string{"revision": strconv.FormatInt(next.Revision, 10), "rulesSha256": RulesSHA256(text)})
 	return next, s.conclude(ctx, who, in, EnablementPut{next})
 }
