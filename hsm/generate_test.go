@@ -108,6 +108,7 @@ func TestKeyMadeForAPurposeServesThatPurposeOnly(t *testing.T) {
 		{AuditReport, ecKey},
 		{ConnectorJWS, ecKey},
 		{NetworkOTP, rsaKey},
+		{ConnectorJWS, ecKey},
 		{CardTransport, want{private, protected + " DERIVE", pkcs11.CKM_ECDH1_DERIVE, pkcs11.CKM_EC_KEY_PAIR_GEN, []uint{pkcs11.CKA_VALUE}, requireAgrees}},
 		{VisaZone, want{secretKey, protected + " ENCRYPT", pkcs11.CKM_DES3_CBC, pkcs11.CKM_DES3_KEY_GEN, []uint{pkcs11.CKA_VALUE},
 			func(t *testing.T, tok *Token, name string) {
