@@ -206,6 +206,18 @@ func TestCardNumbersAreFoundAndNotRepeated(t *testing.T) {
 	w.do(`INSERT INTO cards (tenant, id, lookup, owner_iss, owner_sub, vault_key, iv, sealed, created_at) VALUES ('t', '1', x'00', 'i', 's', 'k', x'00', x'` + hex.EncodeToString([]byte(canary)) + `', 0)`)
 	scan := scanner.Cells(context.Background(), "the database", w.store.Cells)
 	requireVerdict(t, report.Make(report.Facts{Scans: []report.Scan{scan}}), "A12", report.Fail, "[cards.sealed, row 1]")
+	pass := func(ref, serial string) {
+		w.do(`INSERT INTO passes SELECT ` + ref + `, 't', 'type', '` + serial + `', '{}', '', '{}', 0, 1, 0, 0, 'free', 0, 0, ''`)
+	}
+	w.do(`DELETE FROM cards`)
+	pass("4579710224107757185", "a") // random, with a right check digit
+	if scan := scanner.Cells(context.Background(), "the database", w.store.Cells); scan.Err != "" || len(scan.Hits) != 0 {
+		t.Errorf("a random number is taken for a card's: %+v", scan)
+	}
+	pass(canary, "b")
+	if scan := scanner.Cells(context.Background(), "the database", w.store.Cells); len(scan.Hits) != 1 {
+		t.Errorf("a canary among random numbers: %+v", scan)
+	}
 	if _, err := report.NewScanner([]string{"card"}); err == nil {
 		t.Error("a canary that is no number was taken")
 	}
