@@ -27,6 +27,11 @@ const (
 	// more when it was applied, with who approved.
 	ProposedChange BusinessKind = "proposed change"
 	AppliedChange  BusinessKind = "applied change"
+	// A decision and a passcode are named by RowOf: what they say cannot be changed either.
+	// That a passcode was verified is a row more, with the time.
+	StoredDecision   BusinessKind = "decision"
+	SentPasscode     BusinessKind = "passcode"
+	VerifiedPasscode BusinessKind = "verified passcode"
 	// A state of a wallet token, the present one and those before, and an enablement are named
 	// by RowOf. All are kept for good. Of a wallet token itself the revisions are counted, so
 	// that it cannot be put back to an earlier state.
@@ -212,6 +217,13 @@ func (o *operations) done(f *verifier, r Row, in record.Intent, res record.Resul
 		o.wrote(keyOf(PassType, in.Tenant, in.Refs["passType"]), r.Seq)
 	case record.PutPass, record.VoidPass, record.PersonalizePass:
 		o.wrote(keyOf(Pass, in.Tenant, in.Refs["passType"]+"/"+in.Refs["serial"]), r.Seq)
+	case record.DecideProvisioning:
+		// A decision that no longer counts may be gone, and so may a passcode.
+		o.found(keyOf(StoredDecision, in.Tenant, RowOf(res.Refs["decision"], res.Refs["stateSha256"])))
+	case record.SendPasscode:
+		o.found(keyOf(SentPasscode, in.Tenant, RowOf(res.Refs["passcode"], res.Refs["stateSha256"])))
+	case record.VerifyPasscode:
+		o.found(keyOf(VerifiedPasscode, in.Tenant, RowOf(in.Refs["passcode"], res.Refs["verifiedAt"])))
 	case record.PutWalletToken:
 		o.token(f, r, in.Tenant, in.Refs)
 	case record.ActivateToken:
