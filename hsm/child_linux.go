@@ -45,8 +45,9 @@ func startMember(member string) (conn net.Conn, cmd *exec.Cmd, ended <-chan stru
 	cmd.Args[0] = os.Args[0]
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr // what a library prints
 	if os.Getenv("GOTRACEBACK") == "" {
-		// At a crash the registers would be printed, and with them what was worked on.
-		cmd.Env = append(os.Environ(), "GOTRACEBACK=none")
+		// Whatever that variable says, a signal's message has the registers, and with them what
+		// was worked on.
+		cmd.Stderr, cmd.WaitDelay = &untilCrash{to: os.Stderr}, goneWithin
 	}
 	cmd.ExtraFiles = []*os.File{theirs} // socketFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

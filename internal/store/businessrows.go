@@ -44,10 +44,12 @@ var digestedRows = []struct {
 }{
 	{"provisioning_decisions", (*Store).decisionRows},
 	{"one_time_passcodes", (*Store).passcodeRows},
+	{"wallet_tokens", (*Store).tokenRows},
+	{"enablements", (*Store).enablementRows},
 }
 
 // BusinessRows gives every row that must have an entry: used nonces, cards, what passes
-// are made of, changes of dual control, decisions and passcodes.
+// are made of, changes of dual control, decisions, passcodes, wallet tokens and enablements.
 func (s *Store) BusinessRows(ctx context.Context, visit func(audit.BusinessRow) error) error {
 	for _, d := range digestedRows {
 		there, err := s.hasTable(ctx, d.table)
