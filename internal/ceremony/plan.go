@@ -260,7 +260,7 @@ func (p *Plan) rehearseChanges(ring, after *hsm.Keyring, now time.Time) (wrong [
 			say("destroy[%d] (%s): the key must be retired in the keyring already, and have this pin there", i, d.Key)
 			continue
 		}
-		if err := after.Remove(d.Key); err != nil {
+		if err := after.Destroyed(d.Key, p.Member); err != nil {
 			say("destroy[%d]: %w", i, err)
 		}
 	}
