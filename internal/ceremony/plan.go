@@ -34,10 +34,10 @@ type Plan struct {
 
 	// Adopt takes over keys that were imported with the vendor's tools.
 	Adopt []Adopt `yaml:"adopt"`
-	// Pin pins keys that stand on another member too.
-	Pin []PinFrom `yaml:"pin"`
 	// Generate makes keys.
 	Generate []Generate `yaml:"generate"`
+	// Pin pins keys that stand on another member too.
+	Pin []PinFrom `yaml:"pin"`
 	// States moves keys on in their life.
 	States []StateChange `yaml:"states"`
 	// Certificates take up what a CA issued.
