@@ -58,11 +58,13 @@ func TestBench(t *testing.T) {
 	off := func(what string) *server {
 		return r.serve(variant{binary: bare, roles: "[merchant]", env: []string{"MINTMARK_BENCH_OFF=" + what}})
 	}
+	isolated := r.serve(variant{roles: "[merchant]", env: []string{"MINTMARK_HSM_ISOLATION=process"}})
 	many, far, spy := r.manyKeys(t, 1000), r.far(), r.spied()
 	subjects := []bench.Subject{
 		r.rawLoop(rawRSA, r.dev.info.HSM.Module, "--work", "rsa", "--rsa-id", r.id(hsm.MerchantJWT)),
 		r.rs256(rs256, rawRSA, whole),
 		r.rs256("RS256, PostgreSQL", rawRSA, r.onPostgres(t)),
+		r.rs256("RS256, module in a process of its own", rawRSA, isolated),
 		r.rs256("RS256, no record", rawRSA, off("record")),
 		r.rs256(rs256Bare, rawRSA, off("record,verify")),
 		r.rs256(rs256Many, rawRSA, many),
