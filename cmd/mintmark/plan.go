@@ -48,6 +48,9 @@ func loadPlanFor(path string, roles []string, before *clients) (*plan, error) {
 	if err != nil {
 		return nil, exit(exitConfiguration, err)
 	}
+	if err := checkBuild(cfg.Environment); err != nil {
+		return nil, err
+	}
 	p, err := newPlan(cfg, before)
 	if err != nil {
 		return nil, exit(exitConfiguration, fmt.Errorf("configuration %s: %w", path, err))
