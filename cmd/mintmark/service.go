@@ -45,8 +45,9 @@ type service struct {
 	changes      *approval.Service
 	started      time.Time
 
-	reloading sync.Mutex                  // held while another configuration is taken up
-	inUse     atomic.Pointer[[]takenFile] // that the configuration in use was made from
+	reloading   sync.Mutex                  // held while another configuration is taken up
+	handingOver bool                        // whether keys that left are still usable by name; guarded by reloading
+	inUse       atomic.Pointer[[]takenFile] // that the configuration in use was made from
 
 	hup chan os.Signal // SIGHUP, caught from the beginning: it would end the process
 }
