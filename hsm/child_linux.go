@@ -45,9 +45,8 @@ func startMember(member string) (conn net.Conn, cmd *exec.Cmd, ended <-chan stru
 	cmd.Args[0] = os.Args[0]
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr // what a library prints
 	if os.Getenv("GOTRACEBACK") == "" {
-		// Whatever that variable says, a signal's message has the registers, and with them what
-		// was worked on.
-		cmd.Stderr, cmd.WaitDelay = &untilCrash{to: os.Stderr}, goneWithin
+		cmd.Stderr = &crashWord{to: os.Stderr}
+		cmd.WaitDelay = goneWithin / 5 // if a library has started what holds it open
 	}
 	cmd.ExtraFiles = []*os.File{theirs} // socketFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

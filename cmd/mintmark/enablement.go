@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 
 	"github.com/go-json-experiment/json"
@@ -43,13 +45,15 @@ func (k enablementKind) Canonical(_ context.Context, document []byte) ([]byte, e
 	return json.Marshal(c, json.Deterministic(true))
 }
 
-// Apply puts the rules in place of those that are there.
+// Apply puts the rules in place of those that are there. On record it goes by the document's
+// digest, which stands with the approval too.
 func (k enablementKind) Apply(ctx context.Context, document []byte) error {
 	c, err := k.read(document)
 	if err != nil {
 		return err
 	}
-	who := provisioning.Caller{Owner: provisioning.Owner{Tenant: c.Tenant}, RequestID: "changes"}
+	sum := sha256.Sum256(document)
+	who := provisioning.Caller{Owner: provisioning.Owner{Tenant: c.Tenant}, RequestID: "change-" + hex.EncodeToString(sum[:])}
 	_, err = k.PutEnablement(ctx, who, c.Rules)
 	if errors.Is(err, provisioning.ErrEnablementChanged) {
 		return errors.Join(err, &approval.DocumentError{What: "another change was made at the same time; look at what is there now"})

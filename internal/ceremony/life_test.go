@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/mintmark/mintmark/hsm"
@@ -46,7 +47,8 @@ func TestKeyIsDestroyedLastAndItsPublicHalfIsKept(t *testing.T) {
 	for _, k := range token.Keys() {
 		ring.Keys = append(ring.Keys, k.Key)
 	}
-	old := ring.Keys[1]
+	ring.Keys[1].Pins["other"] = "spki-sha256:" + hsm.Pin(strings.Repeat("ab", 32)) // a copy on another member
+	old := ring.Clone().Keys[1]
 	at := ceremony.Place{Token: &unproved{token.Token, true}, Ring: ring, Now: time.Now, Say: t.Logf}
 	run := func(name string) (ceremony.Done, error) {
 		p := plan(t, fmt.Sprintf("generate: [{name: %s, purpose: audit-checkpoint, state: active}]\ndestroy: [{key: old, pin: %q}]", name, old.Pins[hsmtest.Member]))
@@ -68,6 +70,16 @@ func TestKeyIsDestroyedLastAndItsPublicHalfIsKept(t *testing.T) {
 	}
 	if _, err := token.Answers(ctx, old, old.Pins[hsmtest.Member]); err == nil {
 		t.Error("the old key is there")
+	}
+	left, _ := done.Ring.Find("old")
+	if diff := cmp.Diff(map[string]hsm.Pin{"other": old.Pins["other"]}, left.Pins); diff != "" {
+		t.Errorf("where the other member has it: %s", diff)
+	}
+	if err := errors.Join(done.Ring.Destroyed("old", "other"), done.Ring.Destroyed("report", "other")); !errors.Is(err, hsm.ErrNotRetired) {
+		t.Error(err)
+	}
+	if _, listed := done.Ring.Find("old"); listed {
+		t.Error("it is listed when no member has it")
 	}
 	if block, _ := pem.Decode(done.Files["old.pem"]); block == nil || block.Type != "PUBLIC KEY" || fmt.Sprintf("spki-sha256:%x", sha256.Sum256(block.Bytes)) != string(old.Pins[hsmtest.Member]) {
 		t.Errorf("its public half is %s", done.Files["old.pem"])

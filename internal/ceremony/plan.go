@@ -34,10 +34,10 @@ type Plan struct {
 
 	// Adopt takes over keys that were imported with the vendor's tools.
 	Adopt []Adopt `yaml:"adopt"`
-	// Pin pins keys that stand on another member too.
-	Pin []PinFrom `yaml:"pin"`
 	// Generate makes keys.
 	Generate []Generate `yaml:"generate"`
+	// Pin pins keys that stand on another member too.
+	Pin []PinFrom `yaml:"pin"`
 	// States moves keys on in their life.
 	States []StateChange `yaml:"states"`
 	// Certificates take up what a CA issued.
@@ -260,7 +260,7 @@ func (p *Plan) rehearseChanges(ring, after *hsm.Keyring, now time.Time) (wrong [
 			say("destroy[%d] (%s): the key must be retired in the keyring already, and have this pin there", i, d.Key)
 			continue
 		}
-		if err := after.Remove(d.Key); err != nil {
+		if err := after.Destroyed(d.Key, p.Member); err != nil {
 			say("destroy[%d]: %w", i, err)
 		}
 	}

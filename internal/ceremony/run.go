@@ -294,7 +294,7 @@ func (r *running) destroy(ctx context.Context) error {
 		if err := r.at.Token.Destroy(ctx, d.Key); err != nil {
 			return err
 		}
-		if err := r.done.Ring.Remove(d.Key); err != nil {
+		if err := r.done.Ring.Destroyed(d.Key, r.plan.Member); err != nil {
 			return err
 		}
 		r.did("destroy", d.Key, string(d.Pin))
