@@ -43,7 +43,7 @@ func serveMember(conn net.Conn) error {
 	if err := json.Unmarshal(hello.fields[0], &settings); err != nil || settings.Ring.Keyring == nil {
 		return fmt.Errorf("serve HSM member: configuration: %w", errMessage)
 	}
-	c := &child{link: newLink(conn), calls: map[uint64]*asked{}, opened: make(chan struct{})}
+	c := &child{link: newLink(conn), calls: map[uint64]*asked{}, rings: map[*Keyring]uint64{}, opened: make(chan struct{})}
 	alive, end := context.WithCancel(context.Background())
 	defer end()
 	go c.open(alive, settings.config(c))
@@ -72,7 +72,9 @@ func settingsFor(cfg Config, ring ringSettings) childSettings {
 // config is the configuration of the child's own member.
 func (s childSettings) config(c *child) Config {
 	cfg := s.Config
+	c.mu.Lock()
 	cfg.Keyring = c.keyring(s.Ring)
+	c.mu.Unlock()
 	cfg.expendable = true
 	cfg.Observer = tellingObserver{c}
 	cfg.Log = slog.New(tellingHandler{child: c, verbose: s.Verbose})
@@ -85,10 +87,10 @@ type child struct {
 	token  atomic.Pointer[Token] // nil while the module is being loaded
 	opened chan struct{}         // closed when it has been, or cannot be
 
-	mu    sync.Mutex
-	calls map[uint64]*asked // those under way; guarded by mu
-
-	rings sync.Map // the numbers of the keyrings (uint64), by *Keyring
+	mu       sync.Mutex
+	calls    map[uint64]*asked   // those under way; guarded by mu
+	rings    map[*Keyring]uint64 // the numbers of the keyrings that an epoch may have; guarded by mu
+	lastRing uint64              // the one that was told last; guarded by mu
 }
 
 // asked is a call under way.
@@ -249,9 +251,7 @@ func (c *child) keysOf(t *Token) *keysFound {
 	if e == nil {
 		return nil
 	}
-	number, _ := c.rings.Load(e.ring)
-	found := &keysFound{}
-	found.Ring, _ = number.(uint64)
+	found := &keysFound{Ring: c.numberOf(e.ring)}
 	for _, listed := range e.ring.Keys {
 		k := e.keys[listed.Name]
 		if k == nil {

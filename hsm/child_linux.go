@@ -45,8 +45,8 @@ func startMember(member string) (conn net.Conn, cmd *exec.Cmd, ended <-chan stru
 	cmd.Args[0] = os.Args[0]
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr // what a library prints
 	if os.Getenv("GOTRACEBACK") == "" {
-		// At a crash the registers would be printed, and with them what was worked on.
-		cmd.Env = append(os.Environ(), "GOTRACEBACK=none")
+		cmd.Stderr = &crashWord{to: os.Stderr}
+		cmd.WaitDelay = goneWithin / 5 // if a library has started what holds it open
 	}
 	cmd.ExtraFiles = []*os.File{theirs} // socketFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

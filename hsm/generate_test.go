@@ -90,6 +90,12 @@ func TestKeyMadeForAPurposeServesThatPurposeOnly(t *testing.T) {
 	rsaKey := want{private, protected + " SIGN", pkcs11.CKM_RSA_PKCS, pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN,
 		[]uint{pkcs11.CKA_PRIVATE_EXPONENT, pkcs11.CKA_PRIME_1, pkcs11.CKA_PRIME_2, pkcs11.CKA_EXPONENT_1, pkcs11.CKA_EXPONENT_2, pkcs11.CKA_COEFFICIENT}, signs}
 	ecKey := want{private, protected + " SIGN", pkcs11.CKM_ECDSA, pkcs11.CKM_EC_KEY_PAIR_GEN, []uint{pkcs11.CKA_VALUE}, signs}
+	macKey := want{secretKey, protected + " SIGN", pkcs11.CKM_SHA256_HMAC, pkcs11.CKM_GENERIC_SECRET_KEY_GEN, []uint{pkcs11.CKA_VALUE},
+		func(t *testing.T, tok *Token, name string) {
+			if _, err := tok.HMAC(context.Background(), name, []byte("data")); err != nil {
+				t.Fatal(err)
+			}
+		}}
 	cases := []struct {
 		purpose Purpose
 		want
@@ -100,7 +106,9 @@ func TestKeyMadeForAPurposeServesThatPurposeOnly(t *testing.T) {
 		{APITLS, ecKey},
 		{AuditCheckpoint, ecKey},
 		{AuditReport, ecKey},
+		{ConnectorJWS, ecKey},
 		{NetworkOTP, rsaKey},
+		{ConnectorJWS, ecKey},
 		{CardTransport, want{private, protected + " DERIVE", pkcs11.CKM_ECDH1_DERIVE, pkcs11.CKM_EC_KEY_PAIR_GEN, []uint{pkcs11.CKA_VALUE}, requireAgrees}},
 		{VisaZone, want{secretKey, protected + " ENCRYPT", pkcs11.CKM_DES3_CBC, pkcs11.CKM_DES3_KEY_GEN, []uint{pkcs11.CKA_VALUE},
 			func(t *testing.T, tok *Token, name string) {
@@ -110,12 +118,8 @@ func TestKeyMadeForAPurposeServesThatPurposeOnly(t *testing.T) {
 			}}},
 		{Pass, rsaKey},
 		{CardVault, want{secretKey, protected + " ENCRYPT DECRYPT", pkcs11.CKM_AES_GCM, pkcs11.CKM_AES_KEY_GEN, []uint{pkcs11.CKA_VALUE}, requireSeals}},
-		{CardIndex, want{secretKey, protected + " SIGN", pkcs11.CKM_SHA256_HMAC, pkcs11.CKM_GENERIC_SECRET_KEY_GEN, []uint{pkcs11.CKA_VALUE},
-			func(t *testing.T, tok *Token, name string) {
-				if _, err := tok.HMAC(context.Background(), name, []byte("data")); err != nil {
-					t.Fatal(err)
-				}
-			}}},
+		{CardIndex, macKey},
+		{Passcode, macKey},
 	}
 	if len(cases) != len(Purposes()) {
 		t.Fatalf("%d purposes are tried here, and there are %v", len(cases), Purposes())

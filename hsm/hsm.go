@@ -33,6 +33,7 @@ type HSM struct {
 	policy  Policy
 	ring    atomic.Pointer[Keyring]
 	turn    atomic.Uint32
+	using   sync.Mutex // held while another keyring is taken up
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -205,8 +206,8 @@ func (h *HSM) Key(name string) (Key, error) {
 
 // Public gives the pinned public key of the key called name, also of one that is next or
 // retired. It is the same on every member: the keyring sees to that. What no member that is
-// ready can give is given from memory, if any has proved it since the start: what is pinned
-// does not change while a process runs, and what the key has signed is still to be verified.
+// ready can give is given from memory, if any has proved it since the start and its pin is
+// still that: what the key has signed is still to be verified.
 //
 // Errors: *KeyError if a member is ready and the key was never proved; *DownError if none is.
 func (h *HSM) Public(name string) (crypto.PublicKey, error) {
@@ -215,7 +216,12 @@ func (h *HSM) Public(name string) (crypto.PublicKey, error) {
 		return pub, nil
 	}
 	for _, t := range h.members {
-		if pub := t.remembered(name); pub != nil {
+		pub := t.remembered(name)
+		if pub == nil {
+			continue
+		}
+		listed, _ := t.keyring().Find(name)
+		if pin, wrong := spkiPin(pub); wrong == nil && pin == listed.Pins[t.Name()] {
 			return pub, nil
 		}
 	}

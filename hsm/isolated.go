@@ -130,6 +130,8 @@ func (m *isolated) startProcess() (*process, error) {
 	defer m.starting.Unlock()
 	p.begin()
 	m.current.Store(p)
+	stuck := time.AfterFunc(m.cfg.beginTimeout(m.wanted.Load()), func() { p.lose(errProcessStuck) }) // it reads nothing
+	defer stuck.Stop()
 	hello, err := json.Marshal(settingsFor(m.cfg, m.wantedSettings()))
 	if err == nil {
 		err = p.send(p.gone, message{kind: kindHello, fields: [][]byte{hello}})

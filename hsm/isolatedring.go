@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 )
 
 // ringSettings are a keyring as it is told to a child, under the number by which the child
@@ -30,15 +31,39 @@ func (r *Keyring) settings(number uint64) ringSettings {
 	return s
 }
 
-// keyring is the keyring that the parent has told, as the child's own token takes it.
+// keyring is the keyring that the parent has told, as the child's own token takes it. The
+// caller holds mu.
 func (c *child) keyring(s ringSettings) *Keyring {
 	ring := s.Keyring
 	if s.Bound != nil {
 		ring = ring.Only(s.Bound...)
 	}
 	ring.digest = s.Digest
-	c.rings.Store(ring, s.Number)
+	c.rings[ring], c.lastRing = s.Number, s.Number
 	return ring
+}
+
+// use has the token take up the keyring that the parent has told, unless it has told the next
+// meanwhile: calls may overtake each other.
+func (c *child) use(ctx context.Context, t *Token, s ringSettings) error {
+	c.mu.Lock()
+	if s.Number <= c.lastRing {
+		c.mu.Unlock()
+		return errSuperseded
+	}
+	ring := c.keyring(s)
+	t.wanted.Store(ring)
+	c.mu.Unlock()
+	return t.takeUp(ctx, ring)
+}
+
+// numberOf is the number of the keyring that an epoch has; those before it are over.
+func (c *child) numberOf(ring *Keyring) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	number := c.rings[ring]
+	maps.DeleteFunc(c.rings, func(_ *Keyring, n uint64) bool { return n < number })
+	return number
 }
 
 // heldKeys are the keys of one keyring as the child's epoch has them.
@@ -107,8 +132,11 @@ func (m *isolated) Use(ctx context.Context, ring *Keyring) error {
 	if err == nil {
 		_, _, err = p.exchange(ctx, request{op: opUse, fields: [][]byte{b}}, func() {})
 	}
-	if err != nil && !errors.Is(err, errProcessLost) {
-		return fmt.Errorf("take up keyring on %q: %w", m.cfg.Name, err)
+	switch {
+	case err == nil, errors.Is(err, errProcessLost):
+		return nil
+	case errors.Is(err, errNotSent), errors.Is(err, errLate), errors.Is(err, errMessage):
+		p.lose(fmt.Errorf("keyring not taken up: %w", err)) // or it would go on with the one before
 	}
-	return nil
+	return fmt.Errorf("take up keyring on %q: %w", m.cfg.Name, err)
 }

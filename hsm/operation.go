@@ -115,7 +115,7 @@ var operations = [...]struct {
 		if err := json.Unmarshal(c.fields[0], &s); err != nil || s.Keyring == nil {
 			return nil, errMessage
 		}
-		return nil, t.Use(ctx, c.child.keyring(s))
+		return nil, c.child.use(ctx, t, s)
 	}},
 	opClose: {"close", 0, func(ctx context.Context, t *Token, _ *asked) ([][]byte, error) { return nil, t.Close(ctx) }},
 }

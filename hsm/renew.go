@@ -62,7 +62,7 @@ func (t *Token) settle(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, ErrBusy), errors.Is(err, ErrClosed):
+	case errors.Is(err, ErrBusy), errors.Is(err, ErrClosed), errors.As(err, new(*DownError)): // known
 		return err
 	case errors.Is(err, errLoginBusy):
 		return &unavailable{err: err, after: time.Second}

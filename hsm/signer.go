@@ -44,7 +44,7 @@ func (h *HSM) Signer(ctx context.Context, name string) (crypto.Signer, error) {
 }
 
 // signerKey gives the public key of the key called name, if a member's keyring has it sign:
-// while they take up another keyring, one after the other, it need not be every one's.
+// while they take up another keyring it need not be every one's.
 func signerKey(name string, public func(string) (crypto.PublicKey, error), members ...Member) (crypto.PublicKey, error) {
 	problem := map[State]KeyProblem{Next: KeyNext, Retired: KeyRetired}
 	var k Key

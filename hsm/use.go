@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -23,19 +24,34 @@ func (h *HSM) keyring() *Keyring { return h.ring.Load() }
 // which every key is proved again. Work under way is done by the old keyring; when Use has
 // returned nil, nothing is done by it any more. A member without an epoch takes it up with
 // its next. Its error is also trouble: the member is then opened anew, by the new keyring.
+// Of two at once the one that came later is taken up, and the other gets errSuperseded.
 func (t *Token) Use(ctx context.Context, ring *Keyring) error {
 	t.wanted.Store(ring)
+	return t.takeUp(ctx, ring)
+}
+
+var errSuperseded = errors.New("another one has been taken up since")
+
+// takeUp is Use of the keyring that is wanted.
+func (t *Token) takeUp(ctx context.Context, ring *Keyring) error {
 	for {
 		e, err := t.settled(ctx)
-		if err == nil && (e == nil || e.ring == ring) {
+		switch {
+		case t.wanted.Load() != ring:
+			err = errSuperseded
+		case err == nil && (e == nil || e.ring == ring):
 			return nil
-		}
-		if err == nil {
+		case err == nil:
 			err = t.settle(t.renew(ctx, e, false))
 		}
-		if err != nil && (!errors.Is(err, ErrBusy) || ctx.Err() != nil) {
-			return fmt.Errorf("take up keyring on %q: %w", t.cfg.Name, err)
+		passing := errors.Is(err, ErrBusy) || errors.Is(err, errLoginBusy)
+		if err == nil || (passing && ctx.Err() == nil) {
+			continue
 		}
+		if passing { // or it would go on with the keyring before
+			t.Restart(fmt.Errorf("keyring not taken up: %w", err))
+		}
+		return fmt.Errorf("take up keyring on %q: %w", t.cfg.Name, err)
 	}
 }
 
@@ -56,13 +72,18 @@ func (t *Token) settled(ctx context.Context) (*epoch, error) {
 	}
 }
 
-// Use has every member take up another keyring; see Token.Use. Its error names the members
-// that could not; they do as soon as they work again.
+// Use has every member take up another keyring, all at the same time, since one that hangs
+// must not keep it from the others; see Token.Use. Its error names the members that could
+// not; they do as soon as they work again.
 func (h *HSM) Use(ctx context.Context, ring *Keyring) error {
-	var errs []error
-	for _, t := range h.members {
-		errs = append(errs, t.Use(ctx, ring))
+	h.using.Lock()
+	defer h.using.Unlock()
+	errs := make([]error, len(h.members))
+	var all sync.WaitGroup
+	for i, m := range h.members {
+		all.Go(func() { errs[i] = m.Use(ctx, ring) })
 	}
+	all.Wait()
 	h.ring.Store(ring)
 	return errors.Join(errs...)
 }

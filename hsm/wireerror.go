@@ -24,7 +24,7 @@ type wireError struct {
 // in the list is a name.
 var sentinels = []error{
 	ErrClosed, ErrBusy, ErrTokenNotFound, ErrLoginRefused, ErrNotAuthentic,
-	errLate, errStuck, errSignsOnly, errBindingPanic, errWrongAnswer, errBadSignature,
+	errLate, errStuck, errSuperseded, errSignsOnly, errBindingPanic, errWrongAnswer, errBadSignature,
 	secret.ErrPINFile, context.Canceled, context.DeadlineExceeded,
 }
 

@@ -211,6 +211,9 @@ func TestServiceOutlivesItsModulesAndNotTheReverse(t *testing.T) {
 		t.Errorf("the request that meets it is answered %d, Retry-After %q: %s", a.status, a.header.Get("Retry-After"), a.body)
 	}
 	s.answers(http.StatusOK, 10*time.Second)
+	if said := s.stderr.String(); !strings.Contains(said, "SIGSEGV: ") || strings.Contains(said, "goroutine ") || strings.Contains(said, "rax ") {
+		t.Errorf("of the crash it is said:\n%s", said)
+	}
 
 	pid, ok := childOf(t, s.cmd.Process.Pid, "dev")
 	if !ok {

@@ -45,11 +45,7 @@ func (s *service) reload(ctx context.Context) {
 	}
 	if err != nil {
 		s.plan.log.Error("configuration not reloaded; the old one stays in use", "error", err)
-		for _, l := range s.listeners {
-			if l.cert != nil {
-				l.cert.ask(ctx)
-			}
-		}
+		s.askCertificates(ctx)
 	}
 }
 
