@@ -152,6 +152,7 @@ const silentAtLeast = 2 * time.Second
 // attend returns when the child is lost. One that does not answer, for as long as a call of
 // its module may take, is; the first answer may take as long as the opening of a token.
 func (m *isolated) attend(p *process) {
+	defer func() { <-p.gone.Done() }() // what is to be known of it is, before the next one is heard of
 	usual := max(silentAtLeast, m.cfg.CallTimeout+m.cfg.DrainTimeout)
 	tick := time.NewTicker(usual / 4)
 	defer tick.Stop()

@@ -282,17 +282,19 @@ func (p *process) answer(ctx context.Context, r request, question message) error
 
 // await gives the next message for a call.
 func (p *process) await(ctx context.Context, w *waiter) (message, error) {
+	var err error
 	select {
 	case m := <-w.answers:
 		return m, nil
 	case <-ctx.Done():
-		return message{}, errLate
+		err = errLate
 	case <-p.gone.Done():
+		err = errProcessLost
 	}
 	select {
 	case m := <-w.answers: // it came in time
 		return m, nil
 	default:
-		return message{}, errProcessLost
+		return message{}, err
 	}
 }

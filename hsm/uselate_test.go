@@ -156,7 +156,12 @@ func TestMemberThatHangsKeepsTheKeyringFromNobodyElse(t *testing.T) {
 	defer cancel()
 	used := make(chan error, 1)
 	go func() { used <- h.Use(ctx, after) }()
-	until(func() bool { return b.keyring() == after || ctx.Err() != nil })
+	answered := func() bool {
+		process.mu.Lock()
+		defer process.mu.Unlock()
+		return len(process.waiting) == 0
+	}
+	until(func() bool { return b.keyring() == after && answered() || ctx.Err() != nil })
 	if ctx.Err() != nil {
 		t.Error("b waits for a")
 	}

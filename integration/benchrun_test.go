@@ -157,8 +157,8 @@ merchant: {audFingerprints: [`+fingerprint+`]}
 			t.Errorf("%v in production: %v\n%s", args, err, out)
 		}
 	}
-	if out, log, status := s.run("config", "check", "--config", "mintmark.yaml"); status != 0 {
-		t.Errorf("another build refuses it too: %s%s", out, log)
+	if _, log, _ := s.run("config", "check", "--config", "mintmark.yaml"); !strings.Contains(log, "needs an active key") {
+		t.Errorf("another build has another reason: %s", log)
 	}
 }
 

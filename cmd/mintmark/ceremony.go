@@ -209,6 +209,7 @@ func (r *rite) open(ctx context.Context, pinFile string) (*hsm.Token, error) {
 	if pinFile != "" {
 		members[i].PINFile = pinFile
 	}
+	members[i].CallTimeout = max(keyWithin, members[i].CallTimeout)
 	t, err := hsm.Open(ctx, members[i])
 	if err != nil {
 		return nil, exit(openStatus(err), err)

@@ -39,8 +39,8 @@ func (s Signed) equal(other Signed) bool {
 // ErrSignatures is wrapped by what is wrong with the people's signatures.
 var ErrSignatures = errors.New("the ceremony is not signed by its people")
 
-// Verify makes sure that every person of the plan has signed its file, each with their own
-// key. Which signature is whose is found out.
+// Verify makes sure that every person of the plan, which was checked, has signed its file,
+// each with their own key. Which signature is whose is found out.
 func (p *Plan) Verify(signatures [][]byte, now time.Time) ([]Signed, error) {
 	var all []Signed
 	for _, person := range p.People {
@@ -113,7 +113,7 @@ func keyDigest(pub any) (string, error) {
 		return "", fmt.Errorf("the RSA key has %d bits, and must have %d", k.N.BitLen(), minRSA)
 	}
 	der, err := x509.MarshalPKIXPublicKey(pub)
-	if err != nil {
+	if err != nil { // DSA, for one, which signs SHA-1 in SSH
 		return "", errors.New("the key is of no kind that is taken")
 	}
 	return digest(der), nil
@@ -129,7 +129,7 @@ func (p Person) sshKey() (ssh.PublicKey, error) {
 	if err != nil || len(options) != 0 || len(bytes.TrimSpace(rest)) != 0 {
 		return nil, errors.New("ssh must be one public key: its type and Base64")
 	}
-	if _, ok := pub.(ssh.CryptoPublicKey); !ok || pub.Type() == ssh.InsecureKeyAlgoDSA { // DSA signs SHA-1 there
+	if _, ok := pub.(ssh.CryptoPublicKey); !ok {
 		return nil, fmt.Errorf("ssh is of the type %s, which is not taken", pub.Type())
 	}
 	return pub, nil

@@ -534,8 +534,8 @@ func guesses(t *testing.T, a *approval) {
 	}
 }
 
-// Two services of one database, as two processes would be: what counts is how often the token
-// was asked to compare.
+// What counts is how often the token was asked to compare. internal/store has the same over two
+// connections, as two processes would be.
 func guessesAtOnce(t *testing.T, a *approval) {
 	sent, code := a.send(a.toTenured(a.newCard()))
 	compared := a.token.CallsOf("hmac")
