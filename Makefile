@@ -25,7 +25,7 @@ build: ## build bin/mintmark
 	@$(GO) build -trimpath -ldflags "-X main.version=$(VERSION) -X main.revision=$(REVISION)" -o $(BIN) ./cmd/mintmark
 
 test: softhsm ## run every test, from scratch
-	@tools/ensure.sh gcc node openssl curl nss postgresql
+	@tools/ensure.sh gcc node openssl ssh-keygen curl nss postgresql
 	$(GO) test -race -count=1 ./...
 	$(GO) test -race -count=1 -tags trace -run Trace ./signer ./internal/provisioning ./integration
 

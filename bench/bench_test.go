@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +64,7 @@ func TestNoFiguresOfFailures(t *testing.T) {
 		}}, "broken"},
 		"nothing is done": {measured("x", "", bench.Point{Took: time.Second}), "nothing was done"},
 		"no such process": {bench.Subject{Name: "x", Measure: func(n int, d time.Duration) (bench.Point, error) {
-			return bench.Loop(n, d, bench.Process(0).CPU, func(int) error { return nil })
+			return bench.Loop(n, d, bench.Family{0}.CPU, func(int) error { return nil })
 		}}, "no such file"},
 	} {
 		tc.subject.Clients = []int{1}
@@ -108,6 +110,33 @@ func TestProcessTellsItsTimeAndMemory(t *testing.T) {
 	}
 	if rss, err := self.RSS(); err != nil || rss < 1<<20 {
 		t.Errorf("%d bytes resident, %v", rss, err)
+	}
+}
+
+// A server's children work for it.
+func TestFamilyIsAProcessAndItsChildren(t *testing.T) {
+	alone, err := bench.Process(os.Getpid()).Family()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command("sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo; cat")
+	in, err1 := child.StdinPipe()
+	out, err2 := child.StdoutPipe()
+	if err := errors.Join(err1, err2, child.Start()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = in.Close(); _ = child.Wait() }()
+	if _, err := out.Read(make([]byte, 1)); err != nil { // it has worked
+		t.Fatal(err)
+	}
+	both, err := bench.Process(os.Getpid()).Family()
+	if err != nil || len(both) != len(alone)+1 || !slices.Contains(both, bench.Process(child.Process.Pid)) {
+		t.Fatalf("%v, with its child %v, %v", alone, both, err)
+	}
+	sum, err1 := both.CPU()
+	own, err2 := alone.CPU()
+	if err1 != nil || err2 != nil || sum <= own {
+		t.Errorf("%v together, %v alone, %v, %v", sum, own, err1, err2)
 	}
 }
 

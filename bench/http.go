@@ -13,8 +13,8 @@ import (
 // HTTP is requests to a server in a closed loop, on one connection a client. The client
 // does little: its processor time is the server's competition.
 type HTTP struct {
-	Address string  // host:port, plain HTTP
-	Server  Process // whose CPU is measured
+	Address string // host:port, plain HTTP
+	Server  Family // whose CPU is measured
 	// Request gives a client's next request as it goes over the wire.
 	Request func(client int) ([]byte, error)
 	// Statuses are those that count as done. 503 is counted as refused; every other ends the

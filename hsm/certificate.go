@@ -15,6 +15,11 @@ import (
 // maxCertificate bounds a certificate file in bytes: a leaf and a few intermediates.
 const maxCertificate = 64 << 10
 
+// Certified reports whether others issue certificates for keys of the purpose.
+func (p Purpose) Certified() bool {
+	return p == Pass || p == APITLS || p == MerchantJWT || p == ProximityToken
+}
+
 // Chain gives the key's certificate and then its intermediates, each issued by the one
 // that follows. Whether they are valid at the moment is not said. It is nil if the entry
 // names no certificate, or was not read by LoadKeyring.

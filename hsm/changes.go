@@ -46,16 +46,21 @@ func (r *Keyring) SetState(name string, to State, day string) error {
 	return nil
 }
 
-// Remove takes a retired key's entry out.
-func (r *Keyring) Remove(name string) error {
-	k, ok := r.Find(name)
+// Destroyed takes a retired key that is gone from a member out: its pin there, and its entry
+// with the last pin. While another member has the key it stays listed, so that it can be
+// destroyed there.
+func (r *Keyring) Destroyed(name, member string) error {
+	i := slices.IndexFunc(r.Keys, func(k Key) bool { return k.Name == name })
 	switch {
-	case !ok:
+	case i < 0:
 		return &KeyError{Name: name, Problem: KeyNotListed}
-	case k.State != Retired:
-		return fmt.Errorf("key %s is %s: %w", name, k.State, ErrNotRetired)
+	case r.Keys[i].State != Retired:
+		return fmt.Errorf("key %s is %s: %w", name, r.Keys[i].State, ErrNotRetired)
 	}
-	r.Keys = slices.DeleteFunc(r.Keys, func(k Key) bool { return k.Name == name })
+	delete(r.Keys[i].Pins, member)
+	if len(r.Keys[i].Pins) == 0 {
+		r.Keys = slices.Delete(r.Keys, i, i+1)
+	}
 	return nil
 }
 

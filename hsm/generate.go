@@ -54,8 +54,8 @@ var ErrKeyExists = errors.New("a key of this name exists")
 // narrowed reports whether the token also took the list of allowed mechanisms and the
 // refusal to be copied; not every module knows these.
 func (t *Token) Generate(ctx context.Context, n NewKey, now time.Time) (entry Key, narrowed bool, err error) {
-	entry = n.entry(now)
-	if wrong := errors.Join(entry.check()...); wrong != nil {
+	asked := n.entry(now) // read in the call, which may outlive this one
+	if wrong := errors.Join(asked.check()...); wrong != nil {
 		return Key{}, false, fmt.Errorf("generate key: %w", wrong)
 	}
 	if _, ok := t.keyring().Find(n.Name); ok {
@@ -68,7 +68,7 @@ func (t *Token) Generate(ctx context.Context, n NewKey, now time.Time) (entry Ke
 		}
 		defer func() { _ = e.ctx.CloseSession(s) }()
 		u := &unit{e: e, s: s}
-		made := generated{key: entry}
+		made := generated{key: asked}
 		made.key.Pins = map[string]Pin{}
 		made.narrowed, err = u.generate(&made.key)
 		return made, err

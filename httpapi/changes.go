@@ -223,6 +223,9 @@ func changeProblem(err error) (problem, bool) {
 	case errors.Is(err, approval.ErrSamePerson):
 		return problem{status: http.StatusForbidden, name: "same-person", title: "A second person is needed",
 			detail: "Whoever proposed a change cannot approve it, with another of their keys neither."}, true
+	case errors.Is(err, approval.ErrRequired):
+		return problem{status: http.StatusForbidden, name: "approval-required", title: "Needs a second person's approval",
+			detail: "dualControl.required is set. Have the change proposed (mintmark changes propose) and approved by somebody else; docs/dualcontrol.md has the kinds and their documents."}, true
 	case errors.Is(err, approval.ErrOtherDocument):
 		return problem{status: http.StatusConflict, name: "other-document", title: "Another document",
 			detail: "sha256 is not the digest of the proposed document. Read the change again before you approve it."}, true

@@ -145,6 +145,7 @@ func TestProblemsOfChanges(t *testing.T) {
 		{approval.ErrKind, 422, "change-kind"},
 		{&approval.DocumentError{What: "other files stand here"}, 422, "change-document"},
 		{approval.ErrSamePerson, 403, "same-person"},
+		{approval.ErrRequired, 403, "approval-required"},
 		{approval.ErrOtherDocument, 409, "other-document"},
 		{approval.ErrNotOpen, 409, "change-not-open"},
 		{access.ErrReplayed, 409, "token-used"},

@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/mintmark/mintmark/internal/access"
+	"github.com/mintmark/mintmark/internal/approval"
 	"github.com/mintmark/mintmark/internal/provisioning"
 	"github.com/mintmark/mintmark/internal/record"
 )
@@ -44,7 +45,8 @@ func enablement(e provisioning.Enablement, environment string) Enablement {
 }
 
 // EnablementKeeper is what the admin listener asks of push provisioning to change which cards
-// may be provisioned; *provisioning.Service is it.
+// may be provisioned; *provisioning.Service is it. approval.ErrRequired says that two people
+// must change it.
 type EnablementKeeper interface {
 	PutEnablement(ctx context.Context, who provisioning.Caller, rules []provisioning.EnablementRule) (provisioning.Enablement, error)
 }
@@ -99,10 +101,21 @@ func (a *enablementAdmin) put(w http.ResponseWriter, r *http.Request) {
 		writeAnswer(w, enablement(put, a.environment))
 	case errors.As(err, &field):
 		http.Error(w, field.Error(), http.StatusBadRequest)
+	case errors.Is(err, approval.ErrRequired):
+		p, _ := changeProblem(err)
+		writeProblem(w, p)
 	case errors.Is(err, provisioning.ErrEnablementChanged):
 		http.Error(w, "another change was faster; look at what is there now", http.StatusConflict)
 	default:
 		a.log.ErrorContext(r.Context(), "enablement not changed", "error", err)
 		http.Error(w, "the database did not answer; nothing is changed", http.StatusServiceUnavailable)
 	}
+}
+
+// writeProblem writes one outside the routes of gin.
+func writeProblem(w http.ResponseWriter, p problem) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(p.status)
+	_ = json.MarshalWrite(w, Problem{Type: problemType + p.name, Title: p.title, Status: p.status, Detail: &p.detail}) // to a caller who may have gone
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mintmark/mintmark/internal/approval"
 	"github.com/mintmark/mintmark/internal/provisioning"
 )
 
@@ -40,6 +41,7 @@ func TestOperatorChangesTheEnablement(t *testing.T) {
 		"refused":                {"PUT", "", "application/json", body, &provisioning.FieldError{Member: "tenant", Problem: "is missing"}, 400},
 		"another was faster":     {"PUT", "?tenant=bank-a", "application/json", body, provisioning.ErrEnablementChanged, 409},
 		"the database is away":   {"PUT", "?tenant=bank-a", "application/json", body, unavailableError{}, 503},
+		"it takes two people":    {"PUT", "?tenant=bank-a", "application/json", body, approval.ErrRequired, 403},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := &flagKeeper{err: tc.err}
@@ -50,6 +52,9 @@ func TestOperatorChangesTheEnablement(t *testing.T) {
 			h.ServeHTTP(rec, req)
 			if rec.Code != tc.status {
 				t.Errorf("answered %d: %s", rec.Code, rec.Body)
+			}
+			if tc.status == 403 && (rec.Header().Get("Content-Type") != "application/problem+json" || !strings.Contains(rec.Body.String(), "mintmark changes propose")) {
+				t.Errorf("says %s", rec.Body)
 			}
 			if asked := k.who.RequestID != ""; asked != (tc.status == 200 || tc.err != nil) {
 				t.Errorf("asked for %+v", k)

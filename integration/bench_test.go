@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/mintmark/mintmark/bench"
 	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/integration/faultmodule"
 )
 
 // benchRig is one token with its keys, and what servers that are measured on it need: each
@@ -135,7 +137,11 @@ func (r *benchRig) http(name, raw string, s *server, requests func(address strin
 		if err != nil {
 			return bench.Point{}, err
 		}
-		return bench.HTTP{Address: address, Server: bench.Process(s.cmd.Process.Pid), Request: next, Statuses: statuses}.Measure(clients, d)
+		family, err := bench.Process(s.cmd.Process.Pid).Family()
+		if err != nil {
+			return bench.Point{}, err
+		}
+		return bench.HTTP{Address: address, Server: family, Request: next, Statuses: statuses}.Measure(clients, d)
 	}}
 }
 
@@ -308,8 +314,10 @@ func (b *benchPasses) list(name string) bench.Subject {
 func TestBenchMeasures(t *testing.T) {
 	r := newBenchRig(t)
 	s := r.serve(variant{roles: "[merchant]"})
+	card := []string{"--work", "card", "--rsa-id", r.id(hsm.TAVSigning), "--hmac-id", r.id(hsm.CardIndex), "--aes-id", r.id(hsm.CardVault)}
+	r.requireRawCardToBeTheSequence(card...)
 	rows, err := bench.Run([]bench.Subject{
-		r.rawLoop("raw", r.dev.info.HSM.Module, "--work", "card", "--rsa-id", r.id(hsm.TAVSigning), "--hmac-id", r.id(hsm.CardIndex), "--aes-id", r.id(hsm.CardVault)),
+		r.rawLoop("raw", r.dev.info.HSM.Module, card...),
 		r.rs256("RS256", "raw", s),
 	}, bench.Plan{Clients: []int{2}, Rounds: 1, Each: 500 * time.Millisecond}, nil)
 	if err != nil {
@@ -324,6 +332,35 @@ func TestBenchMeasures(t *testing.T) {
 		t.Errorf("not held against the raw loop: %+v", row)
 	}
 }
+
+// The raw sequence is that of a sealed card, as docs/pkcs11.md has it: no call more, which
+// would flatter what is held against it.
+func (r *benchRig) requireRawCardToBeTheSequence(args ...string) {
+	r.t.Helper()
+	spy := faultmodule.New(r.t, r.dev.info.HSM.Module)
+	var p bench.Point
+	got := countCalls(r.t, spy, func() {
+		var err error
+		if p, err = r.rawLoop("raw", spy.Path, args...).Measure(1, 100*time.Millisecond); err != nil {
+			r.t.Fatal(err)
+		}
+	})
+	documented := documentedCall.FindAllStringSubmatch(readFile(r.t, "../docs/pkcs11.md"), -1)
+	if len(documented) == 0 {
+		r.t.Fatal("docs/pkcs11.md names no calls")
+	}
+	for _, line := range documented {
+		each, err := strconv.ParseUint(line[2], 10, 64)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if want := each * (p.Operations + 1); got[line[1]] != want { // the thread's first is not counted
+			r.t.Errorf("the raw loop called %s %d times, want %d: %d each", line[1], got[line[1]], want, each)
+		}
+	}
+}
+
+var documentedCall = regexp.MustCompile(`(?m)^(C_\w+) +(\d+)$`)
 
 // What measures a token leaves nothing there, also when it fails.
 func TestBenchLeavesNoKeys(t *testing.T) {

@@ -58,11 +58,13 @@ func TestBench(t *testing.T) {
 	off := func(what string) *server {
 		return r.serve(variant{binary: bare, roles: "[merchant]", env: []string{"MINTMARK_BENCH_OFF=" + what}})
 	}
+	isolated := r.serve(variant{roles: "[merchant]", env: []string{"MINTMARK_HSM_ISOLATION=process"}})
 	many, far, spy := r.manyKeys(t, 1000), r.far(), r.spied()
 	subjects := []bench.Subject{
 		r.rawLoop(rawRSA, r.dev.info.HSM.Module, "--work", "rsa", "--rsa-id", r.id(hsm.MerchantJWT)),
 		r.rs256(rs256, rawRSA, whole),
 		r.rs256("RS256, PostgreSQL", rawRSA, r.onPostgres(t)),
+		r.rs256("RS256, module in a process of its own", rawRSA, isolated),
 		r.rs256("RS256, no record", rawRSA, off("record")),
 		r.rs256(rs256Bare, rawRSA, off("record,verify")),
 		r.rs256(rs256Many, rawRSA, many),
@@ -130,11 +132,33 @@ func benchBinary(t *testing.T, flags ...string) string {
 	return path
 }
 
-// A build that can leave out record and verification runs under no version.
+// A build that can leave out record and verification runs under no version, and without one
+// it takes no configuration of production, whatever it is asked to do.
 func TestBareBuildIsNoRelease(t *testing.T) {
 	bare := benchBinary(t, "-ldflags", "-X main.version=v1.0.0")
 	if out, err := exec.Command(bare, "version").CombinedOutput(); err == nil || !strings.Contains(string(out), "no release") {
 		t.Errorf("a version with the tag runs: %v\n%s", err, out)
+	}
+	bare = benchBinary(t)
+	s := newSite(t)
+	s.write("mintmark.yaml", `environment: production
+roles: [merchant]
+hsm: {members: [{name: hsm-a, module: none.so, tokenLabel: cards, pinFile: none}]}
+keyring: keyring.yaml
+audit: {log: bank.example/mintmark, anchors: [{syslog: "tls://log.example:6514"}]}
+store: {sqlite: mintmark.db}
+merchant: {audFingerprints: [`+fingerprint+`]}
+`)
+	s.write("keyring.yaml", "environment: production\n")
+	for _, args := range [][]string{{"config", "check"}, {"serve"}, {"doctor"}, {"keys", "list"}, {"audit", "report"}} {
+		cmd := exec.Command(bare, append(args, "--config", "mintmark.yaml")...)
+		cmd.Dir = s.dir
+		if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 3 || !strings.Contains(string(out), "not for production") {
+			t.Errorf("%v in production: %v\n%s", args, err, out)
+		}
+	}
+	if _, log, _ := s.run("config", "check", "--config", "mintmark.yaml"); !strings.Contains(log, "needs an active key") {
+		t.Errorf("another build has another reason: %s", log)
 	}
 }
 

@@ -104,6 +104,9 @@ func removedCardsApart(t *testing.T, w *tenancy, own, other tenant) {
 	}
 	w.sees(t, own, name, 404)
 	w.sees(t, other, name, 200)
+	if a := w.as(t, other, http.MethodDelete, "/v1/cards/"+name, nil); a.status != 204 {
+		t.Errorf("the other's removing is answered %d: %s", a.status, a.body)
+	}
 	w.sees(t, other, other.card(), 200)
 }
 

@@ -50,8 +50,10 @@ const sharedAudience = "mint.example"
 // tenancy is the service with its two tenants.
 type tenancy struct {
 	*server
-	jwks  jose.JSONWebKeySet
-	apple *appletest.Issued
+	jwks   jose.JSONWebKeySet
+	apple  *appletest.Issued
+	tlsURL string                  // of the server itself; BaseURL is a gateway's
+	by     map[string]*http.Client // with the certificates of the tenants' networks
 }
 
 // A tenant's token never reads, signs or verifies anything of another tenant, at any
@@ -129,6 +131,10 @@ var apart = map[string]func(t *testing.T, w *tenancy, own, other tenant){
 	"PUT /v1/wallet-tokens/{tokenUniqueReference}":      walletTokensApart,
 	"GET /v1/wallet-tokens/{tokenUniqueReference}":      walletTokensApart,
 	"GET /v1/enablement":                                enablementsApart,
+
+	"POST /v1/provisioning-decisions":                        decisionsApart,
+	"POST /v1/one-time-passcodes":                            passcodesApart,
+	"POST /v1/one-time-passcodes/{passcodeId}/verifications": verificationsApart,
 
 	"GET /v1/keys/{kid}/certificate.pem": certificatesApart,
 
@@ -374,7 +380,10 @@ func withoutRequestID(t *testing.T, a answer) string {
 // newTenancy makes the service: clients, acquirers and cards of both.
 func newTenancy(t *testing.T) (w *tenancy, a, b tenant) {
 	t.Helper()
-	s := newSite(t, hsm.TAVSigning, hsm.CardVault, hsm.CardIndex, hsm.MerchantJWT, hsm.ProximityToken, hsm.CardTransport)
+	s := newSite(t, hsm.TAVSigning, hsm.CardVault, hsm.CardIndex, hsm.MerchantJWT, hsm.ProximityToken, hsm.CardTransport, hsm.Passcode, hsm.ConnectorJWS)
+	authority, certificates := newCA(t, "networks"), map[string]identity{}
+	s.certificate(authority.server())
+	s.write("networks.pem", certificatePEM(authority.cert))
 	s.must("keys", "certify", "--name", "merchant-jwt", "--common-name", "mint", "--out", "mint.crt", "--write")
 	s.passKeys("a", "b")
 	a = tenant{name: "a", pan: "5204245250001488"}
@@ -385,11 +394,14 @@ func newTenancy(t *testing.T) (w *tenancy, a, b tenant) {
 			p.sub = "shared-user"
 			s.write(p.iss+".pem", p.publicPEM())
 		}
+		certificates[n.network()] = authority.client("spiffe://network.example/" + n.name)
 		n.merchant.claims = claims{"usr": "cashier", "mbn": "Shop " + n.name, "mcc": n.category(), "x-tid": n.terminal()}
 	}
 	s.configure(`
 roles: [issuer, merchant, passes]
-api: {listen: "127.0.0.1:0"}
+api:
+  listen: "127.0.0.1:0"
+  tls: {certificateFile: server.crt, keyFile: server.key, clientCertificates: {issuer: request}}
 passes:
   publicURL: https://passes.example
   types:
@@ -409,8 +421,13 @@ merchant:
   proximity:
     claims: {iat: $issuedAt, exp: $expiresAt, jti: $jwtId, acquirer: $acquirer, merchant: $claim.sub, terminalProfileId: $terminalProfileId}
 `)
+	s.write("mintmark.yaml", strings.Replace(readFile(t, filepath.Join(s.dir, "mintmark.yaml")), "pushProvisioning: {", `pushProvisioning: {
+  connector: {mode: simulator, noticesFile: notices.jsonl},
+  statements: [{tenant: a, kid: core, publicKeyFile: backend-a.pem}, {tenant: b, kid: core, publicKeyFile: backend-b.pem}],
+  `, 1))
 	s.storeCards(a, b)
 	w = &tenancy{server: s.serve()}
+	w.networks(authority, certificates)
 	w.jwks = w.server.jwks()
 	apple := filepath.Join(s.dir, "apple")
 	w.info.Apple.LeafCert, w.info.Apple.SubCert = filepath.Join(apple, "apple-leaf.pem"), filepath.Join(apple, "apple-sub.pem")
@@ -425,14 +442,18 @@ func (n tenant) clients() string {
     tenant: $T
     audience: $AUD
     keys: [{kid: backend-$T-1, publicKeyFile: backend-$T.pem}]
-    rights: [signCards, signMerchantTokens, manageCards, readCards, createActivationData, managePasses, searchTokens, activateTokens, searchCards, {right: manageWalletTokens, anyOwner: true}, readEnablement]
+    rights: [signCards, signMerchantTokens, manageCards, readCards, createActivationData, managePasses, searchTokens, activateTokens, searchCards, {right: manageWalletTokens, anyOwner: true}, readEnablement, decideProvisioning, sendPasscodes, verifyPasscodes]
     merchantTokens: {subjects: [shared-user, $T-*], audiences: [$AUD, kernel-$T], businessNames: [Shop $T], categoryCodes: ["$MCC"]}
   - issuer: merchant-$T
     tenant: $T
     audience: $AUD
     keys: [{kid: merchant-$T-1, publicKeyFile: merchant-$T.pem}]
     rights: [createAppleProximityToken]
-    acquirer: acquirer-$T`)
+    acquirer: acquirer-$T
+  - issuer: network-$T
+    tenant: $T
+    certificate: {caFile: networks.pem, uri: "spiffe://network.example/$T"}
+    rights: [{right: decideProvisioning, anyOwner: true}, {right: verifyPasscodes, anyOwner: true}]`)
 }
 
 // storeCards puts two cards of each tenant into the vault, as an import would: the keys are

@@ -6,9 +6,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
-	"slices"
 
-	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/record"
 )
 
@@ -19,9 +17,6 @@ type RequestFor struct {
 	Email    string   // as rfc822Name; Apple's portal takes it, and ignores it
 	DNSNames []string // for TLS certificates
 }
-
-// requested are the purposes whose certificates others issue.
-var requested = []hsm.Purpose{hsm.Pass, hsm.APITLS, hsm.MerchantJWT, hsm.ProximityToken}
 
 // RequestCertificate makes a request for a certificate (PKCS#10, RFC 2986) over a key's
 // public half, signed by the key in the token: proof that whoever asks has it. It gives DER.
@@ -35,7 +30,7 @@ func (g *Gate) RequestCertificate(ctx context.Context, t *record.Ticket, r Reque
 	if err != nil {
 		return none, err
 	}
-	if !slices.Contains(requested, key.Purpose) {
+	if !key.Purpose.Certified() {
 		return none, fmt.Errorf("request certificate for %s: nobody certifies keys for %s", r.Key, key.Purpose)
 	}
 	s, err := g.keys.Signer(ctx, r.Key)

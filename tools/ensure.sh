@@ -6,6 +6,7 @@
 #	gcc         a C compiler and the C library's headers
 #	node        Node.js
 #	openssl     the command
+#	ssh-keygen  the command
 #	curl        the command
 #	nss         NSS's PKCS#11 module and certutil
 #	p11-kit     p11-kit's client and server of remote modules
@@ -95,8 +96,8 @@ present() {
 			/usr/lib/pkcs11/p11-kit-client.so \
 			/opt/homebrew/lib/pkcs11/p11-kit-client.so
 		;;
-	node | openssl | curl) has "$1" ;;
-	*) die "unknown tool $1 (known: softhsm nss p11-kit gcc node openssl curl postgresql)" ;;
+	node | openssl | ssh-keygen | curl) has "$1" ;;
+	*) die "unknown tool $1 (known: softhsm nss p11-kit gcc node openssl ssh-keygen curl postgresql)" ;;
 	esac
 }
 
@@ -117,6 +118,9 @@ packages() {
 	brew/node) echo node ;;
 	brew/postgresql) echo postgresql@17 ;;
 	*/node) echo nodejs ;;
+	apt-get/ssh-keygen) echo openssh-client ;;
+	apk/ssh-keygen) echo openssh-keygen ;;
+	*/ssh-keygen) echo openssh ;;
 	*) echo "$2" ;;
 	esac
 }
@@ -159,7 +163,7 @@ install() {
 	esac
 }
 
-[ $# -gt 0 ] || die "usage: ensure.sh softhsm|nss|p11-kit|gcc|node|openssl|curl|postgresql..."
+[ $# -gt 0 ] || die "usage: ensure.sh softhsm|nss|p11-kit|gcc|node|openssl|ssh-keygen|curl|postgresql..."
 
 missing=
 for name in "$@"; do

@@ -136,16 +136,12 @@ static raw_error seal(worker *w) {
 	CK_FUNCTION_LIST *f = w->token->list;
 	H made[3]; // public, private, Z
 	CK_BYTE point[128];
-	CK_ATTRIBUTE at = {CKA_EC_POINT, NULL, 0};
+	CK_ATTRIBUTE at = {CKA_EC_POINT, point, sizeof point};
 	CK_RV (*get)(H, H, CK_ATTRIBUTE *, CK_ULONG) = (void *)f->at[AT_GetAttributeValue];
 	CK_RV (*destroy)(H, H) = (void *)f->at[AT_DestroyObject];
 	raw_error err = pair(w, &made[0], &made[1]);
 	if (err.call != NULL)
 		return err;
-	TRY("C_GetAttributeValue", get(w->session, made[0], &at, 1));
-	if (at.len > sizeof point)
-		return (raw_error){"C_GetAttributeValue: a point that long", 0};
-	at.value = point;
 	TRY("C_GetAttributeValue", get(w->session, made[0], &at, 1));
 	if ((err = agree(w, made[1], &made[2])).call != NULL || (err = digest_key(w, made[2])).call != NULL)
 		return err;

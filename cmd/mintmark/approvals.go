@@ -31,9 +31,13 @@ func (s *service) openChanges() error {
 		return err
 	}
 	s.inUse.Store(&files)
+	kinds := []approval.Kind{configurationKind{s}}
+	if s.provisioning != nil {
+		kinds = append(kinds, enablementKind{s.provisioning, s.plan.cfg.Environment})
+	}
 	d := s.plan.cfg.DualControl
 	s.changes, err = approval.New(approval.Config{
-		Recorder: s.audit, Store: s.store, Kinds: []approval.Kind{configurationKind{s}}, Now: time.Now,
+		Recorder: s.audit, Store: s.store, Kinds: kinds, Now: time.Now,
 		Within: d.Within, Lease: approvalLease, Separation: approval.Separation(d.Identity),
 	})
 	return err

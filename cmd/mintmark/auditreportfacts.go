@@ -149,7 +149,7 @@ func recordFacts(path string, ring *hsm.Keyring) report.Record {
 		return r
 	}
 	r.SHA256 = sum
-	t, _, err := readTranscript(path, func(spki []byte) bool { return pins(ring, spki) })
+	t, _, err := readTranscript(path, pinnedReportKey(ring))
 	if err == nil && t.Failed != "" {
 		err = fmt.Errorf("the ceremony failed: %s", t.Failed)
 	}

@@ -169,13 +169,28 @@ func (r *rite) perform(ctx context.Context, place ceremony.Place, t *hsm.Token, 
 		return err
 	}
 	log, gate := audit.New(s, time.Now), signer.New(t)
+	// Then the record: keys that a crash leaves behind have their ceremony there.
+	if err := log.Note(ctx, r.lifecycle("ceremony-begin", r.ring.Digest())); err != nil {
+		return errors.Join(exit(exitStorage, err), os.Remove(out))
+	}
 	place.Request = func(ctx context.Context, q ceremony.Request) ([]byte, error) {
 		subject := subjectFlags{q.CommonName, q.Organization, q.Unit, q.Country, q.Email}
 		return keycert.Request(ctx, log, gate, signer.RequestFor{Key: q.Key, Subject: subject.name(), Email: q.Email, DNSNames: q.DNS})
 	}
 	var failed error
 	r.done, failed = r.plan.Run(ctx, place)
+	// Also a ceremony that was interrupted is accounted for.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), accountWithin)
+	defer cancel()
 	return errors.Join(exit(exitHSM, failed), r.account(ctx, t, log, out, failed))
+}
+
+// accountWithin bounds the account of a ceremony, after its last key.
+const accountWithin = time.Minute
+
+// lifecycle is an entry of the log about this ceremony.
+func (r *rite) lifecycle(event, keyring string) audit.Lifecycle {
+	return audit.Lifecycle{Event: event, Version: version, Environment: r.p.cfg.Environment, KeyringSHA256: keyring, PlanSHA256: r.plan.Digest()}
 }
 
 func (r *rite) say(format string, a ...any) { fmt.Fprintf(r.c.OutOrStdout(), format+"\n", a...) }
@@ -194,6 +209,7 @@ func (r *rite) open(ctx context.Context, pinFile string) (*hsm.Token, error) {
 	if pinFile != "" {
 		members[i].PINFile = pinFile
 	}
+	members[i].CallTimeout = max(keyWithin, members[i].CallTimeout)
 	t, err := hsm.Open(ctx, members[i])
 	if err != nil {
 		return nil, exit(openStatus(err), err)
@@ -201,47 +217,61 @@ func (r *rite) open(ctx context.Context, pinFile string) (*hsm.Token, error) {
 	return t, nil
 }
 
-// account writes down what was done: signed in the token, on record by its digest, and then
-// into the folder. Of a ceremony that failed it is signed if it can be.
+// account writes down what was done: signed in the token, into the folder, on record by its
+// digest. Only with that the folder has the keyring that comes of it. What fails here makes
+// the ceremony one that failed, whose transcript is signed if it can be: keys that were made
+// or destroyed are always accounted for.
 func (r *rite) account(ctx context.Context, t *hsm.Token, log *audit.Log, out string, failed error) error {
 	account, err := r.plan.Account(r.people, r.ring, r.done)
 	if err != nil {
 		return err
 	}
 	account.Software, account.Began, account.Ended = version, r.began, time.Now().UTC().Truncate(time.Second)
+	var trouble error
+	if account.Token, trouble = t.Info(ctx); failed == nil {
+		failed = trouble
+	}
 	if failed != nil {
 		account.Failed = failed.Error()
 	}
-	if account.Token, err = t.Info(ctx); err != nil {
-		return exit(exitHSM, err)
-	}
-	text, err := r.sign(ctx, t, &account)
-	if err != nil && failed == nil {
-		return exit(exitHSM, err)
-	}
-	sum := hexDigest([]byte(text))
-	life := audit.Lifecycle{Event: "ceremony", Version: version, Environment: r.p.cfg.Environment, KeyringSHA256: account.Files[ceremony.KeyringFile], TranscriptSHA256: sum}
-	if err := log.Note(ctx, life); err != nil {
-		return exit(exitStorage, err)
-	}
-	files := map[string][]byte{ceremony.TranscriptFile: []byte(text)}
-	if failed == nil {
-		for name, b := range r.done.Files {
-			files[name] = b
-		}
-		files[ceremony.KeyringFile] = []byte(account.After)
-	}
-	for name, b := range files {
-		if err := os.WriteFile(filepath.Join(out, name), b, 0o600); err != nil {
+	text, unsigned := r.sign(ctx, t, &account)
+	if unsigned != nil && failed == nil {
+		failed, account.Failed = unsigned, unsigned.Error()
+		if text, err = account.Text(); err != nil {
 			return err
 		}
 	}
+	if err := writeNew(filepath.Join(out, ceremony.TranscriptFile), []byte(text)); err != nil {
+		return err
+	}
+	life := r.lifecycle("ceremony", account.Files[ceremony.KeyringFile])
+	life.TranscriptSHA256 = hexDigest([]byte(text))
+	if err := log.Note(ctx, life); err != nil {
+		return exit(exitStorage, fmt.Errorf("%w; what was done stands in %s", err, filepath.Join(out, ceremony.TranscriptFile)))
+	}
 	if failed != nil {
-		return fmt.Errorf("the ceremony failed; what was done of it stands in %s", filepath.Join(out, ceremony.TranscriptFile))
+		return errors.Join(exit(exitHSM, errors.Join(trouble, unsigned)),
+			fmt.Errorf("the ceremony failed; what was done of it stands in %s", filepath.Join(out, ceremony.TranscriptFile)))
+	}
+	r.done.Files[ceremony.KeyringFile] = []byte(account.After)
+	for name, b := range r.done.Files {
+		if err := writeNew(filepath.Join(out, name), b); err != nil {
+			return err
+		}
 	}
 	r.say("%s is done. Review %s and put it in place with the certificates beside it;\nkeep %s (SHA-256 %s).", r.plan.Ceremony,
-		filepath.Join(out, ceremony.KeyringFile), filepath.Join(out, ceremony.TranscriptFile), sum)
+		filepath.Join(out, ceremony.KeyringFile), filepath.Join(out, ceremony.TranscriptFile), life.TranscriptSHA256)
 	return nil
+}
+
+// writeNew writes a file that is not there yet, and onto the disk.
+func writeNew(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // sign gives the transcript as a note; unsigned, with the error, where no key can sign it.

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -72,21 +71,13 @@ func reportKey(config, file string) (func(spki []byte) bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(spki []byte) bool { return pins(p.keyring, spki) }, nil
+	return pinnedReportKey(p.keyring), nil
 }
 
-// pins reports whether a keyring pins an audit-report key.
-func pins(ring *hsm.Keyring, spki []byte) bool {
-	sum := sha256.Sum256(spki)
-	want := hsm.Pin("spki-sha256:" + hex.EncodeToString(sum[:]))
-	for _, k := range ring.Listed(hsm.AuditReport) {
-		for _, pin := range k.Pins {
-			if pin == want {
-				return true
-			}
-		}
-	}
-	return false
+// pinnedReportKey is the test for audit-report keys that a keyring pins.
+func pinnedReportKey(ring *hsm.Keyring) func(spki []byte) bool {
+	pins := spkiPins(ring, hsm.AuditReport)
+	return func(spki []byte) bool { return pins[sha256.Sum256(spki)] }
 }
 
 // readTranscript reads a transcript that a trusted key has signed.

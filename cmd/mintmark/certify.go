@@ -14,7 +14,6 @@ import (
 	"github.com/mintmark/mintmark/cmd/mintmark/internal/keycert"
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/audit"
-	"github.com/mintmark/mintmark/internal/store"
 	"github.com/mintmark/mintmark/signer"
 )
 
@@ -113,9 +112,9 @@ func certify(c *cobra.Command, p *plan, t *hsm.Token, o certifyOptions) error {
 }
 
 func issue(ctx context.Context, p *plan, t *hsm.Token, o certifyOptions) (made []byte, err error) {
-	s, err := store.Open(ctx, p.cfg.Store.SQLite, p.cfg.Environment)
+	s, err := openStore(ctx, p.cfg)
 	if err != nil {
-		return nil, exit(exitStorage, err)
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, exit(exitStorage, s.Close())) }()
 	subject := pkix.Name{CommonName: o.commonName}

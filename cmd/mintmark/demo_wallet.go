@@ -68,11 +68,11 @@ func (j *walletJourney) post(ctx context.Context, path string, body, into any) e
 
 func (j *walletJourney) find(ctx context.Context) error {
 	named := map[string]any{"walletType": "APPLE_PAY", "tokenUniqueReferences": []string{j.reference, "of-another-issuer"}}
-	var tokens []struct{ TokenUniqueReference, ExternalCardID, TokenStatus *string }
+	var tokens []struct{ ExternalCardID, TokenStatus string }
 	if err := j.post(ctx, "/issuer/push-provisioning/tokens/searches?groupBy=card", named, &tokens); err != nil {
 		return err
 	}
-	if len(tokens) != 1 || *tokens[0].ExternalCardID != j.card().ExternalCardID || *tokens[0].TokenStatus != "INACTIVE" {
+	if len(tokens) != 1 || tokens[0].ExternalCardID != j.card().ExternalCardID || tokens[0].TokenStatus != "INACTIVE" {
 		return fmt.Errorf("found %d tokens, or another card or status", len(tokens))
 	}
 	var cards []struct{ Identifier, WalletStatus, PrimaryAccountSuffix string }
@@ -177,8 +177,8 @@ func (j *walletJourney) impossible(ctx context.Context) error {
 	}
 	status, body, err := j.send(ctx, http.MethodGet, "/v1/wallet-tokens/"+j.reference, nil)
 	var states []struct{ TokenStatus string }
-	if err != nil || status != http.StatusOK || json.Unmarshal(body, &states) != nil || len(states) != 3 || states[1].TokenStatus != "ACTIVE" {
-		return fmt.Errorf("the history: %d %s, %w", status, body, err)
+	if err == nil && (status != http.StatusOK || json.Unmarshal(body, &states) != nil || len(states) != 3 || states[1].TokenStatus != "ACTIVE") {
+		err = fmt.Errorf("the history: %d %s", status, body)
 	}
-	return nil
+	return err
 }

@@ -48,6 +48,7 @@ func withKeyring(ctx context.Context, f keysFlags, other func(*hsm.Keyring) *hsm
 	if chosen < 0 {
 		return exit(exitUsage, fmt.Errorf("no member is called %s", f.member))
 	}
+	members[chosen].CallTimeout = max(keyWithin, members[chosen].CallTimeout)
 	t, err := hsm.Open(ctx, members[chosen])
 	if err != nil {
 		return exit(openStatus(err), err)
@@ -57,6 +58,10 @@ func withKeyring(ctx context.Context, f keysFlags, other func(*hsm.Keyring) *hsm
 	defer cancel()
 	return errors.Join(err, exit(exitHSM, t.Close(closing)))
 }
+
+// keyWithin bounds one call of a command that makes keys. It is longer than a service waits: a
+// slow token takes its time for a long RSA key, and one that was given up is left behind.
+const keyWithin = 2 * time.Minute
 
 // openStatus is the exit status of a command that cannot open its token.
 func openStatus(err error) int {

@@ -97,6 +97,6 @@ people:
   - {name: "", ssh: ""}
   - {name: "", ssh: ""}
 destroy:
-  - key: %s
-    pin: %s
+  - key: %q
+    pin: %q
 `

@@ -80,7 +80,7 @@ func (s *service) listen(ctx context.Context, ready func(addresses) error) error
 		httpapi.ServiceRoute(s.state), httpapi.ChangeRoutes(s.changes, s.adminConfig())))
 	if s.provisioning != nil {
 		admin = httpapi.WithCards(admin, s.provisioning, s.plan.log)
-		admin = httpapi.WithEnablement(admin, s.provisioning, s.plan.cfg.Environment, s.plan.log)
+		admin = httpapi.WithEnablement(admin, s.enablementKeeper(), s.plan.cfg.Environment, s.plan.log)
 	}
 	servers := []*http.Server{httpapi.Server(httpapi.GuardAdmin(admin, s.plan.cfg.Admin.Listen), s.plan.cfg.Admin.Listen, s.plan.log)}
 	for _, l := range s.listeners {

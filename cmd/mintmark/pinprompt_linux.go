@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -56,9 +55,11 @@ func readUnseen(tty *os.File) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = unix.IoctlSetTermios(fd, unix.TCSETS, was) }()
-	line, err := bufio.NewReaderSize(tty, 512).ReadSlice('\n')
-	if err != nil {
-		return nil, err
+	line := make([]byte, 512) // the terminal gives one line at a time
+	n, err := tty.Read(line)
+	if err != nil || n == 0 || line[n-1] != '\n' {
+		secret.Wipe(line)
+		return nil, errors.Join(err, errors.New("no line of at most 511 bytes was given"))
 	}
-	return append([]byte(nil), line...), nil
+	return line[:n], nil
 }

@@ -48,6 +48,9 @@ func loadPlanFor(path string, roles []string, before *clients) (*plan, error) {
 	if err != nil {
 		return nil, exit(exitConfiguration, err)
 	}
+	if err := checkBuild(cfg.Environment); err != nil {
+		return nil, err
+	}
 	p, err := newPlan(cfg, before)
 	if err != nil {
 		return nil, exit(exitConfiguration, fmt.Errorf("configuration %s: %w", path, err))
@@ -59,7 +62,7 @@ func loadPlanFor(path string, roles []string, before *clients) (*plan, error) {
 func newPlan(cfg *config.Config, before *clients) (*plan, error) {
 	p := &plan{cfg: cfg, own: &ownKeys{}, level: &slog.LevelVar{}}
 	p.log = newLogger(os.Stderr, cfg.Log, p.level)
-	var errs [7]error
+	var errs [8]error
 	p.keyring, errs[0] = loadKeyring(cfg)
 	p.clients, errs[1] = loadClients(cfg, clientSources{own: p.own, now: time.Now, before: before})
 	p.merchant, errs[2] = merchantSettings(cfg)
@@ -70,7 +73,7 @@ func newPlan(cfg *config.Config, before *clients) (*plan, error) {
 	}
 	errs[4] = checkCertificates(cfg, p.keyring)
 	if errs[0] == nil && cfg.HasRole(config.RolePasses) {
-		p.passes, errs[6] = passSettings(cfg, p.keyring)
+		p.passes, errs[7] = passSettings(cfg, p.keyring)
 	}
 	err := errors.Join(errs[:]...)
 	if err != nil && p.clients != nil {

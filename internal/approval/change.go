@@ -78,6 +78,8 @@ var (
 	ErrSamePerson    = errors.New("whoever proposed a change cannot approve it")
 	ErrOtherDocument = errors.New("the digest is not the proposed document's")
 	ErrNotOpen       = errors.New("the change is not open")
+	// ErrRequired is for what would make a change directly where it needs two people.
+	ErrRequired = errors.New("the change needs a second person's approval")
 )
 
 // Proposal is the row of a new change.

@@ -100,11 +100,13 @@ func (l *Log) Conclude(ctx context.Context, t *record.Ticket, res record.Result,
 
 // Lifecycle is a start, a reload or a stop, with the digests of what was loaded.
 type Lifecycle struct {
-	Event         string `json:"event"` // "start", "reload", "reload-refused", "stop" or "ceremony"
+	Event         string `json:"event"` // "start", "reload", "reload-refused", "stop", "ceremony-begin" or "ceremony"
 	Version       string `json:"version"`
 	Environment   string `json:"environment"`
 	ConfigSHA256  string `json:"configSha256,omitempty"`  // hex
 	KeyringSHA256 string `json:"keyringSha256,omitempty"` // hex
+	// PlanSHA256 is that of the file by which a ceremony begins, hex.
+	PlanSHA256 string `json:"planSha256,omitempty"`
 	// TranscriptSHA256 is that of a ceremony's transcript, hex.
 	TranscriptSHA256 string `json:"transcriptSha256,omitempty"`
 	// PendingRestart says of a reload that some changes of the file wait for a restart.

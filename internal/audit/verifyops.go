@@ -27,12 +27,26 @@ const (
 	// more when it was applied, with who approved.
 	ProposedChange BusinessKind = "proposed change"
 	AppliedChange  BusinessKind = "applied change"
+	// A decision and a passcode are named by RowOf: what they say cannot be changed either.
+	// That a passcode was verified is a row more, with the time.
+	StoredDecision   BusinessKind = "decision"
+	SentPasscode     BusinessKind = "passcode"
+	VerifiedPasscode BusinessKind = "verified passcode"
+	// A state of a wallet token, the present one and those before, and an enablement are named
+	// by RowOf. All are kept for good. Of a wallet token itself the revisions are counted, so
+	// that it cannot be put back to an earlier state.
+	WalletTokenState BusinessKind = "state of wallet token"
+	WalletToken      BusinessKind = "wallet token"
+	Enablement       BusinessKind = "enablement"
 )
 
 // ChangeRow names such a row: the change, the digest of its document, and the person.
 func ChangeRow(change, sha256, iss, sub string) string {
 	return strings.Join([]string{change, sha256, iss, sub}, " ")
 }
+
+// RowOf names a row by its identifier and what else of it the entry holds.
+func RowOf(id, what string) string { return id + " " + what }
 
 // A BusinessRow is a row that an operation made.
 type BusinessRow struct {
@@ -190,11 +204,9 @@ func (o *operations) done(f *verifier, r Row, in record.Intent, res record.Resul
 			f.fault(r.Seq, "it uses the nonce that entry %d used", first)
 		}
 		o.used[key] = r.Seq
-		_, there := o.rows[key]
-		if o.source != nil && !there && r.Seq < o.size {
+		if !o.kept(key, r.Seq) {
 			f.fault(r.Seq, "its row is missing: nonce claim %s of tenant %s is not marked as used", in.Refs["nonceClaim"], in.Tenant)
 		}
-		o.found(key)
 	case record.StoreCard:
 		// A card that was stored again has a new row: the old one may be gone.
 		o.found(keyOf(StoredCard, in.Tenant, in.Refs["card"]))
@@ -205,11 +217,45 @@ func (o *operations) done(f *verifier, r Row, in record.Intent, res record.Resul
 		o.wrote(keyOf(PassType, in.Tenant, in.Refs["passType"]), r.Seq)
 	case record.PutPass, record.VoidPass, record.PersonalizePass:
 		o.wrote(keyOf(Pass, in.Tenant, in.Refs["passType"]+"/"+in.Refs["serial"]), r.Seq)
+	case record.DecideProvisioning:
+		// A decision that no longer counts may be gone, and so may a passcode.
+		o.found(keyOf(StoredDecision, in.Tenant, RowOf(res.Refs["decision"], res.Refs["stateSha256"])))
+	case record.SendPasscode:
+		o.found(keyOf(SentPasscode, in.Tenant, RowOf(res.Refs["passcode"], res.Refs["stateSha256"])))
+	case record.VerifyPasscode:
+		o.found(keyOf(VerifiedPasscode, in.Tenant, RowOf(in.Refs["passcode"], res.Refs["verifiedAt"])))
+	case record.PutWalletToken:
+		o.token(f, r, in.Tenant, in.Refs)
+	case record.ActivateToken:
+		o.token(f, r, in.Tenant, res.Refs)
+	case record.PutEnablement:
+		if !o.kept(keyOf(Enablement, in.Tenant, RowOf(in.Refs["revision"], in.Refs["rulesSha256"])), r.Seq) {
+			f.fault(r.Seq, "its row is missing or says something else: enablement %s of tenant %s", in.Refs["revision"], in.Tenant)
+		}
 	case record.ProposeChange:
 		o.found(keyOf(ProposedChange, in.Tenant, ChangeRow(in.Refs["change"], in.Refs["sha256"], in.Issuer, in.Subject)))
 	case record.ApproveChange:
 		o.found(keyOf(AppliedChange, in.Tenant, ChangeRow(in.Refs["change"], in.Refs["sha256"], in.Issuer, in.Subject)))
 	}
+}
+
+// token takes a new state of a wallet token into account, if the operation made one.
+func (o *operations) token(f *verifier, r Row, tenant string, refs map[string]string) {
+	if refs["revision"] == "" {
+		return
+	}
+	o.wrote(keyOf(WalletToken, tenant, refs["walletToken"]), r.Seq)
+	if !o.kept(keyOf(WalletTokenState, tenant, RowOf(refs["walletToken"], refs["stateSha256"])), r.Seq) {
+		f.fault(r.Seq, "its row is missing or says something else: revision %s of wallet token %s of tenant %s", refs["revision"], refs["walletToken"], tenant)
+	}
+}
+
+// kept is found, of a row that is never removed. It reports false if the row should be there
+// and is not.
+func (o *operations) kept(key rowKey, seq uint64) bool {
+	o.found(key)
+	_, there := o.rows[key]
+	return there || o.source == nil || seq >= o.size
 }
 
 func (o *operations) found(key rowKey) {

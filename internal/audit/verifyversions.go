@@ -9,7 +9,9 @@ type made struct {
 }
 
 // versioned reports whether a row's version is the number of operations on it.
-func (r BusinessRow) versioned() bool { return r.Kind == Pass || r.Kind == PassType }
+func (r BusinessRow) versioned() bool {
+	return r.Kind == Pass || r.Kind == PassType || r.Kind == WalletToken
+}
 
 func (o *operations) madeOf(key rowKey) *made {
 	m := o.made[key]

@@ -19,6 +19,13 @@ people:
   - {name: Grace Hopper, ssh: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBwRckvOyy4+CM0LgKnDpWYo0ymHUNBcDrpGAIRj7yhD}
 `
 
+// Keys of other kinds; the DSA and the short RSA key were made for these tests too.
+const (
+	ada     = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHEK7QPTHTtTGlxGpbB1fHrOtyJuGRTCOu6n+DTLT6z8"
+	dsa     = "ssh-dss AAAAB3NzaC1kc3MAAACBAPExd0Mosvb6D7P0SL84e013KuPlNDBD4FezgDj5cYd6HF04QvDwZ3Q9V5QB2GOFsbkxe70y1MCNVXFkCHDXH+Xd4ZGuThEXy2SYRK5ocqmzz7fPAwURJSFAg9cJsJ0dQi80a6udTCa+2GrDKGYCEm81OpQve/q+Kss9/ErF3HWNAAAAFQD4pJiqeBmYMbv+iflX/Wnc0KNW2wAAAIEA1HfHLSr/Uf1mHA0u2RSONtO2rqm+sg6bbQZxHaKqwB4iUwcncoPPahe2oGBIgRoBEWAFKv3igCq5YrBrMBLuBMCOHTOsJzA1fztSUnk4P+f8dEkkh1sCMC9S+z6vW+iTZtw5xBlqbuEduKmEwWlwznWuvQLydG7u7wSKBY0pUsEAAACBALLn1Sd4BJoOawHPxPxjPcaatN/u2Lz+l5nXCkEJ5MBDLU1E67w1i2+hhqrnhX5Wq9F6gbN8hWVN7WkF+OCLrOldpxC23Pz5VUIwBoAnOxxDGGFmz8hc702r2KfNnAUy3zofZTV/Cgj2O/3N+qtBbbro7z4UH11CQqhxI1/lQnvR"
+	rsa1024 = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQDeIu02lLzoUDeUayfsZPeGIApHhxxE85CPkdbhsF/Eyh+uaFZwOsjI+o4GyjJSa89w8wlZTVu/B0i5nUM3sVPwE5YWRBl/TmaO+8t0hIJGFrKrntdDMX50FwK8jx29SUiWw7ejtOkgH+NvhXY2tB5hQvUfAMF2doGgpYfZPyWqFw=="
+)
+
 const head = "ceremony: test\nenvironment: test\nmember: test\n"
 
 func plan(t *testing.T, steps string) *ceremony.Plan {
@@ -37,8 +44,10 @@ func ringWith() *hsm.Keyring {
 			Pins: map[string]hsm.Pin{"test": hsm.Pin("spki-sha256:" + strings.Repeat("ab", 32))}}
 		return k
 	}
+	front := key("front", "06", hsm.APITLS, hsm.Active)
+	front.Certificate = "front.crt"
 	return &hsm.Keyring{Environment: "test", Keys: []hsm.Key{
-		key("report", "01", hsm.AuditReport, hsm.Active), key("log", "02", hsm.AuditCheckpoint, hsm.Active),
+		front, key("report", "01", hsm.AuditReport, hsm.Active), key("log", "02", hsm.AuditCheckpoint, hsm.Active),
 		key("old", "03", hsm.AuditCheckpoint, hsm.Retired), key("mint", "04", hsm.MerchantJWT, hsm.Active), key("mint-2", "05", hsm.MerchantJWT, hsm.Next),
 	}}
 }
@@ -68,6 +77,11 @@ func TestPlanSaysAllThatIsWrongWithIt(t *testing.T) {
 		{"no key for the transcript", head + people + "states: [{key: report, state: retired}]", "transcript could not be signed"},
 		{"a path", head + people + "requests: [{key: mint-2, commonName: mint, out: ../mint.csr}]", "no plain file name"},
 		{"the keyring's own file", head + people + "requests: [{key: mint-2, commonName: mint, out: keyring.yaml}]", "is used twice"},
+		{"a file that stands beside the keyring", head + people + "requests: [{key: front, commonName: mint, out: front.crt}]", "front.crt is used twice"},
+		{"where a public half is kept", head + people + "requests: [{key: front, commonName: mint, out: old.pem}]\ndestroy: [{key: old, pin: \"" + pin + "\"}]", "old.pem is used twice"},
+		{"a request that nobody answers", head + people + "requests: [{key: log, commonName: mint, out: log.csr}]", "others certify"},
+		{"a key that signs SHA-1", strings.Replace(head+people, ada, dsa, 1) + "states: [{key: log, state: retired}]", "of no kind that is taken"},
+		{"a short key", strings.Replace(head+people, ada, rsa1024, 1) + "states: [{key: log, state: retired}]", "has 1024 bits"},
 		{"a certificate that nobody reviewed", head + people + "certificates: [{key: mint-2, file: mint.crt}]", "sha256 must be"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -81,7 +95,12 @@ func TestPlanSaysAllThatIsWrongWithIt(t *testing.T) {
 			}
 		})
 	}
-	for name, text := range map[string]string{"an unknown member": head + "hurry: true", "a second document": head + "---\nceremony: b"} {
+	for name, text := range map[string]string{
+		"an unknown member": head + "hurry: true", "a second document": head + "---\nceremony: b", "a member twice": head + "member: other",
+		"an anchor": "ceremony: &a test\n", "a merge": head + "states: [{<<: {key: log}, state: retired}]", "a tag": "ceremony: !!str test\n",
+		"a carriage return": "ceremony: test # \rmember: other\n", "another line break": "ceremony: test # \u0085member: other\n",
+		"a text that runs backwards": head + "# \u202egninruter\n", "a zero byte": "ceremony: te\x00st\n", "what a note cannot have": head + "# \ufffd\n", "not UTF-8": head + "# \xff\n",
+	} {
 		if _, err := ceremony.Parse([]byte(text)); err == nil {
 			t.Errorf("%s was taken", name)
 		}

@@ -2,6 +2,7 @@ package ceremony
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
@@ -31,11 +32,15 @@ type Signed struct {
 	Signature []byte `json:"signature"` // as it was given
 }
 
+func (s Signed) equal(other Signed) bool {
+	return s.Person == other.Person && s.Key == other.Key && bytes.Equal(s.Signature, other.Signature)
+}
+
 // ErrSignatures is wrapped by what is wrong with the people's signatures.
 var ErrSignatures = errors.New("the ceremony is not signed by its people")
 
-// Verify makes sure that every person of the plan has signed its file, each with their own
-// key. Which signature is whose is found out.
+// Verify makes sure that every person of the plan, which was checked, has signed its file,
+// each with their own key. Which signature is whose is found out.
 func (p *Plan) Verify(signatures [][]byte, now time.Time) ([]Signed, error) {
 	var all []Signed
 	for _, person := range p.People {
@@ -87,19 +92,31 @@ func (p Person) key() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if c, ok := pub.(ssh.CryptoPublicKey); ok { // the same key in a certificate is the same key
-			if der, err := x509.MarshalPKIXPublicKey(c.CryptoPublicKey()); err == nil {
-				return digest(der), nil
-			}
-		}
-		return ssh.FingerprintSHA256(pub), nil
+		// The same key in a certificate is the same key.
+		return keyDigest(pub.(ssh.CryptoPublicKey).CryptoPublicKey()) // sshKey gives no other
 	default:
 		c, err := p.x509()
 		if err != nil {
 			return "", err
 		}
-		return digest(c.RawSubjectPublicKeyInfo), nil
+		return keyDigest(c.PublicKey)
 	}
+}
+
+// minRSA is the shortest RSA modulus of a person's key, in bits (NIST SP 800-131A rev. 2).
+const minRSA = 2048
+
+// keyDigest is the SHA-256 of a person's public key as an SPKI, and refuses a key that others
+// could sign with.
+func keyDigest(pub any) (string, error) {
+	if k, ok := pub.(*rsa.PublicKey); ok && k.N.BitLen() < minRSA {
+		return "", fmt.Errorf("the RSA key has %d bits, and must have %d", k.N.BitLen(), minRSA)
+	}
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil { // DSA, for one, which signs SHA-1 in SSH
+		return "", errors.New("the key is of no kind that is taken")
+	}
+	return digest(der), nil
 }
 
 func digest(b []byte) string {
@@ -112,8 +129,8 @@ func (p Person) sshKey() (ssh.PublicKey, error) {
 	if err != nil || len(options) != 0 || len(bytes.TrimSpace(rest)) != 0 {
 		return nil, errors.New("ssh must be one public key: its type and Base64")
 	}
-	if c, ok := pub.(*ssh.Certificate); ok {
-		return nil, fmt.Errorf("ssh is a certificate of %q; give the key itself", c.KeyId)
+	if _, ok := pub.(ssh.CryptoPublicKey); !ok {
+		return nil, fmt.Errorf("ssh is of the type %s, which is not taken", pub.Type())
 	}
 	return pub, nil
 }

@@ -10,8 +10,12 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/token"
 
 	"github.com/mintmark/mintmark/hsm"
 )
@@ -30,10 +34,10 @@ type Plan struct {
 
 	// Adopt takes over keys that were imported with the vendor's tools.
 	Adopt []Adopt `yaml:"adopt"`
-	// Pin pins keys that stand on another member too.
-	Pin []PinFrom `yaml:"pin"`
 	// Generate makes keys.
 	Generate []Generate `yaml:"generate"`
+	// Pin pins keys that stand on another member too.
+	Pin []PinFrom `yaml:"pin"`
 	// States moves keys on in their life.
 	States []StateChange `yaml:"states"`
 	// Certificates take up what a CA issued.
@@ -116,10 +120,14 @@ type Destroy struct {
 // maxPlan bounds a plan in bytes.
 const maxPlan = 1 << 20
 
-// Parse reads a plan. Unknown members and a second document are refused.
+// Parse reads a plan. Unknown and repeated members and a second document are refused, and so
+// is what a reader might see otherwise than the parser: see plain.
 func Parse(text []byte) (*Plan, error) {
 	if len(text) > maxPlan {
 		return nil, errors.New("the file is larger than 1 MiB")
+	}
+	if err := plain(text); err != nil {
+		return nil, err
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict())
 	p := &Plan{text: bytes.Clone(text)}
@@ -133,8 +141,33 @@ func Parse(text []byte) (*Plan, error) {
 	return p, nil
 }
 
+// plain reports what would have people review another text than is carried out: characters
+// that cannot be seen or turn the direction of writing, line breaks that not every program
+// takes for one, anchors, aliases and tags.
+func plain(text []byte) error {
+	if !utf8.Valid(text) {
+		return errors.New("the file is not UTF-8")
+	}
+	unseen := func(r rune) bool { return r != '\n' && r != ' ' && !unicode.IsPrint(r) || r == utf8.RuneError }
+	if i := bytes.IndexFunc(text, unseen); i >= 0 {
+		r, _ := utf8.DecodeRune(text[i:])
+		return fmt.Errorf("line %d has the character %U, which cannot be seen", 1+bytes.Count(text[:i], []byte("\n")), r)
+	}
+	for _, t := range lexer.Tokenize(string(text)) {
+		switch t.Type {
+		case token.AnchorType, token.AliasType, token.MergeKeyType, token.TagType, token.DirectiveType:
+			return fmt.Errorf("line %d: %s: anchors, aliases, tags and directives are not taken: write out what is meant", t.Position.Line, t.Type)
+		default:
+		}
+	}
+	return nil
+}
+
+// Digest is the SHA-256 of the plan's file, hex.
+func (p *Plan) Digest() string { return digest(p.text) }
+
 var (
-	planName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	planName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,79}$`) // destroy- and the name of a key
 	fileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 )
 
@@ -143,7 +176,7 @@ func (p *Plan) Check(ring *hsm.Keyring, now time.Time) error {
 	var wrong []error
 	say := func(format string, a ...any) { wrong = append(wrong, fmt.Errorf(format, a...)) }
 	if !planName.MatchString(p.Ceremony) {
-		say("ceremony must be 1 to 64 characters of a-z, 0-9, '.', '_', '-'")
+		say("ceremony must be 1 to 80 characters of a-z, 0-9, '.', '_', '-'")
 	}
 	if p.Environment != ring.Environment {
 		say("environment is %q, and the keyring's is %q", p.Environment, ring.Environment)
@@ -152,7 +185,7 @@ func (p *Plan) Check(ring *hsm.Keyring, now time.Time) error {
 		say("there is nothing to do")
 	}
 	wrong = append(wrong, p.checkPeople()...)
-	wrong = append(wrong, p.checkFiles()...)
+	wrong = append(wrong, p.checkFiles(ring)...)
 	after, errs := p.rehearse(ring, now)
 	wrong = append(wrong, errs...)
 	if len(errs) == 0 {
@@ -217,8 +250,8 @@ func (p *Plan) rehearseChanges(ring, after *hsm.Keyring, now time.Time) (wrong [
 		}
 	}
 	for _, name := range p.certified() {
-		if k, ok := after.Find(name); !ok || !k.Algorithm.Public() || k.State == hsm.Retired {
-			say("certificate or request for %s: the key must be listed, have a public half and not be retired", name)
+		if k, ok := after.Find(name); !ok || !k.Purpose.Certified() || k.State == hsm.Retired {
+			say("certificate or request for %s: the key must be listed, be for something that others certify and not be retired", name)
 		}
 	}
 	for i, d := range p.Destroy {
@@ -227,7 +260,7 @@ func (p *Plan) rehearseChanges(ring, after *hsm.Keyring, now time.Time) (wrong [
 			say("destroy[%d] (%s): the key must be retired in the keyring already, and have this pin there", i, d.Key)
 			continue
 		}
-		if err := after.Remove(d.Key); err != nil {
+		if err := after.Destroyed(d.Key, p.Member); err != nil {
 			say("destroy[%d]: %w", i, err)
 		}
 	}
@@ -267,10 +300,17 @@ func (g Generate) newKey(now time.Time) hsm.NewKey {
 	return hsm.NewKey{Name: k.Name, Purpose: k.Purpose, Algorithm: k.Algorithm, State: k.State}
 }
 
-// checkFiles reports names of files that are wrong or used twice.
-func (p *Plan) checkFiles() []error {
+// checkFiles reports names of files that are wrong, used twice, or those of certificates that
+// stand beside the keyring already: what comes of a ceremony is put there.
+func (p *Plan) checkFiles(ring *hsm.Keyring) []error {
 	var wrong []error
 	seen := map[string]bool{KeyringFile: true, TranscriptFile: true}
+	for _, k := range ring.Keys {
+		seen[k.Certificate] = true
+	}
+	for _, d := range p.Destroy {
+		seen[publicFile(d.Key)] = true
+	}
 	check := func(at, name string) {
 		if !fileName.MatchString(name) || name != filepath.Base(name) {
 			wrong = append(wrong, fmt.Errorf("%s: %q is no plain file name", at, name))

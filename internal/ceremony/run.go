@@ -2,6 +2,9 @@ package ceremony
 
 import (
 	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
@@ -28,6 +31,7 @@ type Token interface {
 	Generate(ctx context.Context, n hsm.NewKey, now time.Time) (entry hsm.Key, narrowed bool, err error)
 	Adopt(ctx context.Context, n hsm.NewKey, id string, now time.Time) (hsm.Key, error)
 	Answers(ctx context.Context, k hsm.Key, pin hsm.Pin) (bool, error)
+	Public(name string) (crypto.PublicKey, error)
 	Destroy(ctx context.Context, name string) error
 	SelfTest(ctx context.Context, name string) error
 }
@@ -131,7 +135,8 @@ func answers(ctx context.Context, t Token, k hsm.Key, pin hsm.Pin) error {
 	return err
 }
 
-// read gives the file of a certificate that was reviewed and is for its key.
+// read gives a certificate that was reviewed and is for its key, in PEM as the keyring has
+// it, also where it came in DER.
 func (c Certificate) read(at Place, k hsm.Key) ([]byte, error) {
 	b, err := os.ReadFile(filepath.Join(at.Folder, c.File))
 	if err != nil {
@@ -147,15 +152,20 @@ func (c Certificate) read(at Place, k hsm.Key) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("certificate %s for key %s: %w", c.File, k.Name, err)
 	}
-	return b, nil
+	var text []byte
+	for _, link := range chain {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: link.Raw})...)
+	}
+	return text, nil
 }
 
-// Run carries the plan out, after Rehearse. Keys are made and proved first, then the keyring
-// changes, requests are signed, and last of all keys are destroyed. Its error says at what it
-// stopped; what it gives beside it was done and is to be accounted for.
+// Run carries the plan out, after Rehearse. Keys are made, the keyring changes, requests are
+// signed; then every new key is proved, and only when all are, keys are destroyed: what takes
+// a key's place works before the key is gone. Its error says at what it stopped; what it gives
+// beside it was done and is to be accounted for.
 func (p *Plan) Run(ctx context.Context, at Place) (Done, error) {
 	r := &running{plan: p, at: at, done: Done{Ring: at.Ring.Clone(), Files: map[string][]byte{}}}
-	for _, do := range []func(context.Context) error{r.adopt, r.generate, r.pin, r.states, r.certificates, r.requests, r.destroy, r.prove} {
+	for _, do := range []func(context.Context) error{r.adopt, r.generate, r.pin, r.states, r.certificates, r.requests, r.prove, r.destroy} {
 		if err := do(ctx); err != nil {
 			return r.done, err
 		}
@@ -195,6 +205,9 @@ func (r *running) add(do string, g Generate, k hsm.Key) {
 func (r *running) adopt(ctx context.Context) error {
 	for _, a := range r.plan.Adopt {
 		k, err := r.at.Token.Adopt(ctx, a.newKey(r.at.Now()), a.ID, r.at.Now())
+		if err == nil {
+			err = answers(ctx, r.at.Token, k, a.Pin) // not only when it was rehearsed
+		}
 		if err != nil {
 			return err
 		}
@@ -270,27 +283,48 @@ func (r *running) requests(ctx context.Context) error {
 	return nil
 }
 
-// destroy destroys keys, while the keyring still knows them.
+// destroy destroys keys, while the token still has the keyring that knows them. A public half
+// is kept: old checkpoints, statements and requests are verified with it, and the keyring
+// pins it no longer.
 func (r *running) destroy(ctx context.Context) error {
-	if err := r.at.Token.Use(ctx, r.done.Ring.Clone()); err != nil {
-		return err
-	}
 	for _, d := range r.plan.Destroy {
+		if err := r.keepPublic(r.entry(d.Key)); err != nil {
+			return err
+		}
 		if err := r.at.Token.Destroy(ctx, d.Key); err != nil {
 			return err
 		}
-		if err := r.done.Ring.Remove(d.Key); err != nil {
+		if err := r.done.Ring.Destroyed(d.Key, r.plan.Member); err != nil {
 			return err
 		}
 		r.did("destroy", d.Key, string(d.Pin))
 	}
+	return r.done.Ring.Check()
+}
+
+func (r *running) keepPublic(k *hsm.Key) error {
+	if !k.Algorithm.Public() {
+		return nil
+	}
+	pub, err := r.at.Token.Public(k.Name)
+	if err != nil {
+		return fmt.Errorf("keep the public half of %s: %w", k.Name, err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return fmt.Errorf("keep the public half of %s: %w", k.Name, err)
+	}
+	r.done.Files[publicFile(k.Name)] = pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 	return nil
 }
+
+// publicFile is where the public half of a destroyed key is kept.
+func publicFile(key string) string { return key + ".pem" }
 
 // prove takes the new keyring into use and makes sure of every new key: it answers to its
 // pin, it does its work, and if it was generated it has the flags of its purpose and no other.
 func (r *running) prove(ctx context.Context) error {
-	if err := errors.Join(r.done.Ring.Check(), r.at.Token.Use(ctx, r.done.Ring)); err != nil {
+	if err := errors.Join(r.done.Ring.Check(), r.at.Token.Use(ctx, r.done.Ring.Clone())); err != nil {
 		return err
 	}
 	inv, err := r.at.Token.Inventory(ctx)
@@ -307,7 +341,7 @@ func (r *running) prove(ctx context.Context) error {
 		if len(k.Deviations) != 0 { // of what somebody else made, for those who review it
 			r.did("note", k.Name, strings.Join(k.Deviations, ", "))
 		}
-		if k.Algorithm.Public() {
+		if k.Algorithm.Public() && k.State != hsm.Retired { // one that is retired makes nothing, here too
 			if err := r.at.Token.SelfTest(ctx, k.Name); err != nil {
 				return fmt.Errorf("prove key %s: %w", k.Name, err)
 			}

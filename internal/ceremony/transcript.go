@@ -49,7 +49,7 @@ const Version = "mintmark-ceremony-v1"
 func (p *Plan) Account(people []Signed, before *hsm.Keyring, done Done) (Transcript, error) {
 	t := Transcript{
 		Transcript: Version, Ceremony: p.Ceremony, Environment: p.Environment, Member: p.Member,
-		PlanSHA256: digest(p.text), Plan: string(p.text), People: people, Steps: done.Steps, Files: map[string]string{},
+		PlanSHA256: p.Digest(), Plan: string(p.text), People: people, Steps: done.Steps, Files: map[string]string{},
 	}
 	b, err1 := keyringText(before)
 	a, err2 := keyringText(done.Ring)
@@ -105,8 +105,12 @@ func ParseTranscript(text string) (Transcript, *Plan, error) {
 	for _, s := range t.People {
 		signatures = append(signatures, s.Signature)
 	}
-	if _, err := plan.Verify(signatures, t.Began); err != nil {
+	people, err := plan.Verify(signatures, t.Began)
+	if err != nil {
 		return t, nil, fmt.Errorf("%w: %w", ErrTranscript, err)
+	}
+	if !slices.EqualFunc(people, t.People, Signed.equal) || t.Ceremony != plan.Ceremony || t.Environment != plan.Environment || t.Member != plan.Member {
+		return t, nil, fmt.Errorf("%w: it names other people or another place than its plan", ErrTranscript)
 	}
 	if t.PlanSHA256 != digest([]byte(t.Plan)) || t.Files[KeyringFile] != digest([]byte(t.After)) {
 		return t, nil, fmt.Errorf("%w: its digests are of something else", ErrTranscript)

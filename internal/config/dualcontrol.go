@@ -8,9 +8,9 @@ import (
 // DualControl is who may change the running service (docs/dualcontrol.md). Clients with the
 // rights proposeChanges and approveChanges call the admin listener for it, with tokens.
 type DualControl struct {
-	// Required refuses on SIGHUP a configuration or keyring that differs from what is in use:
-	// it is taken up when one client has proposed it and another approved. A restart takes what
-	// the files say. Default false.
+	// Required refuses on SIGHUP a configuration or keyring that differs from what is in use,
+	// and on the admin listener an enablement: they are taken up when one client has proposed
+	// them and another approved. A restart takes what the files say. Default false.
 	Required bool `yaml:"required"`
 	// Within is how long a proposed change can be approved, 1m to 168h. Default 24h.
 	Within time.Duration `yaml:"within"`

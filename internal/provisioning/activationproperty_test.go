@@ -138,7 +138,7 @@ func (j *journey) tellOne() {
 	next := t.Token
 	next.Status = rapid.SampledFrom([]provisioning.TokenStatus{provisioning.TokenInactive, provisioning.TokenSuspended, "PENDING"}).Draw(j.r, "status")
 	if _, err := j.svc.PutToken(context.Background(), network, next); err == nil {
-		t.waits = next.Status == provisioning.TokenInactive
+		t.Status, t.waits = next.Status, next.Status == provisioning.TokenInactive
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"time"
 
@@ -142,7 +143,8 @@ func (s *Service) gather(ctx context.Context, a *path.Attempt, d Decision, req D
 			unproved = append(unproved, ReasonStatement)
 		}
 	}
-	verified, err := s.cfg.Verified.VerifiedPasscodes(ctx, d.Owner, d.Card, req.Passcodes)
+	ids := slices.DeleteFunc(slices.Clone(req.Passcodes), func(id string) bool { return !isPasscodeID(id) })
+	verified, err := s.cfg.Verified.VerifiedPasscodes(ctx, d.Owner, d.Card, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +174,7 @@ func (d Decision) follows(first Decision, within time.Duration) bool {
 
 // refs are what the record says of a decision beside the digest of the answer.
 func (d decided) refs(req DecisionRequest) map[string]string {
-	refs := map[string]string{"decision": d.ID, "path": string(d.Path), "apple": string(d.Apple)}
+	refs := map[string]string{"decision": d.ID, "stateSha256": d.StateSHA256(), "path": string(d.Path), "apple": string(d.Apple)}
 	if len(d.Required) > 0 {
 		refs["required"] = fmt.Sprint(len(d.Required))
 	}
@@ -182,9 +184,13 @@ func (d decided) refs(req DecisionRequest) map[string]string {
 	return refs
 }
 
+// reasonCode is what Apple's codes look like. One that is written otherwise is refused, and so
+// no 0G passes for another code.
+var reasonCode = regexp.MustCompile(`^[A-Z0-9]{1,8}$`)
+
 func (r DecisionRequest) check() error {
 	wrong := []error{
-		checkExternalCardID(r.ExternalCardID), checkDeviceID(r.DeviceID),
+		checkExternalCardID(r.ExternalCardID), checkOwner(r.Owner), checkDeviceID(r.DeviceID),
 		checkIdentifier("sessionId", r.SessionID), checkIdentifier("apple.conversationId", r.ConversationID),
 	}
 	if !r.Apple.Known() {
@@ -193,8 +199,8 @@ func (r DecisionRequest) check() error {
 	if r.Source != path.InApp && r.Source != path.Wallet {
 		wrong = append(wrong, &FieldError{Member: "source", Problem: "must be in-app or wallet"})
 	}
-	if len(r.ReasonCodes) > 16 || slices.ContainsFunc(r.ReasonCodes, func(c string) bool { return len(c) == 0 || len(c) > 8 }) {
-		wrong = append(wrong, &FieldError{Member: "apple.reasonCodes", Problem: "must be at most 16 codes of 1 to 8 characters"})
+	if len(r.ReasonCodes) > 16 || slices.ContainsFunc(r.ReasonCodes, func(c string) bool { return !reasonCode.MatchString(c) }) {
+		wrong = append(wrong, &FieldError{Member: "apple.reasonCodes", Problem: "must be at most 16 codes of 1 to 8 characters of A-Z, 0-9"})
 	}
 	if len(r.Statements) > maxEvidence || len(r.Passcodes) > maxEvidence {
 		wrong = append(wrong, &FieldError{Member: "evidence", Problem: fmt.Sprintf("must have at most %d statements and %d passcodes", maxEvidence, maxEvidence)})
@@ -223,4 +229,12 @@ func (s *Service) cardOf(ctx context.Context, t *record.Ticket, who Caller, exte
 		return aCard{}, ErrUnknownCard
 	}
 	return aCard{*owner, lookup}, nil
+}
+
+// checkOwner refuses an owner that none can be; nil is none.
+func checkOwner(o *Owner) error {
+	if o != nil && !(isIdentifier(o.Issuer) && isIdentifier(o.Subject)) {
+		return &FieldError{Member: "owner", Problem: fmt.Sprintf("must have iss and sub, each 1 to %d bytes without control characters", maxIdentifier)}
+	}
+	return nil
 }

@@ -283,7 +283,8 @@ func (a *approval) requireRecorded(d provisioning.Decided) {
 	if err := json.Unmarshal(all[len(all)-1].Body, &last); err != nil {
 		a.Fatal(err)
 	}
-	refs := map[string]string{"decision": d.ID, "path": string(d.Path), "apple": "ORANGE", "required": fmt.Sprint(len(d.Required))}
+	refs := map[string]string{"decision": d.ID, "path": string(d.Path), "apple": "ORANGE", "required": fmt.Sprint(len(d.Required)),
+		"stateSha256": last.Result.Refs["stateSha256"]} // which internal/audit holds against the row
 	if diff := cmp.Diff(refs, last.Result.Refs); last.Intent.Operation != record.DecideProvisioning || len(last.Result.Outputs) != 1 || diff != "" {
 		a.Errorf("recorded %+v %s", last, diff)
 	}
@@ -359,9 +360,18 @@ func othersCard(t *testing.T, a *approval) {
 		}
 	}
 	posing := check(card, path.Yellow)
-	posing.Owner = &stranger.Owner
+	posing.Owner = &owner.Owner
 	if _, err := a.svc.Decide(context.Background(), stranger, posing); !errors.Is(err, provisioning.ErrUnknownCard) {
-		t.Errorf("as its own: %v", err)
+		t.Errorf("as its owner: %v", err)
+	}
+	// Two owners may call cards alike: what is decided about one is nothing to the other.
+	own := check(card, path.Red)
+	own.Owner = &stranger.Owner
+	if _, err := a.svc.Decide(context.Background(), stranger, own); err != nil {
+		t.Errorf("of its own: %v", err)
+	}
+	if got := a.activates(card, "phone"); got != provisioning.NoDecision {
+		t.Errorf("the owner's card of that name: %q", got)
 	}
 }
 
@@ -378,12 +388,19 @@ func unstoredCard(t *testing.T, a *approval) {
 }
 
 func malformedChecks(t *testing.T, a *approval) {
+	for _, code := range []string{"", "0g", " 0G", "0G\n", "123456789"} {
+		_, err := a.svc.Decide(context.Background(), theNetwork, check("card-1", path.Green, func(r *provisioning.DecisionRequest) { r.ReasonCodes = []string{code} }))
+		var field *provisioning.FieldError
+		if !errors.As(err, &field) || field.Member != "apple.reasonCodes" {
+			t.Errorf("reason code %q: %v", code, err)
+		}
+	}
 	for member, change := range map[string]func(*provisioning.DecisionRequest){
 		"externalCardId":       func(r *provisioning.DecisionRequest) { r.ExternalCardID = "a/b" },
 		"deviceId":             func(r *provisioning.DecisionRequest) { r.DeviceID = "a b" },
 		"sessionId":            func(r *provisioning.DecisionRequest) { r.SessionID = strings.Repeat("a", 129) },
 		"apple.recommendation": func(r *provisioning.DecisionRequest) { r.Apple = "BLUE" },
-		"apple.reasonCodes":    func(r *provisioning.DecisionRequest) { r.ReasonCodes = []string{""} },
+		"owner":                func(r *provisioning.DecisionRequest) { r.Owner = &provisioning.Owner{Issuer: "app", Subject: "a\x00"} },
 		"source":               func(r *provisioning.DecisionRequest) { r.Source = "" },
 		"evidence":             func(r *provisioning.DecisionRequest) { r.Statements = make([]string, 9) },
 	} {
@@ -478,6 +495,7 @@ func passcodeCounts(t *testing.T, a *approval) {
 		t.Fatal(err)
 	}
 	for name, req := range map[string]provisioning.DecisionRequest{
+		"no id":          check(card, path.Orange, stating(a.well(nil)), citing("a\x00b")),
 		"another card":   check(another, path.Orange, stating(a.well(nil)), citing(sent.ID)),
 		"another device": check(card, path.Orange, citing(sent.ID), func(r *provisioning.DecisionRequest) { r.DeviceID = "watch" }),
 	} {
@@ -516,8 +534,8 @@ func guesses(t *testing.T, a *approval) {
 	}
 }
 
-// Two services of one database, as two processes would be: what counts is how often the token
-// was asked to compare.
+// What counts is how often the token was asked to compare. internal/store has the same over two
+// connections, as two processes would be.
 func guessesAtOnce(t *testing.T, a *approval) {
 	sent, code := a.send(a.toTenured(a.newCard()))
 	compared := a.token.CallsOf("hmac")

@@ -3,8 +3,11 @@ package provisioning
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/mintmark/mintmark/internal/provisioning/path"
@@ -30,6 +33,39 @@ type Decision struct {
 
 // IsChange marks Decision as a record.Change.
 func (Decision) IsChange() {}
+
+// StateSHA256 is the SHA-256, in hex, of all that a decision says but its number. It stands in
+// the entry, so that the row cannot be changed unseen.
+func (d Decision) StateSHA256() string {
+	parts := []string{d.ID, d.Owner.Tenant, d.Owner.Issuer, d.Owner.Subject, string(d.Card), string(d.Device[:]), string(d.Session[:]),
+		string(d.Apple), string(d.Path), timeText(d.At), timeText(d.Until)}
+	for _, r := range d.Required {
+		parts = append(parts, r.Rule, strconv.Itoa(len(r.AnyOf)))
+		for _, step := range r.AnyOf {
+			parts = append(parts, string(step))
+		}
+	}
+	return stateSHA256("decision", parts...)
+}
+
+// stateSHA256 is the SHA-256 of a kind of row and its parts, each with its length. No part is
+// derived from a card number but by a key of the token.
+func stateSHA256(kind string, parts ...string) string {
+	digest := sha256.New()
+	_, _ = fmt.Fprintf(digest, "mintmark %s v1", kind) // does not fail (hash.Hash)
+	for _, part := range parts {
+		_, _ = fmt.Fprintf(digest, "%d:%s", len(part), part)
+	}
+	return hex.EncodeToString(digest.Sum(nil))
+}
+
+// timeText is a time as it is kept, in milliseconds; that there is none is 0.
+func timeText(t time.Time) string {
+	if t.IsZero() {
+		return "0"
+	}
+	return strconv.FormatInt(t.UnixMilli(), 10)
+}
 
 // A Ref stands for a device or a session with one tenant: a digest, since no more is needed
 // than to recognise it. The zero value is none.

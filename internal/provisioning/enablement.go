@@ -67,8 +67,11 @@ const maxRules = 256
 
 var bin = regexp.MustCompile(`^([0-9]{6}|[0-9]{8})$`)
 
-// check reports the first thing that is wrong with the rules.
+// check reports the first thing that is wrong with the tenant's name or the rules.
 func (e Enablement) check(products map[string]Product) error {
+	if !isIdentifier(e.Tenant) {
+		return &FieldError{Member: "tenant", Problem: "is missing or malformed"}
+	}
 	if len(e.Rules) > maxRules {
 		return &FieldError{Member: "rules", Problem: fmt.Sprintf("has more than %d", maxRules)}
 	}
@@ -92,8 +95,14 @@ func (e Enablement) check(products map[string]Product) error {
 	return nil
 }
 
-// RulesText is the rules as JSON, which the record has the SHA-256 of.
+// RulesText is the rules as JSON.
 func (e Enablement) RulesText() ([]byte, error) { return json.Marshal(e.Rules) }
+
+// RulesSHA256 is the SHA-256, in hex, of RulesText's text, which the record has.
+func RulesSHA256(text []byte) string {
+	digest := sha256.Sum256(text)
+	return hex.EncodeToString(digest[:])
+}
 
 // Any reports whether any card may be provisioned.
 func (e Enablement) Any() bool {
@@ -176,27 +185,28 @@ func (s *Service) Enablement(ctx context.Context, who Caller) (Enablement, error
 	return s.enablement(ctx, who.Tenant)
 }
 
+// CheckEnablement reports a *FieldError for rules that PutEnablement would not take.
+func (s *Service) CheckEnablement(tenant string, rules []EnablementRule) error {
+	return Enablement{Tenant: tenant, Rules: rules}.check(s.products)
+}
+
 // PutEnablement writes a tenant's enablement, in place of the one that there is. It is for
 // operators.
 //
 // Errors: *FieldError, ErrEnablementChanged, or one with RetryAfter.
 func (s *Service) PutEnablement(ctx context.Context, who Caller, rules []EnablementRule) (Enablement, error) {
-	if !isIdentifier(who.Tenant) {
-		return Enablement{}, &FieldError{Member: "tenant", Problem: "is missing or malformed"}
+	if err := s.CheckEnablement(who.Tenant, rules); err != nil {
+		return Enablement{}, err
 	}
 	old, err := s.enablement(ctx, who.Tenant)
 	if err != nil {
 		return Enablement{}, err
 	}
 	next := Enablement{Tenant: who.Tenant, Revision: old.Revision + 1, Changed: s.cfg.Now().UTC().Truncate(time.Millisecond), Rules: rules}
-	if err := next.check(s.products); err != nil {
-		return Enablement{}, err
-	}
 	text, err := next.RulesText()
 	if err != nil {
 		return Enablement{}, err
 	}
-	digest := sha256.Sum256(text)
-	in := who.intent(record.PutEnablement, map[string]string{"revision": strconv.FormatInt(next.Revision, 10), "rulesSha256": hex.EncodeToString(digest[:])})
+	in := who.intent(record.PutEnablement, map[string]string{"revision": strconv.FormatInt(next.Revision, 10), "rulesSha256": RulesSHA256(text)})
 	return next, s.conclude(ctx, who, in, EnablementPut{next})
 }

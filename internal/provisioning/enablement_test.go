@@ -98,13 +98,18 @@ func TestRulesThatMakeNoSenseAreRefused(t *testing.T) {
 		"more than the prefix": {EnablementRule{BINFrom: "5204245250001488", BINTo: "5204245250001488"}, false},
 		"no digits":            {EnablementRule{BINFrom: "52042x", BINTo: "52042x"}, false},
 	} {
-		err := Enablement{Rules: []EnablementRule{tc.rule}}.check(products)
+		err := Enablement{Tenant: "bank", Rules: []EnablementRule{tc.rule}}.check(products)
 		var field *FieldError
 		if (err == nil) != tc.ok || err != nil && !errors.As(err, &field) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := (Enablement{Rules: make([]EnablementRule, maxRules+1)}).check(products); err == nil {
+	if err := (Enablement{Tenant: "bank", Rules: make([]EnablementRule, maxRules+1)}).check(products); err == nil {
 		t.Error("too many rules are taken")
+	}
+	for _, tenant := range []string{"", "a\nb"} {
+		if err := (Enablement{Tenant: tenant}).check(products); err == nil {
+			t.Errorf("tenant %q is taken", tenant)
+		}
 	}
 }

@@ -89,6 +89,13 @@ type PasscodeRow struct {
 	PerHour int // not kept: how many there may be within an hour
 }
 
+// StateSHA256 is the SHA-256, in hex, of what the row says from its beginning to its end. It
+// stands in the entry, so that the row cannot be changed unseen.
+func (r PasscodeRow) StateSHA256() string {
+	return stateSHA256("passcode", r.ID, r.Owner.Tenant, r.Owner.Issuer, r.Owner.Subject, string(r.Card), string(r.Device[:]),
+		r.Channel, timeText(r.Since), r.MAC.Key, string(r.MAC.MAC), timeText(r.Created), timeText(r.Until))
+}
+
 // IsChange marks PasscodeRow as a record.Change.
 func (PasscodeRow) IsChange() {}
 
@@ -149,7 +156,7 @@ type Sent struct {
 // Errors: *FieldError; ErrNoConnector; ErrUnknownCard; ErrStatement; *TooManyPasscodesError;
 // or one with RetryAfter.
 func (s *Service) SendPasscode(ctx context.Context, who Caller, req PasscodeRequest) (Sent, error) {
-	if err := errors.Join(checkExternalCardID(req.ExternalCardID), checkDeviceID(req.DeviceID), needIdentifier("channelId", req.ChannelID)); err != nil {
+	if err := errors.Join(checkExternalCardID(req.ExternalCardID), checkOwner(req.Owner), checkDeviceID(req.DeviceID), needIdentifier("channelId", req.ChannelID)); err != nil {
 		return Sent{}, err
 	}
 	if s.cfg.Connector == nil {
@@ -167,7 +174,7 @@ func (s *Service) SendPasscode(ctx context.Context, who Caller, req PasscodeRequ
 		return Sent{}, s.fail(ctx, ticket, err, who.Claims.End(false)...)
 	}
 	result := record.Done()
-	result.Refs = map[string]string{"passcode": row.ID, "notice": notice.ID}
+	result.Refs = map[string]string{"passcode": row.ID, "stateSha256": row.StateSHA256(), "notice": notice.ID}
 	_, err = record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.Claims.End(true, row, notice)...)
 	if record.Refused(err) {
 		return Sent{}, s.fail(ctx, ticket, err, who.Claims.End(false)...)
@@ -218,7 +225,8 @@ func (s *Service) drawPasscode(ctx context.Context, t *record.Ticket, who Caller
 // passcodeBody is what the notice's receiver reads. The caller overwrites it.
 func passcodeBody(row PasscodeRow, req PasscodeRequest, code secret.Text) (body []byte, err error) {
 	code.Reveal(func(digits []byte) {
-		quoted := append(append([]byte{'"'}, digits...), '"')
+		quoted := make([]byte, 0, len(digits)+2) // grows nowhere: what it left would not be overwritten
+		quoted = append(append(append(quoted, '"'), digits...), '"')
 		defer secret.Wipe(quoted)
 		body, err = json.Marshal(struct {
 			Issuer         string         `json:"iss"`
@@ -243,7 +251,7 @@ type Verification struct {
 // Errors: *FieldError; ErrUnknownPasscode, ErrPasscodeUsed, ErrPasscodeExpired and
 // ErrPasscodeSpent; or one with RetryAfter, after which the attempt may be gone.
 func (s *Service) VerifyPasscode(ctx context.Context, who Caller, id string, code secret.Text) (Verification, error) {
-	if _, err := uuid.Parse(id); err != nil || len(id) != len(uuid.Nil.String()) {
+	if !isPasscodeID(id) {
 		return Verification{}, ErrUnknownPasscode
 	}
 	if !isPasscode(code) {
@@ -278,12 +286,20 @@ func (s *Service) VerifyPasscode(ctx context.Context, who Caller, id string, cod
 		return Verification{AttemptsLeft: row.Attempts}, err
 	}
 	// Transaction 2: verified, by the one who is first.
-	verified := PasscodeVerified{Tenant: row.Owner.Tenant, ID: id, At: s.cfg.Now()}
-	_, err = record.Conclude(ctx, s.cfg.Recorder, ticket, record.Done(), who.Claims.End(true, verified)...)
+	verified := PasscodeVerified{Tenant: row.Owner.Tenant, ID: id, At: s.cfg.Now().Truncate(time.Millisecond)}
+	result := record.Done()
+	result.Refs = map[string]string{"verifiedAt": verified.At.UTC().Format(time.RFC3339Nano)}
+	_, err = record.Conclude(ctx, s.cfg.Recorder, ticket, result, who.Claims.End(true, verified)...)
 	if record.Refused(err) {
 		return Verification{}, s.fail(ctx, ticket, err, who.Claims.End(false)...)
 	}
 	return Verification{Verified: err == nil, AttemptsLeft: row.Attempts}, err
+}
+
+// isPasscodeID reports whether a passcode may be called id.
+func isPasscodeID(id string) bool {
+	_, err := uuid.Parse(id)
+	return err == nil && len(id) == len(uuid.Nil.String())
 }
 
 func isPasscode(code secret.Text) (ok bool) {

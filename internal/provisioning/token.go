@@ -154,20 +154,33 @@ func isPAN(text string) bool {
 // refs names a token in the log.
 func (t Token) refs() map[string]string { return map[string]string{"walletToken": t.ID} }
 
-// stateRefs are refs with the state that is written: its revision, and the SHA-256 of what it
-// says, so that the history cannot be changed unseen. Nothing in it is derived from a card
-// number.
+// stateRefs are refs with the state that is written: its revision, and the digest of what it
+// says, so that neither it nor the history can be changed unseen.
 func (t Token) stateRefs() map[string]string {
+	refs := t.refs()
+	refs["revision"], refs["stateSha256"] = strconv.FormatInt(t.Revision, 10), t.StateSHA256()
+	return refs
+}
+
+// StateSHA256 is the SHA-256, in hex, of what a state says. Nothing in it is derived from a
+// card number: an owner that looks like one counts as withheld.
+func (t Token) StateSHA256() string {
 	digest := sha256.New()
 	for _, part := range []string{
-		t.ID, t.Tenant, t.Issuer, t.Subject, t.Reference, t.CardReference, t.ExternalCardID, t.DeviceID,
-		string(t.Status), t.Path, t.Process, strconv.FormatInt(t.Revision, 10), strconv.FormatInt(t.Changed.UnixMilli(), 10),
+		t.ID, t.Tenant, secret.Reference(t.Issuer), secret.Reference(t.Subject), t.Reference, t.CardReference, t.ExternalCardID, t.DeviceID,
+		string(t.Status), t.Path, t.Process, millisText(t.Activated), strconv.FormatInt(t.Revision, 10), millisText(t.Changed),
 	} {
 		_, _ = fmt.Fprintf(digest, "%d:%s", len(part), part) // does not fail (hash.Hash)
 	}
-	refs := t.refs()
-	refs["revision"], refs["stateSha256"] = strconv.FormatInt(t.Revision, 10), hex.EncodeToString(digest.Sum(nil))
-	return refs
+	return hex.EncodeToString(digest.Sum(nil))
+}
+
+// millisText is a time as rows keep it; empty for none.
+func millisText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(t.UnixMilli(), 10)
 }
 
 var _ record.Change = TokenPut{}

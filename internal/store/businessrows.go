@@ -37,18 +37,38 @@ var businessRows = []struct {
 
 func asText(b []byte) string { return string(b) }
 
+// digestedRows are those of which the entry holds a digest of what they say.
+var digestedRows = []struct {
+	table string
+	each  func(s *Store, ctx context.Context, visit func(audit.BusinessRow) error) error
+}{
+	{"provisioning_decisions", (*Store).decisionRows},
+	{"one_time_passcodes", (*Store).passcodeRows},
+	{"wallet_tokens", (*Store).tokenRows},
+	{"enablements", (*Store).enablementRows},
+}
+
 // BusinessRows gives every row that must have an entry: used nonces, cards, what passes
-// are made of, and changes of dual control.
+// are made of, changes of dual control, decisions, passcodes, wallet tokens and enablements.
 func (s *Store) BusinessRows(ctx context.Context, visit func(audit.BusinessRow) error) error {
-	for _, q := range businessRows {
-		var tables int
-		if err := s.read.QueryRowContext(ctx, s.read.dialect.tables, q.table).Scan(&tables); err != nil {
-			return failed("read business rows", err)
+	for _, d := range digestedRows {
+		there, err := s.hasTable(ctx, d.table)
+		if err == nil && there {
+			err = d.each(s, ctx, visit)
 		}
-		if tables == 0 {
+		if err != nil {
+			return err
+		}
+	}
+	for _, q := range businessRows {
+		there, err := s.hasTable(ctx, q.table)
+		if err != nil {
+			return err
+		}
+		if !there {
 			continue
 		}
-		err := s.each(ctx, q.query, func(tenant string, id []byte, at, version int64) error {
+		err = s.each(ctx, q.query, func(tenant string, id []byte, at, version int64) error {
 			return visit(audit.BusinessRow{Kind: q.kind, Tenant: tenant, ID: q.id(id), At: time.UnixMilli(at).UTC(), Version: uint64(version)})
 		})
 		if err != nil {
@@ -56,6 +76,12 @@ func (s *Store) BusinessRows(ctx context.Context, visit func(audit.BusinessRow) 
 		}
 	}
 	return nil
+}
+
+func (s *Store) hasTable(ctx context.Context, name string) (bool, error) {
+	var tables int
+	err := s.read.QueryRowContext(ctx, s.read.dialect.tables, name).Scan(&tables)
+	return tables != 0, failed("read business rows", err)
 }
 
 func (s *Store) each(ctx context.Context, query string, visit func(tenant string, id []byte, at, version int64) error) error {

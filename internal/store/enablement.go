@@ -5,8 +5,10 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"time"
 
+	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/provisioning"
 )
 
@@ -41,4 +43,14 @@ func (s *Store) Enablement(ctx context.Context, tenant string) (provisioning.Ena
 	}
 	e.Changed = time.UnixMilli(changed).UTC()
 	return e, failed("read enablement", err)
+}
+
+// enablementRows gives all enablements as their entries name them.
+func (s *Store) enablementRows(ctx context.Context, visit func(audit.BusinessRow) error) error {
+	return s.each(ctx, `SELECT tenant, rules, changed_at, revision FROM enablements`, func(tenant string, rules []byte, at, revision int64) error {
+		return visit(audit.BusinessRow{
+			Kind: audit.Enablement, Tenant: tenant, At: time.UnixMilli(at).UTC(),
+			ID: audit.RowOf(strconv.FormatInt(revision, 10), provisioning.RulesSHA256(rules)),
+		})
+	})
 }

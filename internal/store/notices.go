@@ -13,14 +13,10 @@ var _ provisioning.Outbox = (*Store)(nil)
 
 // putNotice puts a notice into the outbox.
 func putNotice(ctx context.Context, tx tx, n provisioning.Notice) error {
-	var until int64
-	if !n.Until.IsZero() {
-		until = millis(n.Until)
-	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO network_notices
 		(id, tenant, kind, vault_key, iv, sealed, created_at, until_at, attempts, fence, due_at)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?7)`,
-		n.ID, n.Tenant, string(n.Kind), n.Body.Key, n.Body.IV, n.Body.Sealed, millis(n.Created), until)
+		n.ID, n.Tenant, string(n.Kind), n.Body.Key, n.Body.IV, n.Body.Sealed, millis(n.Created), millisOrZero(n.Until))
 	return failed("write notice", err)
 }
 
@@ -65,9 +61,7 @@ func scanNotice(rows *sql.Rows) (l provisioning.LeasedNotice, err error) {
 	var created, until int64
 	err = rows.Scan(&l.ID, &l.Tenant, &l.Kind, &l.Body.Key, &l.Body.IV, &l.Body.Sealed, &created, &until, &l.Attempts, &l.Fence)
 	l.Created = time.UnixMilli(created).UTC()
-	if until != 0 {
-		l.Until = time.UnixMilli(until).UTC()
-	}
+	l.Until = timeOrZero(until)
 	return l, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/provisioning"
 )
 
@@ -39,14 +40,10 @@ func putPasscode(ctx context.Context, tx tx, r provisioning.PasscodeRow) error {
 	if err != nil {
 		return failed("end passcodes", err)
 	}
-	var since int64
-	if !r.Since.IsZero() {
-		since = millis(r.Since)
-	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO one_time_passcodes
 		(tenant, id, owner_iss, owner_sub, card, device, channel, channel_since, mac_key, mac, attempts, created_at, until_at, verified_at)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0)`,
-		r.Owner.Tenant, r.ID, r.Owner.Issuer, r.Owner.Subject, r.Card, r.Device[:], r.Channel, since,
+		r.Owner.Tenant, r.ID, r.Owner.Issuer, r.Owner.Subject, r.Card, r.Device[:], r.Channel, millisOrZero(r.Since),
 		r.MAC.Key, r.MAC.MAC, r.Attempts, millis(r.Created), millis(r.Until))
 	return failed("write passcode", err)
 }
@@ -119,11 +116,53 @@ func (s *Store) VerifiedPasscodes(ctx context.Context, owner provisioning.Owner,
 			return nil, failed("read passcodes", err)
 		}
 		copy(r.Device[:], device)
-		if since != 0 {
-			r.Since = time.UnixMilli(since).UTC()
-		}
+		r.Since = timeOrZero(since)
 		r.Verified = time.UnixMilli(verified).UTC()
 		all = append(all, r)
 	}
 	return all, nil
+}
+
+// timeOrZero is what millisOrZero was made of.
+func timeOrZero(millis int64) time.Time {
+	if millis == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(millis).UTC()
+}
+
+// passcodeRows gives all passcodes as their entries name them: once as they were sent, and
+// once more if they were verified.
+func (s *Store) passcodeRows(ctx context.Context, visit func(audit.BusinessRow) error) error {
+	rows, err := s.read.QueryContext(ctx, `SELECT tenant, id, owner_iss, owner_sub, card, device, channel, channel_since, mac_key, mac, created_at, until_at, verified_at
+		FROM one_time_passcodes`)
+	if err != nil {
+		return failed("read passcodes", err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var r provisioning.PasscodeRow
+		var device []byte
+		var since, created, until, verified int64
+		err := rows.Scan(&r.Owner.Tenant, &r.ID, &r.Owner.Issuer, &r.Owner.Subject, &r.Card, &device, &r.Channel, &since,
+			&r.MAC.Key, &r.MAC.MAC, &created, &until, &verified)
+		if err != nil {
+			return failed("read passcodes", err)
+		}
+		copy(r.Device[:], device)
+		r.Since, r.Created, r.Until = timeOrZero(since), timeOrZero(created), timeOrZero(until)
+		row := audit.BusinessRow{Kind: audit.SentPasscode, Tenant: r.Owner.Tenant, ID: audit.RowOf(r.ID, r.StateSHA256()), At: r.Created}
+		if err := visit(row); err != nil {
+			return err
+		}
+		if verified == 0 {
+			continue
+		}
+		at := time.UnixMilli(verified).UTC()
+		row = audit.BusinessRow{Kind: audit.VerifiedPasscode, Tenant: r.Owner.Tenant, ID: audit.RowOf(r.ID, at.Format(time.RFC3339Nano)), At: at}
+		if err := visit(row); err != nil {
+			return err
+		}
+	}
+	return failed("read passcodes", rows.Err())
 }

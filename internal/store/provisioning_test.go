@@ -453,8 +453,11 @@ func testCardMovesToAnotherKeyOnlyAsItWasRead(t *testing.T, e engine) {
 	if err != nil || len(left) != 1 || left[0].Owner.Tenant != "other bank" {
 		t.Errorf("left is %+v, %v", left, err)
 	}
-	if n, err := s.CardsUnder(context.Background(), "vault-2"); err != nil || n != 1 {
-		t.Errorf("%d cards are under it, %v", n, err)
+	waiting := notice("n", time.Time{})
+	waiting.Body.Key = "vault-2"
+	mustAppend(t, s, waiting)
+	if cards, notices, err := s.SealedUnder(context.Background(), "vault-2"); err != nil || cards != 1 || notices != 1 {
+		t.Errorf("%d cards and %d notices are under it, %v", cards, notices, err)
 	}
 	if left, err := s.CardsNotUnder(context.Background(), "vault-2", left[0], 10); err != nil || len(left) != 0 {
 		t.Errorf("behind it is %+v, %v", left, err)

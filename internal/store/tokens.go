@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/provisioning"
 )
 
@@ -72,26 +73,55 @@ func (s *Store) TokenHistory(ctx context.Context, tenant, reference string) ([]p
 }
 
 func (s *Store) tokens(ctx context.Context, query string, args ...any) ([]provisioning.Token, error) {
+	var all []provisioning.Token
+	err := s.eachToken(ctx, func(t provisioning.Token) error {
+		all = append(all, t)
+		return nil
+	}, query, args...)
+	return all, err
+}
+
+// tokenRows gives all states of wallet tokens, and the tokens as they are, as their entries
+// name them.
+func (s *Store) tokenRows(ctx context.Context, visit func(audit.BusinessRow) error) error {
+	state := func(t provisioning.Token) audit.BusinessRow {
+		return audit.BusinessRow{Kind: audit.WalletTokenState, Tenant: t.Tenant, ID: audit.RowOf(t.ID, t.StateSHA256()), At: t.Changed}
+	}
+	err := s.eachToken(ctx, func(t provisioning.Token) error { return visit(state(t)) }, `SELECT `+tokenColumns+`, 0 FROM wallet_token_history ORDER BY tenant, reference, revision`)
+	if err != nil {
+		return err
+	}
+	return s.eachToken(ctx, func(t provisioning.Token) error {
+		if err := visit(state(t)); err != nil {
+			return err
+		}
+		return visit(audit.BusinessRow{Kind: audit.WalletToken, Tenant: t.Tenant, ID: t.ID, At: t.Changed, Version: uint64(t.Revision)})
+	}, `SELECT `+tokenColumns+`, 0 FROM wallet_tokens`)
+}
+
+// eachToken visits the rows of a query of tokenColumns and the attempt.
+func (s *Store) eachToken(ctx context.Context, visit func(provisioning.Token) error, query string, args ...any) error {
 	rows, err := s.read.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, failed("read wallet tokens", err)
+		return failed("read wallet tokens", err)
 	}
 	defer func() { _ = rows.Close() }()
-	var all []provisioning.Token
 	for rows.Next() {
 		var t provisioning.Token
 		var activated, changed int64
 		if err := rows.Scan(&t.Tenant, &t.Reference, &t.ID, &t.Issuer, &t.Subject, &t.CardReference, &t.ExternalCardID, &t.DeviceID,
 			&t.Status, &t.Path, &t.Process, &activated, &t.Revision, &changed, &t.Attempt); err != nil {
-			return nil, failed("read wallet tokens", err)
+			return failed("read wallet tokens", err)
 		}
 		if activated != 0 {
 			t.Activated = time.UnixMilli(activated).UTC()
 		}
 		t.Changed = time.UnixMilli(changed).UTC()
-		all = append(all, t)
+		if err := visit(t); err != nil {
+			return err
+		}
 	}
-	return all, failed("read wallet tokens", rows.Err())
+	return failed("read wallet tokens", rows.Err())
 }
 
 // millisOrZero is millis of a time that may not be there.

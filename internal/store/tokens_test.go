@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/provisioning"
 )
 
@@ -126,4 +127,38 @@ func testCardsOfAnOwner(t *testing.T, e engine) {
 		}
 		same(t, want, got)
 	}
+}
+
+// What the log's verification reads of wallet tokens and enablements is what their entries say,
+// on either engine.
+func TestRowsOfTokensAndEnablementsAreNamedAsTheirEntriesAre(t *testing.T) {
+	onEach(t, testRowsOfTokensAndEnablementsAreNamedAsTheirEntriesAre)
+}
+
+func testRowsOfTokensAndEnablementsAreNamedAsTheirEntriesAre(t *testing.T, e engine) {
+	s, _ := e.openNew(t)
+	first, second := walletToken("a", 1), walletToken("a", 2)
+	first.Activated = time.Time{}
+	flag := provisioning.Enablement{Tenant: "bank", Revision: 1, Changed: noon, Rules: []provisioning.EnablementRule{{Product: "gold", Percentage: 10}}}
+	text, err := flag.RulesText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s, provisioning.TokenPut{Token: first}, provisioning.EnablementPut{Enablement: flag})
+	mustAppend(t, s, provisioning.TokenPut{Token: second, Was: 1})
+	var got []audit.BusinessRow
+	if err := s.BusinessRows(context.Background(), func(r audit.BusinessRow) error {
+		got = append(got, r)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	state := func(k provisioning.Token) audit.BusinessRow {
+		return audit.BusinessRow{Kind: audit.WalletTokenState, Tenant: "bank", ID: audit.RowOf(k.ID, k.StateSHA256()), At: k.Changed}
+	}
+	same(t, []audit.BusinessRow{
+		state(first), state(second), state(second),
+		{Kind: audit.WalletToken, Tenant: "bank", ID: "id-a", At: second.Changed, Version: 2},
+		{Kind: audit.Enablement, Tenant: "bank", ID: audit.RowOf("1", provisioning.RulesSHA256(text)), At: noon},
+	}, got)
 }

@@ -2,10 +2,9 @@ package store
 
 import "context"
 
-// CardsUnder counts the cards, of all tenants, that are stored under the vault key called
-// key.
-func (s *Store) CardsUnder(ctx context.Context, key string) (int, error) {
-	var n int
-	err := s.read.QueryRowContext(ctx, `SELECT COUNT(*) FROM cards WHERE vault_key = ?1`, key).Scan(&n)
-	return n, failed("count cards", err)
+// SealedUnder counts what, of all tenants, is sealed under the vault key called key: cards,
+// and notices that wait to be delivered.
+func (s *Store) SealedUnder(ctx context.Context, key string) (cards, notices int, err error) {
+	err = s.read.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM cards WHERE vault_key = ?1), (SELECT COUNT(*) FROM network_notices WHERE vault_key = ?1)`, key).Scan(&cards, &notices)
+	return cards, notices, failed("count what is sealed under a key", err)
 }

@@ -69,7 +69,7 @@ func (c *Connector) Activate(ctx context.Context, who provisioning.Caller, a pro
 		Operation: record.CallNetwork, Tenant: who.Tenant, Issuer: who.Issuer, Subject: secret.Reference(who.Subject),
 		RequestID: who.RequestID, Refs: map[string]string{"kind": r.kind, "key": r.key},
 	}
-	signed, err := c.sign(ctx, intent, r.key, func(*record.Ticket) (request, error) { return r, nil })
+	signed, err := c.sign(ctx, intent, func(*record.Ticket) (request, error) { return r, nil })
 	if err != nil {
 		return none, err
 	}
@@ -110,7 +110,7 @@ type signedRequest struct {
 
 // sign has the token sign a request, which is on record before it can leave. compose gives the
 // request under the ticket of its signature; its body is overwritten.
-func (c *Connector) sign(ctx context.Context, in record.Intent, key string, compose func(*record.Ticket) (request, error)) (signedRequest, error) {
+func (c *Connector) sign(ctx context.Context, in record.Intent, compose func(*record.Ticket) (request, error)) (signedRequest, error) {
 	if err := c.cfg.Gate.Ready(record.CallNetwork); err != nil {
 		return signedRequest{}, err
 	}

@@ -100,7 +100,7 @@ func (c *Connector) deliver(ctx context.Context, n provisioning.LeasedNotice) pr
 
 func (c *Connector) tell(ctx context.Context, n provisioning.LeasedNotice) (outcome string, err error) {
 	intent := record.Intent{Operation: record.CallNetwork, Tenant: n.Tenant, Refs: map[string]string{"kind": string(n.Kind), "key": n.ID}}
-	signed, err := c.sign(ctx, intent, n.ID, func(t *record.Ticket) (request, error) {
+	signed, err := c.sign(ctx, intent, func(t *record.Ticket) (request, error) {
 		body, err := c.cfg.Gate.OpenNotice(ctx, t, n.Tenant, n.ID, n.Body)
 		return request{kind: string(n.Kind), tenant: n.Tenant, key: n.ID, body: body}, err
 	})

@@ -57,6 +57,8 @@ func code(c string) func(*Attempt) {
 
 func noMultiFactor(a *Attempt) { a.MultiFactor = false }
 
+func noCredentials(a *Attempt) { a.Credentials = nil }
+
 func changedYesterday(a *Attempt) {
 	a.Credentials = &Credentials{ChangedAt: ago(24 * time.Hour), Channel: "sms"}
 }
@@ -118,7 +120,9 @@ var cases = []Case{
 	{"credentials-changed", "the same, but by which channel the change was confirmed is not known", known(Green, InApp, changedYesterday, passcode(time.Minute, "email"), func(a *Attempt) { a.Credentials.Channel = "" }), Yellow, asks("credentials-changed")},
 	{"credentials-changed", "credentials changed 50 days ago, and a passcode to a channel of 40 days ago", known(Green, InApp, channelAfterChange), Yellow, asks("credentials-changed")},
 	{"credentials-changed", "credentials changed yesterday, and verified by the call centre", known(Green, InApp, changedYesterday, call(true)), Green, nil},
-	{"credentials-changed", "Green, from the app, nothing proved about credentials", known(Green, InApp, func(a *Attempt) { a.Credentials = nil }), Yellow, asks("credentials-changed")},
+	{"credentials-changed", "Green, from the app, nothing proved about credentials", known(Green, InApp, noCredentials), Yellow, asks("credentials-changed")},
+	{"credentials-changed", "the same, and a passcode just now to a tenured channel: it may be the one of a change", known(Green, InApp, noCredentials, passcode(time.Minute, "sms")), Yellow, asks("credentials-changed")},
+	{"credentials-changed", "the same, and verified by the call centre", known(Green, InApp, noCredentials, call(true)), Green, nil},
 	{"yellow-in-app", "Yellow, from the app", known(Yellow, InApp), Green, nil},
 	{"yellow-in-app", "Yellow, from the app, nothing known of app, device and login", known(Yellow, InApp, unknown), Green, nil},
 	{"yellow-second-device", "Yellow, from Wallet, the second device in the session of a Yellow", known(Yellow, Wallet, afterYellow), Green, nil},

@@ -68,13 +68,13 @@ var rules = []Rule{
 			d.require("multi-factor-missing", verified)
 			return d.raise(Yellow)
 		}},
-	{"credentials-changed", "4.2 A", "Credentials that changed within the window, or of which nothing proves that they did not, ask for another tenured channel than the one that confirmed the change, older than the change, or for the call centre.",
+	{"credentials-changed", "4.2 A", "Credentials that changed within the window, or of which nothing proves that they did not, ask for another tenured channel than the one that confirmed the change, older than the change, or for the call centre. What is not known of a change no passcode makes up for.",
 		func(a Attempt, t Thresholds, _ int, d *Decision) bool {
 			if !a.credentialsChanged(t) {
 				return false
 			}
 			another := func(p Passcode) bool {
-				return a.Credentials == nil || a.Credentials.leaves(p)
+				return a.Credentials != nil && a.Credentials.leaves(p)
 			}
 			if !a.hasPasscode(t, another) && !a.hasCall(t) {
 				d.require("credentials-changed", verified)

@@ -1,7 +1,7 @@
 -- +goose Up
 
 -- Answers to the network's approval check. card is the card's look-up value; device and
--- session are digests, empty for none. required is a JSON array of rules with the steps that
+-- session are digests, zeroes for none. required is a JSON array of rules with the steps that
 -- fulfil them. From until_at on a decision does not count.
 CREATE TABLE provisioning_decisions (
     tenant    TEXT   NOT NULL,

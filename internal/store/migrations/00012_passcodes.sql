@@ -1,7 +1,7 @@
 -- +goose Up
 
 -- One-time passcodes. mac is a token HMAC over tenant, id and digits; card is the card's
--- look-up value; device is a digest, empty for any; channel is one in hex. attempts are those
+-- look-up value; device is a digest, zeroes for any; channel is one in hex. attempts are those
 -- that are left: one is taken before a passcode is compared. verified_at is 0 until it was.
 CREATE TABLE one_time_passcodes (
     tenant        TEXT   NOT NULL,

@@ -20,6 +20,7 @@ INSERT INTO cards_by_owner (tenant, id, lookup, owner_iss, owner_sub, vault_key,
 DROP TABLE cards;
 ALTER TABLE cards_by_owner RENAME TO cards;
 CREATE INDEX cards_vault_key ON cards (vault_key, tenant, id);
+CREATE INDEX cards_owner ON cards (tenant, owner_iss, owner_sub, created_at, id);
 
 -- +goose Down
 CREATE TABLE cards_by_name (
@@ -39,3 +40,4 @@ INSERT INTO cards_by_name (tenant, id, lookup, owner_iss, owner_sub, vault_key, 
 DROP TABLE cards;
 ALTER TABLE cards_by_name RENAME TO cards;
 CREATE INDEX cards_vault_key ON cards (vault_key, tenant, id);
+CREATE INDEX cards_owner ON cards (tenant, owner_iss, owner_sub, created_at, id);

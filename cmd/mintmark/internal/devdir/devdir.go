@@ -257,6 +257,7 @@ func (d *Dir) hsmConfig(ring *hsm.Keyring) hsm.Config {
 	return hsm.Config{
 		Name: Member, Module: d.Module, TokenLabel: d.Token.Label, TokenSerial: d.Token.Serial,
 		PINFile: d.Token.PINFile, Keyring: ring, Log: slog.New(slog.DiscardHandler),
+		CallTimeout: 2 * time.Minute, // keys are made here, on whatever machine it is
 	}
 }
 
