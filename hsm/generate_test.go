@@ -106,7 +106,6 @@ func TestKeyMadeForAPurposeServesThatPurposeOnly(t *testing.T) {
 		{APITLS, ecKey},
 		{AuditCheckpoint, ecKey},
 		{AuditReport, ecKey},
-		{ConnectorJWS, ecKey},
 		{NetworkOTP, rsaKey},
 		{ConnectorJWS, ecKey},
 		{CardTransport, want{private, protected + " DERIVE", pkcs11.CKM_ECDH1_DERIVE, pkcs11.CKM_EC_KEY_PAIR_GEN, []uint{pkcs11.CKA_VALUE}, requireAgrees}},

@@ -153,7 +153,7 @@ func (s *server) complaints() string {
 }
 
 // startWithin is the development mode's own promise.
-const startWithin = time.Minute
+const startWithin = 20 * time.Second
 
 // await waits until the server is ready, and fails the test if it ends before.
 func (s *server) await(ready func() bool) {
