@@ -245,6 +245,7 @@ func TestSlowPeersAreNotWaitedFor(t *testing.T) {
 		_, _ = io.WriteString(w, "a")
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
+		panic(http.ErrAbortHandler) // likewise
 	}
 	for name, handle := range map[string]http.HandlerFunc{"no answer": silent, "no end of the answer": dripping} {
 		t.Run(name, func(t *testing.T) {
