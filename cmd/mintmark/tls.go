@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/mintmark/mintmark/hsm"
@@ -31,8 +30,8 @@ type certificate struct {
 	name string // of the listener
 	log  *slog.Logger
 	// load reads the certificate, and says from which files, also where it cannot.
-	load    func() (cert *tls.Certificate, files []string, err error)
-	current atomic.Pointer[tls.Certificate]
+	load  func() (cert *tls.Certificate, files []string, err error)
+	shown shown
 	// asked has watch read again, and close the channel when it has.
 	asked chan chan<- struct{}
 
@@ -94,7 +93,7 @@ func (c *certificate) reload() error {
 	}
 	c.files = files
 	c.seen = c.stat()
-	c.current.Store(cert)
+	c.shown.show(cert)
 	return nil
 }
 
@@ -109,7 +108,8 @@ func (c *certificate) stat() []os.FileInfo {
 // watchEvery is how often a certificate's files are looked at.
 const watchEvery = 2 * time.Second
 
-// ask has watch read the files again, and waits until it has.
+// ask has watch read the files again, and waits until it has, and until no handshake has still
+// to sign with the key of a certificate before.
 func (c *certificate) ask(ctx context.Context) {
 	done := make(chan struct{})
 	select {
@@ -121,6 +121,7 @@ func (c *certificate) ask(ctx context.Context) {
 	case <-done:
 	case <-ctx.Done():
 	}
+	c.shown.settled(ctx)
 }
 
 // watch reads the files again when they change or when asked, until the context ends.
@@ -148,7 +149,7 @@ func (c *certificate) readAgain() {
 		c.log.Error("certificate not read again; the old one stays in use", "listener", c.name, "error", err)
 		return
 	}
-	c.log.Info("certificate read again", "listener", c.name, "notAfter", c.current.Load().Leaf.NotAfter)
+	c.log.Info("certificate read again", "listener", c.name, "notAfter", c.shown.leaf().Leaf.NotAfter)
 }
 
 // sameFile reports whether a file looks untouched.
@@ -165,7 +166,7 @@ func (c *certificate) tlsConfig(cfg *config.TLS) *tls.Config {
 	t := &tls.Config{
 		MinVersion:     tls.VersionTLS13,
 		CipherSuites:   suites12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
+		GetCertificate: c.shown.certificate,
 	}
 	if cfg.MinVersion == "1.2" {
 		t.MinVersion = tls.VersionTLS12
