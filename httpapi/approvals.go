@@ -45,8 +45,7 @@ func (s *server) DecideProvisioning(c *gin.Context) {
 	caller := s.cardCaller(c, who, access.DecideProvisioning)
 	out, err := s.cfg.Approvals.Decide(c.Request.Context(), caller, decisionRequest(body, caller.Tenant))
 	if err != nil {
-		s.replayed(c, record.DecideProvisioning, who, err)
-		s.fail(c, err)
+		s.failed(c, record.DecideProvisioning, who, err)
 		return
 	}
 	writeJSON(c, http.StatusOK, "application/json", decision(out))
@@ -125,8 +124,7 @@ func (s *server) SendPasscode(c *gin.Context) {
 		ChannelID: body.ChannelId, Statement: optional(body.Statement),
 	})
 	if err != nil {
-		s.replayed(c, record.SendPasscode, who, err)
-		s.fail(c, err)
+		s.failed(c, record.SendPasscode, who, err)
 		return
 	}
 	writeJSON(c, http.StatusOK, "application/json", SentPasscode{PasscodeId: out.ID, ExpiresAt: out.Until.UTC(), Attempts: out.Attempts})
@@ -147,8 +145,7 @@ func (s *server) VerifyPasscode(c *gin.Context, passcodeID string) {
 	defer code.Wipe()
 	out, err := s.cfg.Approvals.VerifyPasscode(c.Request.Context(), s.cardCaller(c, who, access.VerifyPasscodes), passcodeID, code)
 	if err != nil {
-		s.replayed(c, record.VerifyPasscode, who, err)
-		s.fail(c, err)
+		s.failed(c, record.VerifyPasscode, who, err)
 		return
 	}
 	writeJSON(c, http.StatusOK, "application/json", Verification{Verified: out.Verified, AttemptsLeft: out.AttemptsLeft})

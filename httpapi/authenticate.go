@@ -127,6 +127,13 @@ func (s *server) claims(who access.Caller, right access.Right) []record.Claim {
 	return []record.Claim{use}
 }
 
+// failed answers with the domain's error, and has it on record if it is a token that was used
+// before.
+func (s *server) failed(c *gin.Context, op record.Operation, who access.Caller, err error) {
+	s.replayed(c, op, who, err)
+	s.fail(c, err)
+}
+
 // replayed records that the domain's error is a token that was used before.
 func (s *server) replayed(c *gin.Context, op record.Operation, who access.Caller, err error) {
 	if errors.Is(err, access.ErrReplayed) {

@@ -25,8 +25,7 @@ func (s *server) GetEnablement(c *gin.Context) {
 	}
 	e, err := s.cfg.Wallets.Enablement(c.Request.Context(), s.cardCaller(c, who, access.ReadEnablement))
 	if err != nil {
-		s.replayed(c, record.ReadEnablement, who, err)
-		s.fail(c, err)
+		s.failed(c, record.ReadEnablement, who, err)
 		return
 	}
 	writeJSON(c, http.StatusOK, "application/json", enablement(e, s.cfg.Environment))

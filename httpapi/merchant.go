@@ -41,8 +41,7 @@ func (s *server) SignMerchantToken(c *gin.Context) {
 	}
 	out, err := s.cfg.Merchant.SignToken(c.Request.Context(), s.merchantCaller(c, who, access.SignMerchantTokens), req)
 	if err != nil {
-		s.replayed(c, record.SignMerchantToken, who, err)
-		s.fail(c, err)
+		s.failed(c, record.SignMerchantToken, who, err)
 		return
 	}
 	writeJSON(c, http.StatusOK, "application/json", MerchantToken{Token: out.Token, ExpiresAt: out.ExpiresAt, Kid: out.KeyID})

@@ -41,8 +41,7 @@ func (s *server) SignCard(c *gin.Context) {
 	}
 	out, err := s.cfg.Provisioning.SignCard(c.Request.Context(), s.cardCaller(c, who, access.SignCards), req)
 	if err != nil {
-		s.replayed(c, record.SignCard, who, err)
-		s.fail(c, err)
+		s.failed(c, record.SignCard, who, err)
 		return
 	}
 	writeJSON(c, http.StatusOK, "application/json", signedCard(out))
@@ -93,8 +92,7 @@ func (s *server) CreateActivationData(c *gin.Context) {
 	}
 	out, err := s.cfg.Provisioning.ActivationData(c.Request.Context(), s.cardCaller(c, who, access.CreateActivationData), req)
 	if err != nil {
-		s.replayed(c, record.ActivationData, who, err)
-		s.fail(c, err)
+		s.failed(c, record.ActivationData, who, err)
 		return
 	}
 	writeJSON(c, http.StatusOK, "application/json", ActivationData{ActivationData: out})
@@ -113,8 +111,7 @@ func (s *server) PutCard(c *gin.Context, externalCardID string) {
 	}
 	card, err := s.cfg.Provisioning.PutCard(c.Request.Context(), s.cardCaller(c, who, access.ManageCards), externalCardID, body.EncryptedCard)
 	if err != nil {
-		s.replayed(c, record.StoreCard, who, err)
-		s.fail(c, err)
+		s.failed(c, record.StoreCard, who, err)
 		return
 	}
 	writeJSON(c, http.StatusOK, "application/json", maskedCard(card))
@@ -128,8 +125,7 @@ func (s *server) GetCard(c *gin.Context, externalCardID string) {
 	}
 	card, err := s.cfg.Provisioning.GetCard(c.Request.Context(), s.cardCaller(c, who, access.ReadCards), externalCardID)
 	if err != nil {
-		s.replayed(c, record.ReadCard, who, err)
-		s.fail(c, err)
+		s.failed(c, record.ReadCard, who, err)
 		return
 	}
 	writeJSON(c, http.StatusOK, "application/json", maskedCard(card))
@@ -142,8 +138,7 @@ func (s *server) DeleteCard(c *gin.Context, externalCardID string) {
 		return
 	}
 	if err := s.cfg.Provisioning.DeleteCard(c.Request.Context(), s.cardCaller(c, who, access.ManageCards), externalCardID); err != nil {
-		s.replayed(c, record.DeleteCard, who, err)
-		s.fail(c, err)
+		s.failed(c, record.DeleteCard, who, err)
 		return
 	}
 	c.Status(http.StatusNoContent)

@@ -41,8 +41,7 @@ func (s *server) SearchTokens(c *gin.Context, params SearchTokensParams) {
 		found, err = s.cfg.Wallets.SearchTokens(c.Request.Context(), s.cardCaller(c, who, access.SearchTokens), q)
 	}
 	if err != nil {
-		s.replayed(c, record.SearchTokens, who, err)
-		s.fail(c, err)
+		s.failed(c, record.SearchTokens, who, err)
 		return
 	}
 	answer := make([]WalletToken, len(found))
@@ -83,8 +82,7 @@ func (s *server) ActivateToken(c *gin.Context) {
 	}
 	out, err := s.cfg.Wallets.ActivateToken(c.Request.Context(), s.cardCaller(c, who, access.ActivateTokens), body.TokenUniqueReference)
 	if err != nil {
-		s.replayed(c, record.ActivateToken, who, err)
-		s.fail(c, err)
+		s.failed(c, record.ActivateToken, who, err)
 		return
 	}
 	writeJSON(c, http.StatusOK, "application/json", TokenActivation{
@@ -105,8 +103,7 @@ func (s *server) SearchCards(c *gin.Context) {
 		found, err = s.cfg.Wallets.SearchCards(c.Request.Context(), s.cardCaller(c, who, access.SearchCards), q)
 	}
 	if err != nil {
-		s.replayed(c, record.SearchCards, who, err)
-		s.fail(c, err)
+		s.failed(c, record.SearchCards, who, err)
 		return
 	}
 	answer := make([]WalletCard, len(found))
@@ -149,8 +146,7 @@ func (s *server) PutWalletToken(c *gin.Context, reference string) {
 		Status: provisioning.TokenStatus(optional(body.TokenStatus)), Path: optional(body.AuthorizationPath), Process: optional(body.ProcessStatus),
 	})
 	if err != nil {
-		s.replayed(c, record.PutWalletToken, who, err)
-		s.fail(c, err)
+		s.failed(c, record.PutWalletToken, who, err)
 		return
 	}
 	writeJSON(c, http.StatusOK, "application/json", tokenState(put))
@@ -164,8 +160,7 @@ func (s *server) GetWalletToken(c *gin.Context, reference string) {
 	}
 	all, err := s.cfg.Wallets.TokenHistory(c.Request.Context(), s.cardCaller(c, who, access.ManageWalletTokens), reference)
 	if err != nil {
-		s.replayed(c, record.ReadWalletToken, who, err)
-		s.fail(c, err)
+		s.failed(c, record.ReadWalletToken, who, err)
 		return
 	}
 	answer := make([]WalletTokenState, len(all))

@@ -275,6 +275,15 @@ func loadCertificates(path string) ([]*x509.Certificate, error) {
 	return all, nil
 }
 
+// poolOf has certificates trusted.
+func poolOf(certs []*x509.Certificate) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, c := range certs {
+		pool.AddCert(c)
+	}
+	return pool
+}
+
 // parseCertificates reads PEM certificates; other blocks are refused, text between them is
 // not read.
 func parseCertificates(text []byte) ([]*x509.Certificate, error) {
@@ -316,10 +325,7 @@ func newOutbound(cfg config.Outbound) (*outbound.Client, error) {
 		if err != nil {
 			return nil, fmt.Errorf("outbound.caFile: %w", err)
 		}
-		out.Roots = x509.NewCertPool()
-		for _, c := range certs {
-			out.Roots.AddCert(c)
-		}
+		out.Roots = poolOf(certs)
 	}
 	return outbound.New(out), nil
 }

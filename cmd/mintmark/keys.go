@@ -93,11 +93,16 @@ func keysGenerateCommand() *cobra.Command {
 	}
 	f.register(c)
 	c.Flags().StringVar(&n.Name, "name", "", "the key's `name`: its entry in the keyring and its CKA_LABEL")
+	newKeyFlags(c, &n)
+	c.Flags().BoolVar(&write, "write", false, "add the entry to the keyring file")
+	return c
+}
+
+// newKeyFlags are the flags that say what a key is to the keyring, but for its name.
+func newKeyFlags(c *cobra.Command, n *hsm.NewKey) {
 	c.Flags().StringVar((*string)(&n.Purpose), "purpose", "", fmt.Sprintf("its one use, of %v", hsm.Purposes()))
 	c.Flags().StringVar((*string)(&n.Algorithm), "algorithm", "", "type and size; default: what the purpose asks for")
 	c.Flags().StringVar((*string)(&n.State), "state", string(hsm.Active), "active or next")
-	c.Flags().BoolVar(&write, "write", false, "add the entry to the keyring file")
-	return c
 }
 
 func keysAdoptCommand() *cobra.Command {
@@ -131,9 +136,7 @@ func keysAdoptCommand() *cobra.Command {
 	}
 	f.register(c)
 	c.Flags().StringVar(&n.Name, "name", "", "what the keyring shall call the key")
-	c.Flags().StringVar((*string)(&n.Purpose), "purpose", "", fmt.Sprintf("its one use, of %v", hsm.Purposes()))
-	c.Flags().StringVar((*string)(&n.Algorithm), "algorithm", "", "type and size; default: what the purpose asks for")
-	c.Flags().StringVar((*string)(&n.State), "state", string(hsm.Active), "active or next")
+	newKeyFlags(c, &n)
 	c.Flags().StringVar(&id, "id", "", "its CKA_ID, hex")
 	return c
 }

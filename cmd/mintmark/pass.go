@@ -227,11 +227,7 @@ func passRoots(path string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--root: %w", err)
 	}
-	pool := x509.NewCertPool()
-	for _, cert := range certs {
-		pool.AddCert(cert)
-	}
-	return pool, nil
+	return poolOf(certs), nil
 }
 
 func printReports(w io.Writer, reports []passkit.Report, format string) error {

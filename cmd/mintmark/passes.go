@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -82,10 +81,7 @@ func (s *service) newPusher(cfg config.PassPush) (*passes.Pusher, error) {
 		if err != nil {
 			return nil, fmt.Errorf("passes.push.caFile: %w", err)
 		}
-		pc.Roots = x509.NewCertPool()
-		for _, c := range certs {
-			pc.Roots.AddCert(c)
-		}
+		pc.Roots = poolOf(certs)
 	}
 	for i, e := range cfg.Endpoints {
 		if err := outbound.CheckURL(e.URL); err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strconv"
@@ -51,8 +52,13 @@ func (d Decision) StateSHA256() string {
 // stateSHA256 is the SHA-256 of a kind of row and its parts, each with its length. No part is
 // derived from a card number but by a key of the token.
 func stateSHA256(kind string, parts ...string) string {
+	return digestOf(fmt.Sprintf("mintmark %s v1", kind), parts)
+}
+
+// digestOf is the SHA-256, in hex, of a beginning and of parts, each with its length.
+func digestOf(beginning string, parts []string) string {
 	digest := sha256.New()
-	_, _ = fmt.Fprintf(digest, "mintmark %s v1", kind) // does not fail (hash.Hash)
+	_, _ = io.WriteString(digest, beginning) // does not fail (hash.Hash)
 	for _, part := range parts {
 		_, _ = fmt.Fprintf(digest, "%d:%s", len(part), part)
 	}
