@@ -9,7 +9,7 @@ DATA    ?= .mintmark
 export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench bench-log passload rotation passpeers fuzz clean
+.PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench bench-log passload registrations rotation passpeers fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -73,6 +73,9 @@ bench-log: softhsm postgresql ## what the audit log costs on SQLite and PostgreS
 passload: softhsm ## passes: 1 000 000 registrations, a fan-out to 100 000 through kill -9, bundles a second (minutes)
 	@tools/ensure.sh gcc
 	$(GO) test -count=1 -v -timeout 1h -tags passload -run 'TestMillionRegistrations|TestFanOutThroughAKill|TestBundlesColdAndWarm' ./integration
+
+registrations: postgresql ## 10 000 000 registrations in PostgreSQL against a tenth of them (minutes, 4 GB of disk); REGISTRATIONS for another number
+	$(GO) test -count=1 -v -timeout 1h -tags registrations -run TestTenMillionRegistrations ./internal/store
 
 rotation: softhsm ## rotate every key of a server 25 times under load (ROTATIONS for another number): no failed request, nothing by a retired key (minutes)
 	@tools/ensure.sh gcc node

@@ -168,10 +168,12 @@ func (s *Store) LeasePushes(ctx context.Context, id passes.TypeID, to passes.Wal
 	wallets, kinds = ofWallets(to, 6)
 	var all []passes.Push
 	err = s.inTx(ctx, func(tx tx) error {
-		// The outer condition on due_at keeps a row that was leased since it was chosen.
+		// The outer condition on due_at keeps a row that was leased since it was chosen. The
+		// outer rows are named by their whole key: with tenant and type as constants there,
+		// PostgreSQL without fresh statistics reads all that is due for each row it leases.
 		rows, err := tx.QueryContext(ctx, `UPDATE pass_pushes SET due_at = ?1, fence = fence + 1
-			WHERE tenant = ?2 AND type = ?3 AND due_at <= ?4 AND push_token IN (
-				SELECT push_token FROM pass_pushes WHERE tenant = ?2 AND type = ?3 AND due_at <= ?4
+			WHERE due_at <= ?4 AND (tenant, type, push_token) IN (
+				SELECT tenant, type, push_token FROM pass_pushes WHERE tenant = ?2 AND type = ?3 AND due_at <= ?4
 					`+wallets+` ORDER BY due_at LIMIT ?5)
 			RETURNING push_token, client, attempts, fence`, append([]any{millis(until), id.Tenant, id.Type, millis(now), n}, kinds...)...)
 		if err != nil {
