@@ -9,7 +9,7 @@ DATA    ?= .mintmark
 export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench bench-log passload registrations rotation passpeers fuzz clean
+.PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench cost bench-log loadgen passload registrations rotation passpeers fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,9 @@ demo: softhsm build ## run the development server, the whole journey against it,
 build: ## build bin/mintmark
 	@tools/ensure.sh gcc
 	@$(GO) build -trimpath -ldflags "-X main.version=$(VERSION) -X main.revision=$(REVISION)" -o $(BIN) ./cmd/mintmark
+
+loadgen: ## build bin/loadgen, which puts a constant load on a running server
+	@$(GO) build -trimpath -o bin/loadgen ./cmd/loadgen
 
 test: softhsm ## run every test, from scratch
 	@tools/ensure.sh gcc node openssl ssh-keygen curl nss postgresql
@@ -66,6 +69,10 @@ kills: softhsm postgresql ## kill -9 fifty times under load and verify the log e
 bench: softhsm postgresql ## what everything costs, held against a raw loop in C (10 minutes; BENCH_SECONDS); docs/performance.md
 	@tools/ensure.sh gcc
 	BENCH_JSON=$${BENCH_JSON:-$(CURDIR)/bench.json} $(GO) test -count=1 -v -timeout 60m -tags bench -run 'TestBench$$|TestBareBuild' ./integration
+
+cost: softhsm postgresql ## what one operation of each kind costs in token calls, rows, bytes and CPU, as in docs/scaling.md (minutes)
+	@tools/ensure.sh gcc
+	$(GO) test -count=1 -v -timeout 30m -tags cost -run TestCostOfEachOperation ./integration
 
 bench-log: softhsm postgresql ## what the audit log costs on SQLite and PostgreSQL, as in docs/audit.md (minutes)
 	$(GO) test -count=1 -v -timeout 30m -tags benchlog -run TestCostOfTheLog ./integration
