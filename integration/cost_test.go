@@ -25,8 +25,8 @@ func init() { raceDetector = false } // it makes the server three times slower
 // How many of each operation are measured, and how many a second: few enough that they
 // do not share transactions much.
 const (
-	costOperations = 600
-	costRate       = 60
+	costOperations = 400
+	costRate       = 50
 )
 
 // What one operation of each kind costs: calls to the token, rows, write transactions, bytes
@@ -81,7 +81,7 @@ func costsOf(t *testing.T, spy *faultmodule.Module, driver string, dsn func(dir 
 	for _, name := range loads {
 		load := func(n int) (done int) {
 			run, out, log, status := loadgen(t, "--dev", s.dir, "--mix", name+"=1", "--rate", fmt.Sprint(costRate),
-				"--duration", (time.Duration(n) * time.Second / costRate).String(), "--max-errors", fmt.Sprint(n/20))
+				"--duration", (time.Duration(n) * time.Second / costRate).String(), "--max-errors", fmt.Sprint(n/10))
 			if status != 0 {
 				t.Fatalf("status %d\n%s%s", status, out, log)
 			}
@@ -90,7 +90,9 @@ func costsOf(t *testing.T, spy *faultmodule.Module, driver string, dsn func(dir 
 		load(costRate) // what is made once: statements, caches, pages
 		before := newStock(t, s, spy, db, driver)
 		done := load(costOperations)
-		all = append(all, newStock(t, s, spy, db, driver).since(before, done))
+		c := newStock(t, s, spy, db, driver).since(before, done)
+		t.Logf("%s: %d of %s: %+v", driver, done, name, c)
+		all = append(all, c)
 	}
 	return all
 }

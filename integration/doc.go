@@ -9,6 +9,6 @@
 // Measurements stand outside the tests, each behind a build tag and a target of the
 // Makefile: faults has each fault under load and prints the table that docs keep, soak
 // does hundreds of thousands of operations and looks for what grows, bench holds what is
-// served against a raw loop in C (docs/performance.md). That bench measures at all is tested
-// with everything else.
+// served against a raw loop in C (docs/performance.md), cost counts what each operation
+// leaves behind (docs/scaling.md). That bench measures at all is tested with everything else.
 package integration
