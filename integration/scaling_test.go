@@ -18,8 +18,9 @@ import (
 // has a name too if others need it:
 //
 //	| `name` | 1.5 ms | where it is from |
-//	| `name`, or what it is | `formula` | 42 |
+//	| `name`: what it is | `formula` | 42 |
 var (
+	named    = regexp.MustCompile("^`(\\w+)`(?:$|[:,])")
 	code     = regexp.MustCompile("^`([^`]+)`$")
 	quantity = regexp.MustCompile(`^(\d[\d ]*(?:\.\d+)?)(?: .*)?$`)
 )
@@ -38,7 +39,7 @@ func TestSizingFollowsFromItsConstants(t *testing.T) {
 		for j := range cells {
 			cells[j] = strings.TrimSpace(cells[j])
 		}
-		name := code.FindStringSubmatch(cells[0])
+		name := named.FindStringSubmatch(cells[0])
 		formula := code.FindStringSubmatch(cells[1])
 		if formula == nil {
 			if v, _, ok := printed(cells[1]); ok && name != nil {
