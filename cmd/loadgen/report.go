@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
-
-	"github.com/mintmark/mintmark/bench"
 )
 
 // The range of times that are told apart, in microseconds, to three digits. A longer one
@@ -158,7 +156,7 @@ func rowOf(name string, ok, bad *hdrhistogram.Histogram, faults map[string]int64
 // report is made when nothing is under way any more; begun is how long it took to begin
 // what was sent.
 func (r *run) report(began time.Time, sent int, begun time.Duration) report {
-	out := report{At: began, Machine: bench.Machine(), Rate: r.rate, Sent: sent, Total: r.total()}
+	out := report{At: began, Rate: r.rate, Sent: sent, Total: r.total()}
 	for i := range r.kinds {
 		ok, bad := hdrhistogram.New(shortest, longest, digits), hdrhistogram.New(shortest, longest, digits)
 		faults := map[string]int64{}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/mintmark/mintmark/bench"
 )
 
 // plan is how much load there is.
@@ -63,6 +65,7 @@ func newRun(p plan, client *http.Client, base string, shares []share) *run {
 // do puts the load on the server and gives what came of it. If ctx ends, it begins nothing
 // more, waits for what is under way, and reports that.
 func (r *run) do(ctx context.Context) (report, error) {
+	machine := bench.Machine() // as busy as it is without this load
 	making, ready, shots := r.make(ctx)
 	select {
 	case <-ready:
@@ -99,7 +102,9 @@ func (r *run) do(ctx context.Context) (report, error) {
 	if err := making.Wait(); err != nil {
 		return report{}, err
 	}
-	return r.report(began, sent-min(sent, r.early()), begun), nil
+	out := r.report(began, sent-min(sent, r.early()), begun)
+	out.Machine = machine
+	return out, nil
 }
 
 // make makes operations ahead of their time, until all are made, one cannot be, or ctx ends.
