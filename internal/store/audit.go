@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"slices"
 	"strconv"
@@ -48,6 +49,9 @@ func (s *Store) Commit(ctx context.Context, batch []*audit.Append, number func([
 // commit is one try. An append that another writer is in the way of comes back with the
 // error: nothing was committed then, and number was not asked.
 func (s *Store) commit(ctx context.Context, batch []*audit.Append, number func([]*audit.Append) []audit.Row) (inTheWay *audit.Append, err error) {
+	if !slices.ContainsFunc(batch, func(a *audit.Append) bool { return len(a.Changes) > 0 }) {
+		return nil, s.commitEntries(ctx, number(batch))
+	}
 	tx, err := s.write.begin(ctx)
 	if err != nil {
 		return nil, failed("begin", err)
@@ -85,6 +89,15 @@ func (s *Store) commit(ctx context.Context, batch []*audit.Append, number func([
 		return nil, failed("commit", err)
 	}
 	return nil, s.present()
+}
+
+// commitEntries commits entries to which no changes belong: one statement, which is a
+// transaction of its own and spares two exchanges with the database.
+func (s *Store) commitEntries(ctx context.Context, rows []audit.Row) error {
+	if err := insertEntries(ctx, s.write, s.number, rows); err != nil {
+		return failed("append to the log", err)
+	}
+	return s.present()
 }
 
 // applyAll makes the changes of one append, or none of them: refused is why not. In a
@@ -188,7 +201,7 @@ func (s *Store) apply(ctx context.Context, tx tx, c record.Change) error {
 const entryColumns = "seq, at, kind, ticket, tenant, body, body_sha256, hashes"
 
 // insertEntries writes rows of the log with one statement.
-func insertEntries(ctx context.Context, tx tx, n logNumber, rows []audit.Row) error {
+func insertEntries(ctx context.Context, on execer, n logNumber, rows []audit.Row) error {
 	const columns = 8
 	text := strings.Builder{}
 	text.WriteString("INSERT INTO audit_entries (" + entryColumns + ") VALUES ")
@@ -204,8 +217,13 @@ func insertEntries(ctx context.Context, tx tx, n logNumber, rows []audit.Row) er
 		text.WriteByte(')')
 		args = append(args, n.place(r.Seq), millis(r.At), string(r.Kind), r.Ticket, r.Tenant, string(r.Body), r.BodySHA256[:], joinHashes(r.Hashes))
 	}
-	_, err := tx.ExecContext(ctx, text.String(), args...)
+	_, err := on.ExecContext(ctx, text.String(), args...)
 	return err
+}
+
+// execer is a transaction, or the connection that writes, which makes one of the statement.
+type execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
 func b2i(b bool) int {
