@@ -117,14 +117,16 @@ func work[T any](ctx context.Context, t *Token, op string, fn func(u *unit) (T, 
 
 // admit waits for a place, as long as the caller has time and the member is healthy.
 func (c *condition) admit(ctx context.Context, l *lane, healthy context.Context) error {
-	waiting, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(healthy, cancel)()
-	if err := l.enter(waiting); err != nil {
-		if healthy.Err() != nil {
-			return c.down()
+	if ctx.Err() != nil || !l.slots.TryAcquire(1) { // there is no place without waiting for it
+		waiting, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(healthy, cancel)()
+		if err := l.enter(waiting); err != nil {
+			if healthy.Err() != nil {
+				return c.down()
+			}
+			return err
 		}
-		return err
 	}
 	if c.closed.Load() {
 		l.leave()

@@ -31,6 +31,8 @@ const (
 	rawRSA      = "raw RSA-2048"
 	rawP256     = "raw P-256"
 	rawCard     = "raw sealed card"
+	floorBare   = "floor: HTTP, bearer, signature"
+	floorWhole  = "floor: and verification, row in SQLite"
 	rs256       = "RS256 merchant JWT"
 	rs256Bare   = "RS256, no record, no verify"
 	rs256Many   = "RS256, 1 000 keys on the token"
@@ -62,6 +64,8 @@ func TestBench(t *testing.T) {
 	many, far, spy := r.manyKeys(t, 1000), r.far(), r.spied()
 	subjects := []bench.Subject{
 		r.rawLoop(rawRSA, r.dev.info.HSM.Module, "--work", "rsa", "--rsa-id", r.id(hsm.MerchantJWT)),
+		r.floor(floorBare, rawRSA, whole, false),
+		r.floor(floorWhole, rawRSA, whole, true),
 		r.rs256(rs256, rawRSA, whole),
 		r.rs256("RS256, PostgreSQL", rawRSA, r.onPostgres(t)),
 		r.rs256("RS256, module in a process of its own", rawRSA, isolated),

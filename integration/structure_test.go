@@ -49,6 +49,7 @@ var mayImport = map[string][]string{
 	"internal/store/pgtest":           {},
 	"bench":                           {},
 	"bench/compare":                   {"bench"},
+	"bench/floor":                     {"bench/raw", "internal/secret"},
 	"bench/raw":                       {"internal/secret"},
 	"httpapi":                         {"internal/approval", "internal/audit", "internal/provisioning", "internal/provisioning/path", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/keys", "internal/record", "internal/secret"},
 }

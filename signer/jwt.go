@@ -25,8 +25,8 @@ type SignedJWT struct {
 }
 
 // SignMerchantJWT signs claims as a merchant JWT: RS256, header {"alg","kid","typ":"JWT"},
-// with the active merchant-jwt key. The claims are encoded as they are.
-func (g *Gate) SignMerchantJWT(ctx context.Context, t *record.Ticket, claims jwt.MapClaims) (SignedJWT, error) {
+// with the active merchant-jwt key. The claims are what they encode to.
+func (g *Gate) SignMerchantJWT(ctx context.Context, t *record.Ticket, claims jwt.Claims) (SignedJWT, error) {
 	if err := t.Use(record.SignMerchantToken, "token"); err != nil {
 		return SignedJWT{}, err
 	}
@@ -35,7 +35,7 @@ func (g *Gate) SignMerchantJWT(ctx context.Context, t *record.Ticket, claims jwt
 
 // SignProximityToken signs claims as an Apple proximity token: ES256, header
 // {"alg":"ES256","kid":"…"} in that order and nothing else, as the published sample has it.
-func (g *Gate) SignProximityToken(ctx context.Context, t *record.Ticket, claims jwt.MapClaims) (SignedJWT, error) {
+func (g *Gate) SignProximityToken(ctx context.Context, t *record.Ticket, claims jwt.Claims) (SignedJWT, error) {
 	if err := t.Use(record.SignProximityToken, "token"); err != nil {
 		return SignedJWT{}, err
 	}

@@ -32,7 +32,7 @@ type kind struct {
 	purpose   hsm.Purpose
 	algorithm jose.SignatureAlgorithm
 	header    string // with %s for the kid
-	sign      func(context.Context, *record.Ticket, jwt.MapClaims) (signer.SignedJWT, error)
+	sign      func(context.Context, *record.Ticket, jwt.Claims) (signer.SignedJWT, error)
 }
 
 func kinds(gate *signer.Gate) []kind {

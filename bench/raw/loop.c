@@ -64,10 +64,27 @@ static raw_error sign(worker *w, CK_ULONG mechanism, H key, CK_BYTE *in, CK_ULON
 	return (raw_error){0};
 }
 
+// What stands before a SHA-256 digest in its DigestInfo (RFC 8017, 9.2).
+static const CK_BYTE info[19] = {0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20};
+
+raw_error raw_session(raw_token *t, CK_ULONG *session) {
+	TRY("C_OpenSession", ((CK_RV(*)(CK_ULONG, CK_ULONG, void *, void *, H *))t->list->at[AT_OpenSession])(
+		t->slot, CKF_SERIAL_SESSION, NULL, NULL, session));
+	return (raw_error){0};
+}
+
+raw_error raw_sign_rsa(raw_token *t, CK_ULONG session, CK_ULONG key, const CK_BYTE *digest, CK_BYTE *out, CK_ULONG *len) {
+	CK_MECHANISM m = {CKM_RSA_PKCS, NULL, 0};
+	CK_BYTE in[sizeof info + 32];
+	memcpy(in, info, sizeof info);
+	memcpy(in + sizeof info, digest, 32);
+	TRY("C_SignInit", SIGN_INIT(t->list)(session, &m, key));
+	TRY("C_Sign", SIGN(t->list)(session, in, sizeof in, out, len));
+	return (raw_error){0};
+}
+
 static raw_error rsa(worker *w, int lengths) {
-	// DigestInfo of SHA-256 (RFC 8017, 9.2) before a digest of zeroes.
-	static const CK_BYTE info[19] = {0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20};
-	CK_BYTE in[51] = {0};
+	CK_BYTE in[sizeof info + 32] = {0};
 	memcpy(in, info, sizeof info);
 	return sign(w, CKM_RSA_PKCS, w->load->rsa, in, sizeof in, lengths);
 }

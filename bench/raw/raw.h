@@ -41,6 +41,8 @@ raw_error raw_close(raw_token *t);
 raw_error raw_find(raw_token *t, CK_ULONG class, const CK_BYTE *id, CK_ULONG n, CK_ULONG *handle, CK_ULONG *found);
 raw_error raw_generate(raw_token *t, const char *label, const CK_BYTE *id, CK_ULONG n);
 raw_error raw_destroy(raw_token *t, const CK_BYTE *id, CK_ULONG n, const char *prefix, CK_ULONG *destroyed);
+raw_error raw_session(raw_token *t, CK_ULONG *session);
+raw_error raw_sign_rsa(raw_token *t, CK_ULONG session, CK_ULONG key, const CK_BYTE *digest, CK_BYTE *out, CK_ULONG *len);
 raw_error raw_run(raw_token *t, const raw_load *load, raw_result *out);
 
 #endif

@@ -138,7 +138,7 @@ func (g *benchGate) proximityToken(ctx context.Context) error {
 }
 
 // signed takes a JWT from its ticket to its release.
-func (g *benchGate) signed(ctx context.Context, op record.Operation, sign func(context.Context, *record.Ticket, jwt.MapClaims) (signer.SignedJWT, error)) error {
+func (g *benchGate) signed(ctx context.Context, op record.Operation, sign func(context.Context, *record.Ticket, jwt.Claims) (signer.SignedJWT, error)) error {
 	ticket, err := g.log.Open(benchIntent(op))
 	if err != nil {
 		return err

@@ -56,6 +56,7 @@ func (l *Log) Begin(ctx context.Context, in record.Intent, changes ...record.Cha
 	if err := l.append(ctx, KindIntent, id.String(), in.Tenant, in, changes); err != nil {
 		return nil, fmt.Errorf("record intent: %w", err)
 	}
+	l.writer.underway.Add(1)
 	return record.IssueTicket(id.String(), in), nil
 }
 
@@ -68,6 +69,7 @@ func (l *Log) Open(in record.Intent) (*record.Ticket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open operation: %w", err)
 	}
+	l.writer.underway.Add(1)
 	return record.IssueDeferredTicket(id.String(), in), nil
 }
 
@@ -80,6 +82,9 @@ type operation struct {
 // Conclude commits a result, with the intent if that was deferred, and gives the receipt
 // that releases its outputs.
 func (l *Log) Conclude(ctx context.Context, t *record.Ticket, res record.Result, changes ...record.Change) (*record.Receipt, error) {
+	if t.End() {
+		l.writer.underway.Add(-1)
+	}
 	if res.Outcome == record.OutcomeDone {
 		// What may not leave is not put on record as having left.
 		if err := l.guard.release(l.writer.State(), l.now()); err != nil {

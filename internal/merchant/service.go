@@ -19,8 +19,8 @@ import (
 type Gate interface {
 	// Ready reports, without asking any token, whether an operation has a chance.
 	Ready(op record.Operation) error
-	SignMerchantJWT(ctx context.Context, t *record.Ticket, claims jwt.MapClaims) (signer.SignedJWT, error)
-	SignProximityToken(ctx context.Context, t *record.Ticket, claims jwt.MapClaims) (signer.SignedJWT, error)
+	SignMerchantJWT(ctx context.Context, t *record.Ticket, claims jwt.Claims) (signer.SignedJWT, error)
+	SignProximityToken(ctx context.Context, t *record.Ticket, claims jwt.Claims) (signer.SignedJWT, error)
 }
 
 var _ Gate = (*signer.Gate)(nil)

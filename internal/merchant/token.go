@@ -147,17 +147,17 @@ func ownClaim(name string) (string, bool) {
 }
 
 // claims gives the claims of the token.
-func (r TokenRequest) claims(issuer string, now time.Time, lifetime time.Duration) (jwt.MapClaims, error) {
+func (r TokenRequest) claims(issuer string, now time.Time, lifetime time.Duration) (encodedClaims, error) {
 	if issuer == "" {
-		return nil, errors.New("sign merchant JWT: the tenant has no iss configured")
+		return encodedClaims{}, errors.New("sign merchant JWT: the tenant has no iss configured")
 	}
 	all := jwt.MapClaims{}
 	for name, value := range r.Claims {
 		if own, ok := ownClaim(name); ok {
-			return nil, &FieldError{"claims", "holds " + own + ", which cannot be set there; the API description lists what cannot"}
+			return encodedClaims{}, &FieldError{"claims", "holds " + own + ", which cannot be set there; the API description lists what cannot"}
 		}
 		if !isText(name) || depth(value) > maxDepth {
-			return nil, &FieldError{"claims", fmt.Sprintf("holds a claim whose name is not 1 to %d printing characters, or whose value is nested more than %d deep", maxText, maxDepth)}
+			return encodedClaims{}, &FieldError{"claims", fmt.Sprintf("holds a claim whose name is not 1 to %d printing characters, or whose value is nested more than %d deep", maxText, maxDepth)}
 		}
 		if value.Kind() != 'n' {
 			all[name] = json.RawMessage(value)
@@ -181,15 +181,24 @@ func (r TokenRequest) claims(issuer string, now time.Time, lifetime time.Duratio
 	all["iat"], all["exp"] = now.Unix(), now.Add(lifetime).Unix()
 	b, err := json.Marshal(all)
 	if err != nil || len(b) > maxClaims {
-		return nil, &FieldError{"claims", fmt.Sprintf("with the other members must not exceed %d bytes of JSON", maxClaims)}
+		return encodedClaims{}, &FieldError{"claims", fmt.Sprintf("with the other members must not exceed %d bytes of JSON", maxClaims)}
 	}
 	// What is signed here is taken here.
 	var wrong *ClaimError
 	if _, err := ParseClaims(b); errors.As(err, &wrong) {
-		return nil, &FieldError{"claims", "holds " + wrong.Claim + ", which " + wrong.Problem}
+		return encodedClaims{}, &FieldError{"claims", "holds " + wrong.Claim + ", which " + wrong.Problem}
 	}
-	return all, nil
+	return encodedClaims{all, b}, nil
 }
+
+// encodedClaims are claims with the JSON that was checked, which is what is signed.
+type encodedClaims struct {
+	jwt.MapClaims
+	json json.RawMessage
+}
+
+// MarshalJSON gives the JSON that was checked.
+func (c encodedClaims) MarshalJSON() ([]byte, error) { return c.json, nil }
 
 // maxDepth bounds how deep a claim's value is nested: verifiers bound it too.
 const maxDepth = 16

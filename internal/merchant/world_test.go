@@ -164,11 +164,11 @@ func (h *hands) around(do func() (signer.SignedJWT, error)) (signer.SignedJWT, e
 	return out, nil
 }
 
-func (h *hands) SignMerchantJWT(ctx context.Context, t *record.Ticket, claims jwt.MapClaims) (signer.SignedJWT, error) {
+func (h *hands) SignMerchantJWT(ctx context.Context, t *record.Ticket, claims jwt.Claims) (signer.SignedJWT, error) {
 	return h.around(func() (signer.SignedJWT, error) { return h.Gate.SignMerchantJWT(ctx, t, claims) })
 }
 
-func (h *hands) SignProximityToken(ctx context.Context, t *record.Ticket, claims jwt.MapClaims) (signer.SignedJWT, error) {
+func (h *hands) SignProximityToken(ctx context.Context, t *record.Ticket, claims jwt.Claims) (signer.SignedJWT, error) {
 	return h.around(func() (signer.SignedJWT, error) { return h.Gate.SignProximityToken(ctx, t, claims) })
 }
 

@@ -133,8 +133,9 @@ type Ticket struct {
 	intent   Intent
 	deferred bool
 
-	mu   sync.Mutex // guards used
-	used []string   // names of outputs made under this ticket
+	mu    sync.Mutex // guards all below
+	used  []string   // names of outputs made under this ticket
+	ended bool
 }
 
 // IssueTicket is called by the recorder, after the intent was committed under id.
@@ -154,6 +155,16 @@ func (t *Ticket) Intent() Intent { return t.intent }
 
 // Deferred reports whether the intent is committed together with the result.
 func (t *Ticket) Deferred() bool { return t.deferred }
+
+// End notes, for the recorder, that the operation's work is over, and reports whether it was
+// not noted before.
+func (t *Ticket) End() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first := !t.ended
+	t.ended = true
+	return first
+}
 
 // ErrNoTicket is returned by the gate for a ticket that is missing, was issued for
 // another operation, or has been used for the same output before.
