@@ -14,17 +14,21 @@ import (
 const logLock int64 = 0x6d696e746d61726b
 
 // OpenPostgres opens the PostgreSQL database that a connection string (DSN or URL)
-// names, migrating it as needed, and stamps it with the environment at first use. A
-// database stamped with another one is refused with ErrStamp, one that another process
-// writes to with ErrTaken. The error says nothing of the connection string, which may
-// hold a password.
+// names. An empty one is made and stamped with the environment. A database stamped with
+// another one is refused with ErrStamp, one that another process writes to with ErrTaken,
+// one that is not of this program's schema with ErrNewer or ErrOlder: others may be serving
+// from it, so that MigratePostgres is an act of its own. The error says nothing of the
+// connection string, which may hold a password.
 //
 // Writing has one connection, which holds an advisory lock for as long as it lives: when
 // it is lost the next one takes the lock first, so that whoever writes has it.
 func OpenPostgres(ctx context.Context, dsn, environment string) (*Store, error) {
 	cfg, err := postgresConfig(dsn)
+	if err == nil {
+		err = settlePostgres(ctx, *cfg, environment, settling{})
+	}
 	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
+		return nil, openError(cfg, err)
 	}
 	write := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(takeLogLock))
 	write.SetMaxOpenConns(1)
@@ -32,17 +36,29 @@ func OpenPostgres(ctx context.Context, dsn, environment string) (*Store, error) 
 	read.SetMaxOpenConns(8)
 	read.SetMaxIdleConns(8)
 	s := &Store{write: pool{write, postgres}, read: pool{read, postgres}, unlock: func() error { return nil }}
-	if s, err = prepare(ctx, s, environment); err != nil {
-		return nil, fmt.Errorf("open database %s on %s: %w", cfg.Database, cfg.Host, err)
+	// Asked of the connection that writes, and so under its lock: no copy begins after this.
+	if err := s.write.checkWhole(ctx); err != nil {
+		return nil, openError(cfg, errors.Join(err, s.Close()))
 	}
 	return s, nil
+}
+
+// openError says which database could not be opened; nil stays nil.
+func openError(cfg *pgx.ConnConfig, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case cfg == nil:
+		return fmt.Errorf("open database: %w", err)
+	}
+	return fmt.Errorf("open database %s on %s: %w", cfg.Database, cfg.Host, err)
 }
 
 // OpenPostgresReadOnly opens a database for reading, beside a process that writes to it.
 func OpenPostgresReadOnly(ctx context.Context, dsn string) (*Store, error) {
 	cfg, err := postgresConfig(dsn)
 	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
+		return nil, openError(nil, err)
 	}
 	cfg.RuntimeParams["default_transaction_read_only"] = "on"
 	db := stdlib.OpenDB(*cfg)
@@ -58,6 +74,7 @@ func postgresConfig(dsn string) (*pgx.ConnConfig, error) {
 	cfg.RuntimeParams["application_name"] = "mintmark"
 	// A transaction that was answered survives a power cut, whatever the server's default.
 	cfg.RuntimeParams["synchronous_commit"] = "on"
+	cfg.RuntimeParams["timezone"] = "UTC" // of what the server notes by its own clock: the steps of the schema
 	return cfg, nil
 }
 
@@ -66,16 +83,22 @@ func postgresConfig(dsn string) (*pgx.ConnConfig, error) {
 const lockWithin = 2 * time.Second
 
 func takeLogLock(ctx context.Context, c *pgx.Conn) error {
+	return takeLock(ctx, c, logLock, ErrTaken)
+}
+
+// takeLock takes an advisory lock for as long as the connection lives, or gives up with
+// refused.
+func takeLock(ctx context.Context, c *pgx.Conn, lock int64, refused error) error {
 	deadline := time.Now().Add(lockWithin)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		var taken bool
-		if err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", logLock).Scan(&taken); err != nil || taken {
+		if err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", lock).Scan(&taken); err != nil || taken {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return ErrTaken
+			return refused
 		}
 		select {
 		case <-tick.C:
