@@ -110,34 +110,30 @@ func (p pool) settle(ctx context.Context, environment string, how settling) erro
 	if errors.Is(err, ErrNewer) || err != nil && stamped && !how.older {
 		return err
 	}
-	for range s.Pending {
-		if err := p.step(ctx, how.progress); err != nil {
-			return err
-		}
+	if err := p.take(ctx, s.Pending, how.progress); err != nil {
+		return err
 	}
 	return p.stamp(ctx, environment)
 }
 
-// step takes the next step.
-func (p pool) step(ctx context.Context, progress Progress) error {
+// take takes steps, in order.
+func (p pool) take(ctx context.Context, pending []Step, progress Progress) error {
 	if progress == nil {
 		progress = func(Step, uint64, uint64) {}
 	}
-	before, err := p.schema(ctx)
-	if err != nil {
-		return err
-	}
-	next := before.Pending[0]
+	var next Step
 	g, err := p.provider(func(done, of uint64) { progress(next, done, of) })
 	if err != nil {
 		return err
 	}
-	progress(next, 0, 0)
-	if _, err := g.ApplyVersion(ctx, next.Version, true); err != nil {
-		return fmt.Errorf("migrate: %w", stepError(next, err))
+	for _, next = range pending {
+		progress(next, 0, 0)
+		if _, err := g.ApplyVersion(ctx, next.Version, true); err != nil {
+			return fmt.Errorf("migrate: %w", stepError(next, err))
+		}
+		next.Applied = time.Now().UTC()
+		progress(next, 0, 0)
 	}
-	next.Applied = time.Now().UTC()
-	progress(next, 0, 0)
 	return nil
 }
 

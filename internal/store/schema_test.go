@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -214,4 +216,23 @@ func TestMigrateRefusesWhatOpenRefuses(t *testing.T) {
 			t.Errorf("beside a server: %v", err)
 		}
 	})
+}
+
+// Who upgrades reads of every step whether old replicas may serve meanwhile.
+func TestUpgradePageNamesEveryStep(t *testing.T) {
+	page, err := os.ReadFile("../../docs/upgrade.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	for line := range strings.Lines(string(page)) {
+		if strings.HasPrefix(line, "| ") {
+			table.WriteString(line)
+		}
+	}
+	for _, step := range engines[1].schema(t, pgtest.NewDatabase(t)).Pending {
+		if !regexp.MustCompile(fmt.Sprintf(`[ ,]%d %s\b`, step.Version, step.Name)).MatchString(table.String()) {
+			t.Errorf("docs/upgrade.md has no row with step %d %s", step.Version, step.Name)
+		}
+	}
 }
