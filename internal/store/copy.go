@@ -165,7 +165,7 @@ func (c *copier) readSource(ctx context.Context, environment string) error {
 // openTarget makes a new target, connects to it under the lock of whoever writes there, and
 // holds its tables against the source's.
 func (c *copier) openTarget(ctx context.Context, cfg *pgx.ConnConfig, environment string) error {
-	err := settlePostgres(ctx, *cfg, environment, settling{})
+	err := settlePostgres(ctx, *cfg, environment, settling{within: lockWithin})
 	if err != nil && !errors.Is(err, ErrCopying) { // which is looked at under the lock
 		return err
 	}

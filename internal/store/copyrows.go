@@ -318,13 +318,13 @@ func sourceDigest(ctx context.Context, p pool, t table, progress func(done uint6
 	return h.done(), rows.Err()
 }
 
-// querier is a connection of pgx, or a transaction.
-type querier interface {
+// asked is a connection of pgx, or a transaction, that is asked for rows.
+type asked interface {
 	Query(ctx context.Context, query string, args ...any) (pgx.Rows, error)
 }
 
 // targetDigest reads a table of a PostgreSQL database.
-func targetDigest(ctx context.Context, q querier, t table, progress func(done uint64)) (CopiedTable, error) {
+func targetDigest(ctx context.Context, q asked, t table, progress func(done uint64)) (CopiedTable, error) {
 	var order []string
 	for _, k := range t.key {
 		by := quote(k.name)

@@ -41,7 +41,7 @@ func Migrate(ctx context.Context, path, environment string, progress Progress) e
 func MigratePostgres(ctx context.Context, dsn, environment string, progress Progress) error {
 	cfg, err := postgresConfig(dsn)
 	if err == nil {
-		err = settlePostgres(ctx, *cfg, environment, settling{older: true, progress: progress})
+		err = settlePostgres(ctx, *cfg, environment, settling{older: true, within: lockWithin, progress: progress})
 	}
 	return openError(cfg, err)
 }
@@ -86,9 +86,13 @@ func schemaOf(ctx context.Context, p pool, environment string) (s Schema, err er
 
 // settling is how a database is made ready.
 type settling struct {
-	older    bool // one that is older takes the steps that are pending
+	older    bool          // one that is older takes the steps that are pending
+	within   time.Duration // how long another process that settles it is waited for
 	progress Progress
 }
+
+// madeWithin is how long a replica waits for another that makes their database.
+const madeWithin = 30 * time.Second
 
 // settle makes a new database, stamped with the environment, and refuses one that is not this
 // program's to serve from: half copied, of another environment, newer, or older unless it may
@@ -149,7 +153,7 @@ func stepError(s Step, err error) error {
 // settlePostgres settles a database on a connection of its own, which holds the lock.
 func settlePostgres(ctx context.Context, cfg pgx.ConnConfig, environment string, how settling) error {
 	db := stdlib.OpenDB(cfg, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
-		return takeLock(ctx, c, schemaLock, ErrMigrating)
+		return takeLock(ctx, c, schemaLock, how.within, ErrMigrating)
 	}))
 	db.SetMaxOpenConns(1)
 	return errors.Join(pool{db, postgres}.settle(ctx, environment, how), db.Close())

@@ -25,7 +25,7 @@ const logLock int64 = 0x6d696e746d61726b
 func OpenPostgres(ctx context.Context, dsn, environment string) (*Store, error) {
 	cfg, err := postgresConfig(dsn)
 	if err == nil {
-		err = settlePostgres(ctx, *cfg, environment, settling{})
+		err = settlePostgres(ctx, *cfg, environment, settling{within: madeWithin})
 	}
 	if err != nil {
 		return nil, openError(cfg, err)
@@ -83,13 +83,13 @@ func postgresConfig(dsn string) (*pgx.ConnConfig, error) {
 const lockWithin = 2 * time.Second
 
 func takeLogLock(ctx context.Context, c *pgx.Conn) error {
-	return takeLock(ctx, c, logLock, ErrTaken)
+	return takeLock(ctx, c, logLock, lockWithin, ErrTaken)
 }
 
 // takeLock takes an advisory lock for as long as the connection lives, or gives up with
-// refused.
-func takeLock(ctx context.Context, c *pgx.Conn, lock int64, refused error) error {
-	deadline := time.Now().Add(lockWithin)
+// refused after a while.
+func takeLock(ctx context.Context, c *pgx.Conn, lock int64, within time.Duration, refused error) error {
+	deadline := time.Now().Add(within)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
