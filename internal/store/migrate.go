@@ -158,3 +158,36 @@ func settlePostgres(ctx context.Context, cfg pgx.ConnConfig, environment string,
 	db.SetMaxOpenConns(1)
 	return errors.Join(pool{db, postgres}.settle(ctx, environment, how), db.Close())
 }
+
+// takeLock takes an advisory lock for as long as the connection lives, or gives up with
+// refused after a while.
+func takeLock(ctx context.Context, c *pgx.Conn, lock int64, within time.Duration, refused error) error {
+	deadline := time.Now().Add(within)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var taken bool
+		if err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", lock).Scan(&taken); err != nil || taken {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return refused
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// openError says which database could not be opened; nil stays nil.
+func openError(cfg *pgx.ConnConfig, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case cfg == nil:
+		return fmt.Errorf("open database: %w", err)
+	}
+	return fmt.Errorf("open database %s on %s: %w", cfg.Database, cfg.Host, err)
+}

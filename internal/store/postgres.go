@@ -43,17 +43,6 @@ func OpenPostgres(ctx context.Context, dsn, environment string) (*Store, error) 
 	return s, nil
 }
 
-// openError says which database could not be opened; nil stays nil.
-func openError(cfg *pgx.ConnConfig, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case cfg == nil:
-		return fmt.Errorf("open database: %w", err)
-	}
-	return fmt.Errorf("open database %s on %s: %w", cfg.Database, cfg.Host, err)
-}
-
 // OpenPostgresReadOnly opens a database for reading, beside a process that writes to it.
 func OpenPostgresReadOnly(ctx context.Context, dsn string) (*Store, error) {
 	cfg, err := postgresConfig(dsn)
@@ -84,26 +73,4 @@ const lockWithin = 2 * time.Second
 
 func takeLogLock(ctx context.Context, c *pgx.Conn) error {
 	return takeLock(ctx, c, logLock, lockWithin, ErrTaken)
-}
-
-// takeLock takes an advisory lock for as long as the connection lives, or gives up with
-// refused after a while.
-func takeLock(ctx context.Context, c *pgx.Conn, lock int64, within time.Duration, refused error) error {
-	deadline := time.Now().Add(within)
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		var taken bool
-		if err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", lock).Scan(&taken); err != nil || taken {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return refused
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
