@@ -52,7 +52,7 @@ type CopyProgress func(doing, table string, done, of uint64)
 // A copier copies one database.
 type copier struct {
 	source   pool      // SQLite
-	target   *pgx.Conn // PostgreSQL; holds the lock of whoever writes there
+	target   *pgx.Conn // PostgreSQL; holds the locks of all logs, and so of whoever writes there
 	tables   []table
 	begun    string // what the source is known by
 	progress CopyProgress
@@ -172,7 +172,10 @@ func (c *copier) openTarget(ctx context.Context, cfg *pgx.ConnConfig, environmen
 	if c.target, err = pgx.ConnectConfig(ctx, cfg); err != nil {
 		return err
 	}
-	if err = takeLogLock(ctx, c.target); err == nil {
+	for n := logNumber(0); n < maxLogs && err == nil; n++ {
+		err = takeLock(ctx, c.target, n.lock(), lockWithin, ErrTaken)
+	}
+	if err == nil {
 		err = fitTarget(ctx, c.target, c.tables)
 	}
 	if err != nil {

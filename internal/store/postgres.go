@@ -4,25 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// logLock is the advisory lock of a database's one writer: "mintmark" in ASCII.
-const logLock int64 = 0x6d696e746d61726b
-
-// OpenPostgres opens the PostgreSQL database that a connection string (DSN or URL)
-// names. An empty one is made and stamped with the environment. A database stamped with
-// another one is refused with ErrStamp, one that another process writes to with ErrTaken,
-// one that is not of this program's schema with ErrNewer or ErrOlder: others may be serving
-// from it, so that MigratePostgres is an act of its own. The error says nothing of the
-// connection string, which may hold a password.
-//
-// Writing has one connection, which holds an advisory lock for as long as it lives: when
-// it is lost the next one takes the lock first, so that whoever writes has it.
+// OpenPostgres is OpenReplica for any log without a name.
 func OpenPostgres(ctx context.Context, dsn, environment string) (*Store, error) {
+	return OpenReplica(ctx, dsn, environment, "")
+}
+
+// OpenReplica opens the PostgreSQL database that a connection string (DSN or URL) names. An
+// empty one is made and stamped with the environment. A database stamped with another one is
+// refused with ErrStamp, one that is not of this program's schema with ErrNewer or ErrOlder:
+// others may be serving from it, so that MigratePostgres is an act of its own. The error says
+// nothing of the connection string, which may hold a password.
+//
+// Any number of processes may have it open, each with a log of its own: the log of a name,
+// which is refused with ErrTaken while another process has it, or without a name the first
+// that is free. A log that is wanted and not there is made. Writing has one connection, which
+// holds the log for as long as it lives; the next one takes the same log before it writes.
+func OpenReplica(ctx context.Context, dsn, environment, log string) (*Store, error) {
 	cfg, err := postgresConfig(dsn)
 	if err == nil {
 		err = settlePostgres(ctx, *cfg, environment, settling{within: madeWithin})
@@ -30,16 +32,27 @@ func OpenPostgres(ctx context.Context, dsn, environment string) (*Store, error) 
 	if err != nil {
 		return nil, openError(cfg, err)
 	}
-	write := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(takeLogLock))
-	write.SetMaxOpenConns(1)
+	s, err := openReplica(ctx, cfg, log)
+	return s, openError(cfg, err)
+}
+
+func openReplica(ctx context.Context, cfg *pgx.ConnConfig, log string) (*Store, error) {
 	read := stdlib.OpenDB(*cfg)
 	read.SetMaxOpenConns(8)
 	read.SetMaxIdleConns(8)
-	s := &Store{write: pool{write, postgres}, read: pool{read, postgres}, unlock: func() error { return nil }}
+	s := &Store{read: pool{read, postgres}, unlock: func() error { return nil }}
+	writing := cfg.Copy()
+	writing.RuntimeParams["lock_timeout"] = lockTimeout
+	writing.RuntimeParams["idle_in_transaction_session_timeout"] = idleTimeout
+	s.claim = &logClaim{name: log}
+	write := stdlib.OpenDB(*writing, stdlib.OptionAfterConnect(s.claim.take))
+	write.SetMaxOpenConns(1)
+	s.write = pool{write, postgres}
 	// Asked of the connection that writes, and so under its lock: no copy begins after this.
 	if err := s.write.checkWhole(ctx); err != nil {
-		return nil, openError(cfg, errors.Join(err, s.Close()))
+		return nil, errors.Join(err, s.Close())
 	}
+	s.number = s.claim.number
 	return s, nil
 }
 
@@ -65,12 +78,4 @@ func postgresConfig(dsn string) (*pgx.ConnConfig, error) {
 	cfg.RuntimeParams["synchronous_commit"] = "on"
 	cfg.RuntimeParams["timezone"] = "UTC" // of what the server notes by its own clock: the steps of the schema
 	return cfg, nil
-}
-
-// lockWithin is how long the lock is waited for: a server takes a moment to notice that
-// the connection before was closed.
-const lockWithin = 2 * time.Second
-
-func takeLogLock(ctx context.Context, c *pgx.Conn) error {
-	return takeLock(ctx, c, logLock, lockWithin, ErrTaken)
 }
