@@ -151,11 +151,8 @@ func readAnchors(paths []string) (map[string][]audit.Checkpoint, error) {
 
 // progress writes to a terminal, and to nothing else.
 func progress(w io.Writer) func(done, of uint64) {
-	f, ok := w.(*os.File)
-	if !ok {
-		return nil
-	}
-	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	f := terminal(w)
+	if f == nil {
 		return nil
 	}
 	return func(done, of uint64) {

@@ -12,6 +12,8 @@
 //	mintmark audit report|report verify  the signed report for auditors
 //	mintmark changes propose|list|show|approve|reject
 //	                                     changes that two people make
+//	mintmark migrate up|status           the database's schema
+//	mintmark store copy                  a SQLite database into PostgreSQL
 //	mintmark clients check TOKEN|CERT    how a caller is decided, offline
 //	mintmark cards import|rekey          cards in bulk, through a running service
 //	mintmark inspect FILE                what is wrong with an app's log or request
@@ -90,7 +92,7 @@ func newCommand() *cobra.Command {
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), ceremonyCommand(), auditCommand(), changesCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), benchCommand(), versionCommand(), memberCommand())
+	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), ceremonyCommand(), auditCommand(), changesCommand(), migrateCommand(), storeCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), benchCommand(), versionCommand(), memberCommand())
 	asUsageErrors(root)
 	return root
 }

@@ -79,9 +79,8 @@ func (s *Store) BusinessRows(ctx context.Context, visit func(audit.BusinessRow) 
 }
 
 func (s *Store) hasTable(ctx context.Context, name string) (bool, error) {
-	var tables int
-	err := s.read.QueryRowContext(ctx, s.read.dialect.tables, name).Scan(&tables)
-	return tables != 0, failed("read business rows", err)
+	there, err := s.read.hasTable(ctx, name)
+	return there, failed("read business rows", err)
 }
 
 func (s *Store) each(ctx context.Context, query string, visit func(tenant string, id []byte, at, version int64) error) error {

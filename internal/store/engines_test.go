@@ -30,6 +30,8 @@ type engine struct {
 	// newPlace gives where a new database can be.
 	newPlace func(t testing.TB) string
 	open     func(ctx context.Context, place, environment string) (*store.Store, error)
+	migrate  func(ctx context.Context, place, environment string, progress store.Progress) error
+	schemaOf func(ctx context.Context, place, environment string) (store.Schema, error)
 	driver   string
 	dsn      func(place string) string
 	hex      string // hexadecimal of a column
@@ -40,14 +42,14 @@ var engines = []engine{
 	{
 		name:     "SQLite",
 		newPlace: func(t testing.TB) string { return filepath.Join(t.TempDir(), "mintmark.db") },
-		open:     store.Open, driver: "sqlite3", dsn: sqliteDSN, hex: "lower(hex(%s))",
+		open:     store.Open, migrate: store.Migrate, schemaOf: store.SchemaOf, driver: "sqlite3", dsn: sqliteDSN, hex: "lower(hex(%s))",
 		fault: `CREATE TRIGGER fault BEFORE INSERT ON audit_entries WHEN NEW.kind = '%s'
 			BEGIN SELECT RAISE(ABORT, 'the disk of 5204245250001488 is full'); END`,
 	},
 	{
 		name:     "PostgreSQL",
 		newPlace: pgtest.NewDatabase,
-		open:     store.OpenPostgres, driver: "pgx", dsn: func(place string) string { return place }, hex: "encode(%s, 'hex')",
+		open:     store.OpenPostgres, migrate: store.MigratePostgres, schemaOf: store.SchemaOfPostgres, driver: "pgx", dsn: func(place string) string { return place }, hex: "encode(%s, 'hex')",
 		fault: `CREATE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS $$
 			BEGIN IF NEW.kind = '%s' THEN RAISE 'the disk of 5204245250001488 is full'; END IF; RETURN NEW; END $$;
 			CREATE TRIGGER fault BEFORE INSERT ON audit_entries FOR EACH ROW EXECUTE FUNCTION fault()`,

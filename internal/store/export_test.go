@@ -19,3 +19,6 @@ func ApplyBeside(ctx context.Context, db *sql.DB, s *Store, c record.Change) err
 	other := &Store{write: pool{db, s.write.dialect}}
 	return other.inTx(ctx, func(tx tx) error { return other.apply(ctx, tx, c) })
 }
+
+// SchemaLock is the advisory lock of who migrates.
+const SchemaLock = schemaLock

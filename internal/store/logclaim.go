@@ -13,11 +13,8 @@ import (
 // logLock is the advisory lock of log 0: "mintmark" in ASCII. Log n has n more.
 const logLock int64 = 0x6d696e746d61726b
 
-// schemaLock is held by who makes the tables, claimLock by who chooses a log.
-const (
-	schemaLock = logLock - 1
-	claimLock  = logLock - 2
-)
+// claimLock is held by who chooses a log.
+const claimLock = logLock - 2
 
 func (n logNumber) lock() int64 { return logLock + int64(n) }
 

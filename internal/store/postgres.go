@@ -14,10 +14,11 @@ func OpenPostgres(ctx context.Context, dsn, environment string) (*Store, error) 
 	return OpenReplica(ctx, dsn, environment, "")
 }
 
-// OpenReplica opens the PostgreSQL database that a connection string (DSN or URL) names,
-// migrating it as needed, and stamps it with the environment at first use. A database stamped
-// with another one is refused with ErrStamp. The error says nothing of the connection string,
-// which may hold a password.
+// OpenReplica opens the PostgreSQL database that a connection string (DSN or URL) names. An
+// empty one is made and stamped with the environment. A database stamped with another one is
+// refused with ErrStamp, one that is not of this program's schema with ErrNewer or ErrOlder:
+// others may be serving from it, so that MigratePostgres is an act of its own. The error says
+// nothing of the connection string, which may hold a password.
 //
 // Any number of processes may have it open, each with a log of its own: the log of a name,
 // which is refused with ErrTaken while another process has it, or without a name the first
@@ -25,30 +26,21 @@ func OpenPostgres(ctx context.Context, dsn, environment string) (*Store, error) 
 // holds the log for as long as it lives; the next one takes the same log before it writes.
 func OpenReplica(ctx context.Context, dsn, environment, log string) (*Store, error) {
 	cfg, err := postgresConfig(dsn)
-	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
+	if err == nil {
+		err = settlePostgres(ctx, *cfg, environment, settling{within: madeWithin})
 	}
-	s, err := openReplica(ctx, cfg, environment, log)
 	if err != nil {
-		return nil, fmt.Errorf("open database %s on %s: %w", cfg.Database, cfg.Host, err)
+		return nil, openError(cfg, err)
 	}
-	return s, nil
+	s, err := openReplica(ctx, cfg, log)
+	return s, openError(cfg, err)
 }
 
-func openReplica(ctx context.Context, cfg *pgx.ConnConfig, environment, log string) (*Store, error) {
-	making := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(lockSchema))
-	making.SetMaxOpenConns(1)
+func openReplica(ctx context.Context, cfg *pgx.ConnConfig, log string) (*Store, error) {
 	read := stdlib.OpenDB(*cfg)
 	read.SetMaxOpenConns(8)
 	read.SetMaxIdleConns(8)
-	s := &Store{write: pool{making, postgres}, read: pool{read, postgres}, unlock: func() error { return nil }}
-	s, err := prepare(ctx, s, environment)
-	if err != nil {
-		return nil, err
-	}
-	if err := making.Close(); err != nil {
-		return nil, errors.Join(err, read.Close())
-	}
+	s := &Store{read: pool{read, postgres}, unlock: func() error { return nil }}
 	writing := cfg.Copy()
 	writing.RuntimeParams["lock_timeout"] = lockTimeout
 	writing.RuntimeParams["idle_in_transaction_session_timeout"] = idleTimeout
@@ -56,24 +48,19 @@ func openReplica(ctx context.Context, cfg *pgx.ConnConfig, environment, log stri
 	write := stdlib.OpenDB(*writing, stdlib.OptionAfterConnect(s.claim.take))
 	write.SetMaxOpenConns(1)
 	s.write = pool{write, postgres}
-	if err := write.PingContext(ctx); err != nil {
+	// Asked of the connection that writes, and so under its lock: no copy begins after this.
+	if err := s.write.checkWhole(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	s.number = s.claim.number
 	return s, nil
 }
 
-// lockSchema waits for whoever is making the tables at the moment.
-func lockSchema(ctx context.Context, c *pgx.Conn) error {
-	_, err := c.Exec(ctx, "SELECT pg_advisory_lock($1)", schemaLock)
-	return err
-}
-
 // OpenPostgresReadOnly opens a database for reading, beside a process that writes to it.
 func OpenPostgresReadOnly(ctx context.Context, dsn string) (*Store, error) {
 	cfg, err := postgresConfig(dsn)
 	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
+		return nil, openError(nil, err)
 	}
 	cfg.RuntimeParams["default_transaction_read_only"] = "on"
 	db := stdlib.OpenDB(*cfg)
@@ -89,5 +76,6 @@ func postgresConfig(dsn string) (*pgx.ConnConfig, error) {
 	cfg.RuntimeParams["application_name"] = "mintmark"
 	// A transaction that was answered survives a power cut, whatever the server's default.
 	cfg.RuntimeParams["synchronous_commit"] = "on"
+	cfg.RuntimeParams["timezone"] = "UTC" // of what the server notes by its own clock: the steps of the schema
 	return cfg, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/provisioning"
+	"github.com/mintmark/mintmark/internal/store"
 	"github.com/mintmark/mintmark/internal/store/pgtest"
 )
 
@@ -41,7 +42,8 @@ func TestServerLogHasNoValues(t *testing.T) {
 	}
 }
 
-// A database made before there was a tree gets one when it is opened.
+// A database made before there was a tree gets one when it is migrated, and who waits is told
+// how far it is.
 func TestOldLogGrowsATree(t *testing.T) { onEach(t, testOldLogGrowsATree) }
 
 func testOldLogGrowsATree(t *testing.T, e engine) {
@@ -69,6 +71,16 @@ func testOldLogGrowsATree(t *testing.T, e engine) {
 	} {
 		execute(t, beside, text)
 	}
+	var counted []uint64
+	err = e.migrate(context.Background(), place, environment, func(_ store.Step, done, of uint64) {
+		if of != 0 {
+			counted = append(counted, done, of)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, []uint64{1, 11, 11, 11}, counted)
 	again := e.openAt(t, place)
 	after, err := again.Rows(context.Background(), 0, 100)
 	if err != nil {

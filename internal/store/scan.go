@@ -10,7 +10,7 @@ import (
 // Cells gives every cell of every table, for whoever looks for what may not be there. A failure
 // names the table.
 func (s *Store) Cells(ctx context.Context, visit func(table, column string, value []byte) error) error {
-	tables, err := s.tableNames(ctx)
+	tables, err := s.read.tableNames(ctx)
 	if err != nil {
 		return err
 	}
@@ -22,8 +22,8 @@ func (s *Store) Cells(ctx context.Context, visit func(table, column string, valu
 	return nil
 }
 
-func (s *Store) tableNames(ctx context.Context) ([]string, error) {
-	rows, err := s.read.QueryContext(ctx, s.read.dialect.allTables)
+func (p pool) tableNames(ctx context.Context) ([]string, error) {
+	rows, err := p.QueryContext(ctx, p.dialect.allTables)
 	if err != nil {
 		return nil, failed("list tables", err)
 	}

@@ -18,17 +18,17 @@ import (
 
 // Open opens the SQLite database at path, making and migrating it as needed, and
 // stamps it with the environment at first use. A database stamped with another one is
-// refused with ErrStamp, one that another process has open with ErrTaken. The file is
-// made readable by its owner alone.
+// refused with ErrStamp, one that another process has open with ErrTaken, one that a later
+// program migrated with ErrNewer. The file is made readable by its owner alone.
 func Open(ctx context.Context, path, environment string) (*Store, error) {
-	s, err := openSQLite(ctx, path, environment)
+	s, err := openSQLite(ctx, path, environment, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	return s, nil
 }
 
-func openSQLite(ctx context.Context, path, environment string) (*Store, error) {
+func openSQLite(ctx context.Context, path, environment string, progress Progress) (*Store, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -64,8 +64,8 @@ func openSQLite(ctx context.Context, path, environment string) (*Store, error) {
 	read.SetMaxOpenConns(9) // one is held
 	read.SetMaxIdleConns(8)
 	s := &Store{write: pool{write, sqlite}, read: pool{read, sqlite}, path: abs, file: info, unlock: sync.OnceValue(lock.Close)}
-	if s, err = prepare(ctx, s, environment); err != nil {
-		return nil, err
+	if err := s.write.settle(ctx, environment, settling{older: true, progress: progress}); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	if err := s.holdWAL(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -115,6 +115,9 @@ func torn(err error) error {
 	return nil
 }
 
+// readOnly opens a database for reading beside a process that writes to it.
+const readOnly = "?mode=ro&_query_only=on&_busy_timeout=5000"
+
 func sqliteDSN(abs string) string { return (&url.URL{Scheme: "file", Path: abs}).String() }
 
 // lockFile takes the lock that says whose the database is to write. The system gives it
@@ -144,7 +147,7 @@ func OpenReadOnly(ctx context.Context, path string) (*Store, error) {
 	if _, err := os.Stat(abs); err != nil {
 		return nil, err
 	}
-	db, err := sql.Open("sqlite3", sqliteDSN(abs)+"?mode=ro&_query_only=on&_busy_timeout=5000")
+	db, err := sql.Open("sqlite3", sqliteDSN(abs)+readOnly)
 	if err != nil {
 		return nil, err
 	}

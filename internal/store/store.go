@@ -19,11 +19,8 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"time"
-
-	"github.com/pressly/goose/v3"
 )
 
 //go:embed migrations/*.sql
@@ -49,27 +46,10 @@ var ErrStamp = errors.New("database belongs to another environment")
 // one process.
 var ErrTaken = errors.New("another process writes to it")
 
-// prepare makes a database that was opened ready for use, or closes it.
-func prepare(ctx context.Context, s *Store, environment string) (*Store, error) {
-	// A database of another environment is refused before it is changed, a new one
-	// stamped after it is made.
-	for _, step := range []func() error{
-		func() error { return s.checkStamp(ctx, environment) },
-		func() error { return s.migrate(ctx) },
-		func() error { return s.stamp(ctx, environment) },
-	} {
-		if err := step(); err != nil {
-			return nil, errors.Join(err, s.Close())
-		}
-	}
-	return s, nil
-}
-
 // checked makes sure that a database opened for reading is one of ours, or closes it.
 func (s *Store) checked(ctx context.Context, doing error) (*Store, error) {
-	var n int
-	err := s.read.QueryRowContext(ctx, s.read.dialect.tables, "audit_entries").Scan(&n)
-	if err == nil && n == 0 {
+	there, err := s.read.hasTable(ctx, "audit_entries")
+	if err == nil && !there {
 		err = errors.New("it holds no audit log")
 	}
 	if err != nil {
@@ -101,46 +81,32 @@ func (s *Store) Ping(ctx context.Context) error {
 	return failed("ping", s.read.QueryRowContext(ctx, "SELECT 1").Scan(&one))
 }
 
-func (s *Store) migrate(ctx context.Context) error {
-	dir, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	p, err := goose.NewProvider(s.write.dialect.goose, s.write.DB, dir, goose.WithGoMigrations(treeMigration(s.write.dialect), rowidMigration(s.write.dialect)))
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	return nil
-}
-
-// checkStamp refuses a database that is stamped with another environment; one that has
-// no stamp is new.
-func (s *Store) checkStamp(ctx context.Context, environment string) error {
-	var tables int
-	if err := s.write.QueryRowContext(ctx, s.write.dialect.tables, "stamp").Scan(&tables); err != nil || tables == 0 {
-		return err
+// stamped says whether a database has its stamp: one without is new. A stamp of another
+// environment is refused.
+func (p pool) stamped(ctx context.Context, environment string) (bool, error) {
+	there, err := p.hasTable(ctx, "stamp")
+	if err != nil || !there {
+		return false, err
 	}
 	var have string
-	err := s.write.QueryRowContext(ctx, `SELECT value FROM stamp WHERE name = 'environment'`).Scan(&have)
+	err = p.QueryRowContext(ctx, `SELECT value FROM stamp WHERE name = 'environment'`).Scan(&have)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return nil
+		return false, nil
 	case err == nil && have != environment:
-		return fmt.Errorf("%w: it is stamped %s, the configuration says %s", ErrStamp, have, environment)
+		return true, fmt.Errorf("%w: it is stamped %s, the configuration says %s", ErrStamp, have, environment)
 	default:
-		return err
+		return true, err
 	}
 }
 
 // stamp stamps a new database, and makes sure of the stamp of any.
-func (s *Store) stamp(ctx context.Context, environment string) error {
-	if _, err := s.write.ExecContext(ctx, `INSERT INTO stamp (name, value) VALUES ('environment', ?1) ON CONFLICT DO NOTHING`, environment); err != nil {
+func (p pool) stamp(ctx context.Context, environment string) error {
+	if _, err := p.ExecContext(ctx, `INSERT INTO stamp (name, value) VALUES ('environment', ?1) ON CONFLICT DO NOTHING`, environment); err != nil {
 		return err
 	}
-	return s.checkStamp(ctx, environment)
+	_, err := p.stamped(ctx, environment)
+	return err
 }
 
 // failure is a storage error of which only what was being done is told to callers.

@@ -11,14 +11,22 @@ import (
 	"github.com/mintmark/mintmark/internal/audit"
 )
 
-// treeMigration gives the entries of a log that had no tree their places in it.
-func treeMigration(d dialect) *goose.Migration {
-	up := func(ctx context.Context, t *sql.Tx) error { return growTree(ctx, tx{t, d}) }
+// treeMigration gives the entries of a log that had no tree their places in it, and tells
+// counted, unless it is nil, how many have theirs.
+func treeMigration(d dialect, counted func(done, of uint64)) *goose.Migration {
+	up := func(ctx context.Context, t *sql.Tx) error { return growTree(ctx, tx{t, d}, counted) }
 	none := func(context.Context, *sql.Tx) error { return nil }
 	return goose.NewGoMigration(4, &goose.GoFunc{RunTx: up}, &goose.GoFunc{RunTx: none})
 }
 
-func growTree(ctx context.Context, tx tx) error {
+// treeCounts is after how many entries it is told how many have their places.
+const treeCounts = 1000
+
+func growTree(ctx context.Context, tx tx, counted func(done, of uint64)) error {
+	var size uint64
+	if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM audit_entries`).Scan(&size); err != nil {
+		return err
+	}
 	tree := audit.NewTree(0, nil)
 	for {
 		r, err := nextRow(ctx, tx, tree.Size())
@@ -27,6 +35,9 @@ func growTree(ctx context.Context, tx tx) error {
 		}
 		if err != nil {
 			return err
+		}
+		if counted != nil && (tree.Size()%treeCounts == 0 || tree.Size()+1 == size) {
+			counted(tree.Size()+1, size)
 		}
 		hashes := joinHashes(tree.Add(r.LeafHash()))
 		if _, err := tx.ExecContext(ctx, `UPDATE audit_entries SET body_sha256 = ?1, hashes = ?2 WHERE seq = ?3`, r.BodySHA256[:], hashes, r.Seq); err != nil {
