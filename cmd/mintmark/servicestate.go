@@ -11,7 +11,9 @@ import (
 var ownBuild = sync.OnceValue(buildState)
 
 // state is what the running service says of itself to the audit report.
-func (s *service) state(context.Context) any {
+func (s *service) state(context.Context) any { return s.said() }
+
+func (s *service) said() report.Service {
 	st := s.hsm.Stats()
 	now := report.Service{
 		Build: ownBuild(), Host: hostState(), Started: s.started,

@@ -36,12 +36,15 @@ func (c *Config) Listeners() []Listener {
 		}
 		all[i].Roles = append(all[i].Roles, r)
 	}
+	if c.Console.Enabled && c.Console.Listener != nil {
+		all = append(all, Listener{Name: "console.listener", API: c.Console.Listener, Roles: []string{ConsoleRole}})
+	}
 	return slices.DeleteFunc(all, func(l Listener) bool { return len(l.Roles) == 0 })
 }
 
 // apis are the listeners' sections that are there, served or not.
 func (c *Config) apis() []*API {
-	return slices.DeleteFunc([]*API{&c.API, c.MerchantAPI, c.PassesAPI}, func(a *API) bool { return a == nil })
+	return slices.DeleteFunc([]*API{&c.API, c.MerchantAPI, c.PassesAPI, c.Console.Listener}, func(a *API) bool { return a == nil })
 }
 
 // WithoutDigest is a copy that does not know which file it was read from, so that two can
