@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -216,15 +217,15 @@ func (h *console) problemPage(c *gin.Context, p problem) {
 	c.Abort()
 }
 
-// consoleTemplates reads the pages: each in the common layout.
-func consoleTemplates() map[string]*template.Template {
+// consoleTemplates are the pages, each in the common layout.
+var consoleTemplates = sync.OnceValue(func() map[string]*template.Template {
 	layout := template.Must(template.New("layout.html").Funcs(consoleFuncs).ParseFS(consoleFiles, "console/layout.html", "console/chart.html"))
 	all := map[string]*template.Template{}
 	for _, name := range []string{"overview", "keys", "key", "activity", "log", "entry", "lookup", "changes", "report", "problem"} {
 		all[name] = template.Must(template.Must(layout.Clone()).ParseFS(consoleFiles, "console/"+name+".html"))
 	}
 	return all
-}
+})
 
 // errNothingFound is returned for what is not there, or not to be told of.
 var errNothingFound = errors.New("nothing found")

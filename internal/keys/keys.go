@@ -104,6 +104,10 @@ func (m KeyMember) Condition() string {
 	return text
 }
 
+// NotBound reports whether all that keeps the key from being used is that the process has no
+// role for it.
+func (m KeyMember) NotBound() bool { return m.Problem == string(hsm.KeyNotBound) }
+
 // An Unlisted object stands on a token, and no entry of the keyring names it. Nothing here
 // uses it.
 type Unlisted struct {
