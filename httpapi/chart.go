@@ -24,10 +24,9 @@ type chartLine struct {
 }
 
 // A chartMark is a place on an axis.
-type chartMark struct {
-	At   float64
-	Text string
-}
+type chartMark struct{ At, Text string }
+
+func mark(at float64, text string) chartMark { return chartMark{fmt.Sprintf("%.1f", at), text} }
 
 // The room for the lines in the SVG's own units, which chart.html knows too.
 const (
@@ -62,7 +61,7 @@ func draw(id, title string, over []period, form func(float64) string, curves ...
 	c.Description = strings.Join(said, " ")
 	top := roundUp(most)
 	for _, part := range []float64{0, 0.5, 1} {
-		c.Levels = append(c.Levels, chartMark{chartBottom - part*(chartBottom-chartTop), form(part * top)})
+		c.Levels = append(c.Levels, mark(chartBottom-part*(chartBottom-chartTop), form(part*top)))
 	}
 	begin, end := over[0].From, over[len(over)-1].To
 	x := func(at time.Time) float64 {
@@ -106,7 +105,7 @@ func timeMarks(begin, end time.Time, x func(time.Time) float64) []chartMark {
 	}
 	var all []chartMark
 	for at := begin.UTC().Truncate(step).Add(step); !at.After(end); at = at.Add(step) {
-		all = append(all, chartMark{x(at), clock(at)})
+		all = append(all, mark(x(at), clock(at)))
 	}
 	return all
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"embed"
-	"errors"
 	"html/template"
 	"net"
 	"net/http"
@@ -226,6 +225,3 @@ var consoleTemplates = sync.OnceValue(func() map[string]*template.Template {
 	}
 	return all
 })
-
-// errNothingFound is returned for what is not there, or not to be told of.
-var errNothingFound = errors.New("nothing found")

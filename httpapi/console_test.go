@@ -208,11 +208,13 @@ var onlyOwn = regexp.MustCompile(`(?:src|href|action)="([^"]*)"`)
 func TestConsoleShowsTextsAsTexts(t *testing.T) {
 	for _, isOpen := range []bool{true, false} { // the second answers with problems
 		for _, path := range consolePages {
-			a, _ := consoleOf(t, func(cfg *ConsoleConfig) { cfg.Open = isOpen })
-			a.metrics.answered(hostile, "GET", 200, time.Second)
-			for _, name := range []string{hostile} {
-				a.metrics.TokenCall(name, name, time.Second, time.Second, "ok")
-			}
+			a, _ := consoleOf(t, func(cfg *ConsoleConfig) {
+				cfg.Open = isOpen
+				cfg.Activity.take(time.Now())
+				cfg.Metrics.answered(hostile, "GET", 200, time.Second)
+				cfg.Metrics.TokenCall(hostile, hostile, time.Second, time.Second, "ok")
+				cfg.Activity.take(time.Now().Add(time.Minute))
+			})
 			got := a.serve(at(http.MethodGet, path, ""))
 			for header, want := range map[string]string{
 				"Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -289,6 +291,7 @@ func TestLookUpsAreForTheTenantsOfTheGrant(t *testing.T) {
 		"another tenant":                                  {"bank-b", "", nil, 403, 0},
 		"the client's own, which the grant does not name": {"ops", "", nil, 403, 0},
 		"from a page elsewhere":                           {"bank-a", "cross-site", nil, 400, 0},
+		"from a page on another port":                     {"bank-a", "same-site", nil, 400, 0},
 		"unknown":                                         {"bank-a", "", provisioning.ErrUnknownToken, 404, 1},
 		"malformed":                                       {"bank-a", "", &provisioning.FieldError{Member: "x", Problem: "is wrong"}, 400, 1},
 		"the database is away":                            {"bank-a", "", context.DeadlineExceeded, 503, 1},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -214,9 +215,7 @@ func (h *console) collect(ctx context.Context, q logSearch, f *logFound) error {
 		f.Rows = f.Rows[n-mostEntries:]
 		f.From = f.Rows[0].Seq
 	}
-	for i, j := 0, len(f.Rows)-1; i < j; i, j = i+1, j-1 {
-		f.Rows[i], f.Rows[j] = f.Rows[j], f.Rows[i]
-	}
+	slices.Reverse(f.Rows)
 	return nil
 }
 
@@ -291,17 +290,15 @@ func (h *console) entry(c *gin.Context) {
 		return
 	}
 	covering, err := h.cfg.AuditLog.Checkpoints(c.Request.Context(), row.Seq+1, 1)
-	if err == nil {
-		var size uint64
-		if size, err = h.cfg.AuditLog.Size(c.Request.Context()); err == nil {
-			h.show(c, "entry", fmt.Sprintf("Entry %d", row.Seq), map[string]any{
-				"Row": describedRow(row), "Body": indented(row.Body), "SHA256": fmt.Sprintf("%x", row.BodySHA256), "Leaf": row.LeafHash().String(),
-				"Covering": covering, "Next": row.Seq + 1, "HasNext": row.Seq+1 < size, "Before": row.Seq - min(row.Seq, 1), "HasBefore": row.Seq > 0,
-			})
-			return
-		}
+	size, err2 := h.cfg.AuditLog.Size(c.Request.Context())
+	if err := errors.Join(err, err2); err != nil {
+		h.failPage(c, err)
+		return
 	}
-	h.failPage(c, err)
+	h.show(c, "entry", fmt.Sprintf("Entry %d", row.Seq), map[string]any{
+		"Row": describedRow(row), "Body": indented(row.Body), "SHA256": fmt.Sprintf("%x", row.BodySHA256), "Leaf": row.LeafHash().String(),
+		"Covering": covering, "Next": row.Seq + 1, "HasNext": row.Seq+1 < size, "Before": row.Seq - min(row.Seq, 1), "HasBefore": row.Seq > 0,
+	})
 }
 
 // proof answers with the proof that an entry is in the log, as mintmark audit prove prints it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -92,9 +93,10 @@ func (h *console) readLookup(c *gin.Context, page *lookedUp) error {
 	if page.Kind == "" {
 		return nil
 	}
-	// A page elsewhere must not have this browser make entries in the log.
-	if c.GetHeader("Sec-Fetch-Site") == "cross-site" {
-		return errQuery("A link on another site led here. Send the form yourself.")
+	// A page elsewhere, on another port of this machine too, must not have this browser make
+	// entries in the log. Browsers say where a request comes from (Fetch Metadata).
+	if !slices.Contains([]string{"", "none", "same-origin"}, c.GetHeader("Sec-Fetch-Site")) {
+		return errQuery("Another site led here. Send the form yourself.")
 	}
 	if page.Tenant == "" || page.Reference == "" {
 		return errQuery("Name the tenant and the reference.")
@@ -102,8 +104,11 @@ func (h *console) readLookup(c *gin.Context, page *lookedUp) error {
 	return nil
 }
 
-// find looks up what the page asks for. errNothingFound stands also for what the caller may
-// not know of.
+// errNothingFound is returned for what is not there, and for a kind of reference that is
+// not looked up here.
+var errNothingFound = errors.New("nothing found")
+
+// find looks up what the page asks for.
 func (h *console) find(c *gin.Context, page *lookedUp) error {
 	who, err := h.mayLookUp(c, page.Tenant)
 	if err != nil {
