@@ -17,8 +17,8 @@ type Console struct {
 	// Enabled serves them under /console/ on the admin listener. Default false.
 	Enabled bool `yaml:"enabled"`
 	// Hosts are further names and addresses, without ports, by which browsers call the
-	// console. A request for another name is refused. Default none: loopback addresses,
-	// localhost, and the hosts of admin.listen and listener.listen are always taken.
+	// console. A request for another name is refused. Loopback addresses, localhost, and the
+	// hosts of admin.listen and listener.listen are always taken. Default none.
 	Hosts []string `yaml:"hosts"`
 	// Listener is an address of its own for them, beside the admin listener: for browsers,
 	// which prove themselves by TLS client certificates. Its tls is required, with

@@ -23,7 +23,8 @@ type Listener struct {
 	Roles []string
 }
 
-// Listeners gives the listeners that serve a role, the shared one first.
+// Listeners gives the listeners that serve a role, the shared one first, and the console's own
+// last.
 func (c *Config) Listeners() []Listener {
 	all := []Listener{{Name: "api", API: &c.API}, {Name: "merchantAPI", API: c.MerchantAPI}, {Name: "passesAPI", API: c.PassesAPI}}
 	for _, r := range c.Roles {
