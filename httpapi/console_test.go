@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/mintmark/mintmark/internal/access"
 	"github.com/mintmark/mintmark/internal/approval"
 	"github.com/mintmark/mintmark/internal/audit"
@@ -379,6 +381,10 @@ func TestConsoleGivesProofs(t *testing.T) {
 	}
 	if got := a.serve(at(http.MethodGet, "/console/checkpoint", "")); !strings.HasPrefix(got.body, "mintmark/test\n120\n") {
 		t.Errorf("the checkpoint: %d %s", got.status, got.body)
+	}
+	changed, _ := consoleOf(t, open, func(cfg *ConsoleConfig) { l := hostileLog(); l.checkpoints[0].Root = tlog.Hash{}; cfg.AuditLog = l })
+	if got := changed.serve(at(http.MethodGet, "/console/log/3/proof", "")); got.status != 500 || !strings.Contains(changed.log.String(), "entry 3 is not in the tree") {
+		t.Errorf("of an entry that was changed: %d %s", got.status, changed.log)
 	}
 	bare, _ := consoleOf(t, open, func(cfg *ConsoleConfig) { l := hostileLog(); l.checkpoints = nil; cfg.AuditLog, cfg.Checkpoints = l, l })
 	for _, path := range []string{"/console/log/3/proof", "/console/checkpoint"} {

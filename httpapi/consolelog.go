@@ -307,10 +307,18 @@ func (h *console) proof(c *gin.Context) {
 	if !ok {
 		return
 	}
-	text, err := audit.Prove(c.Request.Context(), h.cfg.AuditLog, row.Seq)
-	if err != nil {
+	covering, err := h.cfg.AuditLog.Checkpoints(c.Request.Context(), row.Seq+1, 1)
+	if err == nil && len(covering) == 0 {
 		h.problemPage(c, problem{status: http.StatusServiceUnavailable, name: "unavailable", title: "No proof yet",
-			detail: "No checkpoint covers the entry, or the log could not be read. A checkpoint is signed about once a second.", retry: 2 * time.Second})
+			detail: "No checkpoint covers the entry yet.", retry: 2 * time.Second})
+		return
+	}
+	var text string
+	if err == nil {
+		text, err = audit.Prove(c.Request.Context(), h.cfg.AuditLog, row.Seq)
+	}
+	if err != nil { // among others, that the entry is not in the tree that was signed
+		h.failPage(c, err)
 		return
 	}
 	download(c, fmt.Sprintf("entry-%d.tlog-proof", row.Seq), noteType, []byte(text))
