@@ -9,7 +9,7 @@ DATA    ?= .mintmark
 export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench cost bench-log loadgen passload registrations rotation passpeers fuzz clean
+.PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench cost bench-log loadgen passload registrations rotation passpeers console-test fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -91,6 +91,10 @@ rotation: softhsm ## rotate every key of a server 25 times under load (ROTATIONS
 passpeers: softhsm ## have passkit-generator and @walletpass/pass-js check passes (npm)
 	@tools/ensure.sh gcc node
 	$(GO) test -count=1 -v -tags passpeers -run TestPeersTakeWhatIsServed ./integration
+
+console-test: softhsm ## look at every page of the console in Chromium, with axe-core (npm, Node.js 20; CONSOLE_SHOTS keeps the screenshots)
+	@tools/ensure.sh gcc node chromium
+	$(GO) test -count=1 -v -timeout 20m -tags console -run TestConsoleInABrowser ./integration
 
 fuzz: softhsm ## fuzz every parser for 30 seconds each
 	@tools/fuzz.sh 30s

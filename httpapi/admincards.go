@@ -171,7 +171,7 @@ func GuardAdmin(next http.Handler, listen string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			host := hostOf(r.Host)
-			if ip := net.ParseIP(host); host == "" || host != own && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			if host == "" || host != own && !isLoopback(host) {
 				http.Error(w, "name this machine by a loopback address", http.StatusMisdirectedRequest)
 				return
 			}

@@ -64,7 +64,7 @@ func (s *server) authenticate(c *gin.Context, op record.Operation) (access.Calle
 // a certificate prove nothing.
 func (s *server) prove(c *gin.Context) (access.Caller, error) {
 	proof := access.Proof{Authorization: c.Request.Header.Values("Authorization")}
-	mode := s.cfg.Certificates[groupOf[c.FullPath()]]
+	mode := s.cfg.Certificates[groupAt(c.FullPath())]
 	if (mode == CertificatesOptional || mode == CertificatesRequired) && c.Request.TLS != nil {
 		proof.Certificates = c.Request.TLS.PeerCertificates
 	}

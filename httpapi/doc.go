@@ -9,6 +9,9 @@
 // (openapi.gen.go). What the generated code would decode leniently is decoded here:
 // unknown members, duplicate members, trailing data and other letter cases are refused.
 //
+// The console (console.go) is pages for people, from templates without script, on the admin
+// listener or one of its own; its charts are drawn here, from samples of the metrics.
+//
 // Nothing of a request is repeated in an answer or a log line: no body, no token, no
 // query, no decoder's error.
 package httpapi

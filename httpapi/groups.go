@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 )
@@ -56,6 +57,14 @@ var groupOf = map[string]Group{
 	"/.well-known/jwks.json":        KeysGroup,
 	"/v1/keys/:kid/certificate.pem": KeysGroup,
 	"/v1/audit/checkpoint":          KeysGroup,
+}
+
+// groupAt is the group of a pattern, the console's included.
+func groupAt(pattern string) Group {
+	if strings.HasPrefix(pattern, consolePath) {
+		return ConsoleGroup
+	}
+	return groupOf[pattern]
 }
 
 // CertificateMode says what TLS client certificates are good for on a group's routes.

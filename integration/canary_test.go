@@ -32,6 +32,7 @@ func TestNoCardDataAnywhere(t *testing.T) {
 	answers := s.provoke(t)
 	answers["metrics"] = s.get(s.info.AdminURL + "/metrics").body
 	answers["health"] = s.get(s.info.AdminURL + "/healthz").body
+	s.addConsole(answers)
 	s.stop()
 
 	outputs := answers

@@ -10,6 +10,7 @@
 #	curl        the command
 #	nss         NSS's PKCS#11 module and certutil
 #	p11-kit     p11-kit's client and server of remote modules
+#	chromium    a browser without a window, and a font for it
 #	postgresql  the server's programs, such as initdb; no server is set up or started
 #
 # Knows apt-get (Debian, Ubuntu), dnf (Fedora), apk (Alpine) and brew (macOS), and uses
@@ -96,8 +97,9 @@ present() {
 			/usr/lib/pkcs11/p11-kit-client.so \
 			/opt/homebrew/lib/pkcs11/p11-kit-client.so
 		;;
+	chromium) has chromium || has chromium-browser ;;
 	node | openssl | ssh-keygen | curl) has "$1" ;;
-	*) die "unknown tool $1 (known: softhsm nss p11-kit gcc node openssl ssh-keygen curl postgresql)" ;;
+	*) die "unknown tool $1 (known: softhsm nss p11-kit gcc node openssl ssh-keygen curl chromium postgresql)" ;;
 	esac
 }
 
@@ -106,6 +108,9 @@ packages() {
 	case $1/$2 in
 	apt-get/softhsm) echo softhsm2 ;;
 	apt-get/nss) echo libnss3 libnss3-tools ;;
+	apt-get/chromium) echo chromium fonts-liberation ;;
+	dnf/chromium) echo chromium liberation-fonts ;;
+	apk/chromium) echo chromium font-liberation ;;
 	apt-get/p11-kit) echo p11-kit p11-kit-modules ;;
 	dnf/p11-kit) echo p11-kit p11-kit-server ;;
 	apk/p11-kit) echo p11-kit p11-kit-server ;;
@@ -163,7 +168,7 @@ install() {
 	esac
 }
 
-[ $# -gt 0 ] || die "usage: ensure.sh softhsm|nss|p11-kit|gcc|node|openssl|ssh-keygen|curl|postgresql..."
+[ $# -gt 0 ] || die "usage: ensure.sh softhsm|nss|p11-kit|gcc|node|openssl|ssh-keygen|curl|chromium|postgresql..."
 
 missing=
 for name in "$@"; do

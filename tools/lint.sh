@@ -12,7 +12,7 @@ if [ -n "$unformatted" ]; then
 fi
 
 go vet ./...
-go vet -tags faults,soak,bench,benchlog,cost,bulk,passload,rotation,passpeers ./integration
+go vet -tags faults,soak,bench,benchlog,cost,bulk,passload,rotation,passpeers,console ./integration
 go vet -tags modules ./hsm/conformance
 go vet -tags registrations ./internal/store
 go vet -tags benchbare ./hsm ./internal/audit ./cmd/mintmark
@@ -33,8 +33,8 @@ staticcheck() {
 }
 
 go tool -modfile=tools/go.mod staticcheck -version >/dev/null # a pipe would hide that it is not there
-staticcheck -tags faults,soak,bench,benchlog,cost,bulk,passload,rotation,passpeers ./...
+staticcheck -tags faults,soak,bench,benchlog,cost,bulk,passload,rotation,passpeers,console ./...
 staticcheck -tags modules ./hsm/conformance
 staticcheck -tags registrations ./internal/store
-staticcheck -tags trace,faults,soak,bench,benchlog,cost,bulk,passload,rotation,passpeers ./signer ./internal/provisioning ./cmd/mintmark ./integration
+staticcheck -tags trace,faults,soak,bench,benchlog,cost,bulk,passload,rotation,passpeers,console ./signer ./internal/provisioning ./cmd/mintmark ./integration
 staticcheck -tags benchbare ./hsm ./internal/audit ./cmd/mintmark

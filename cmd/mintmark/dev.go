@@ -91,7 +91,7 @@ func greet(out io.Writer, i devdir.Info) {
 mintmark development server. NOT FOR PRODUCTION: its keys lie in %[2]s.
 
   API    %[1]s
-  admin  %[3]s  (/healthz, /readyz, /livez, /metrics)
+  admin  %[3]s  (/healthz, /readyz, /livez, /metrics; for a browser: /console/)
 
 Seal a card for Apple Wallet (a nonce can be used once; this makes a new one each time):
 

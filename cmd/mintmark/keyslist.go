@@ -173,14 +173,7 @@ func daysLeft(k keys.Key) string {
 func onTokens(k keys.Key) string {
 	var all []string
 	for _, m := range k.Members {
-		text := "answers to its pin"
-		if m.Problem != "" {
-			text = m.Problem
-		}
-		if len(m.Deviations) > 0 {
-			text += ", but " + strings.Join(m.Deviations, ", ")
-		}
-		all = append(all, text)
+		all = append(all, m.Condition())
 	}
 	if len(slices.Compact(slices.Clone(all))) == 1 {
 		return all[0]

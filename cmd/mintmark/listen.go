@@ -41,6 +41,9 @@ func (s *service) newListeners() ([]*listener, error) {
 
 // handler gives what a listener serves. stopping ends when the service is about to stop.
 func (s *service) handler(l *listener, stopping context.Context) http.Handler {
+	if slices.Contains(l.Roles, config.ConsoleRole) {
+		return s.consoleHandler(l)
+	}
 	groups := []httpapi.Group{httpapi.KeysGroup}
 	modes := map[httpapi.Group]httpapi.CertificateMode{}
 	for _, role := range l.Roles {
@@ -78,7 +81,7 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 // listen runs all servers until the context ends or one of them fails.
 func (s *service) listen(ctx context.Context, ready func(addresses) error) error {
 	admin := http.Handler(httpapi.NewAdmin(s.metrics, s.checks(), httpapi.AuditRoutes(s.store, s.log.Number, s.checkpoints), httpapi.KeyRoutes(s.inventory),
-		httpapi.ServiceRoute(s.state), httpapi.ChangeRoutes(s.changes, s.adminConfig())))
+		httpapi.ServiceRoute(s.state), httpapi.ChangeRoutes(s.changes, s.adminConfig()), s.consoleRoutes()))
 	if s.provisioning != nil {
 		admin = httpapi.WithCards(admin, s.provisioning, s.plan.log)
 		admin = httpapi.WithEnablement(admin, s.enablementKeeper(), s.plan.cfg.Environment, s.plan.log)

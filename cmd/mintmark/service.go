@@ -44,6 +44,7 @@ type service struct {
 	pusher       *passes.Pusher        // with it, unless pushing is disabled
 	listeners    []*listener
 	changes      *approval.Service
+	activity     *httpapi.Activity // of the console; nil without one
 	started      time.Time
 
 	reloading   sync.Mutex                  // held while another configuration is taken up
@@ -103,6 +104,9 @@ func open(ctx context.Context, p *plan, wedged func(member string)) (*service, e
 	s.keyring.Store(p.keyring)
 	signal.Notify(s.hup, syscall.SIGHUP)
 	var err error
+	if p.cfg.Console.Enabled {
+		s.activity = s.metrics.Activity()
+	}
 	if s.store, err = openStore(ctx, p.cfg); err != nil {
 		return nil, err
 	}
@@ -212,6 +216,9 @@ func (s *service) serve(ctx context.Context, ready func(addresses) error) error 
 	running.Go(func() { s.summarise(background) })
 	running.Go(func() { s.expire(background) })
 	running.Go(func() { (&keys.Watcher{Ring: s.keyring.Load, Log: s.plan.log}).Run(background) })
+	if s.activity != nil {
+		running.Go(func() { s.activity.Run(background) })
+	}
 	s.watch(background, &running)
 	if s.connector != nil {
 		running.Go(func() { s.connector.Deliver(background) })

@@ -10,8 +10,11 @@ import (
 // ownBuild is buildState, which reads the whole executable, once.
 var ownBuild = sync.OnceValue(buildState)
 
-// state is what the running service says of itself to the audit report.
-func (s *service) state(context.Context) any {
+// state is said, for the admin listener.
+func (s *service) state(context.Context) any { return s.said() }
+
+// said is what the running service says of itself to the audit report.
+func (s *service) said() report.Service {
 	st := s.hsm.Stats()
 	now := report.Service{
 		Build: ownBuild(), Host: hostState(), Started: s.started,

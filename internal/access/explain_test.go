@@ -41,9 +41,9 @@ func TestExplainGoesTheWayOfAuthenticate(t *testing.T) {
 		proof  access.Proof
 		want   string
 	}{
-		{"good", bank(), bearer(signed(with())), token + "+signCards -signMerchantTokens -createAppleProximityToken -createActivationData -manageCards -readCards -managePasses -manageWalletTokens -searchTokens -activateTokens -searchCards -readEnablement -decideProvisioning -sendPasscodes -verifyPasscodes -proposeChanges -approveChanges"},
-		{"good, with certificate, single use", both, bearer(signed(with("cnf", bound, "usr", `"till-1"`))), token + "+binding +certificate -signCards +signMerchantTokens +createAppleProximityToken -createActivationData -manageCards -readCards -managePasses -manageWalletTokens -searchTokens -activateTokens -searchCards -readEnablement -decideProvisioning -sendPasscodes -verifyPasscodes -proposeChanges -approveChanges"},
-		{"single use without jti, another usr", both, bearer(signed(with("jti", "", "usr", `"desk"`))), token + "+certificate -signCards -signMerchantTokens -createAppleProximityToken -createActivationData -manageCards -readCards -managePasses -manageWalletTokens -searchTokens -activateTokens -searchCards -readEnablement -decideProvisioning -sendPasscodes -verifyPasscodes -proposeChanges -approveChanges"},
+		{"good", bank(), bearer(signed(with())), token + "+signCards -signMerchantTokens -createAppleProximityToken -createActivationData -manageCards -readCards -managePasses -manageWalletTokens -searchTokens -activateTokens -searchCards -readEnablement -decideProvisioning -sendPasscodes -verifyPasscodes -proposeChanges -approveChanges -viewConsole"},
+		{"good, with certificate, single use", both, bearer(signed(with("cnf", bound, "usr", `"till-1"`))), token + "+binding +certificate -signCards +signMerchantTokens +createAppleProximityToken -createActivationData -manageCards -readCards -managePasses -manageWalletTokens -searchTokens -activateTokens -searchCards -readEnablement -decideProvisioning -sendPasscodes -verifyPasscodes -proposeChanges -approveChanges -viewConsole"},
+		{"single use without jti, another usr", both, bearer(signed(with("jti", "", "usr", `"desk"`))), token + "+certificate -signCards -signMerchantTokens -createAppleProximityToken -createActivationData -manageCards -readCards -managePasses -manageWalletTokens -searchTokens -activateTokens -searchCards -readEnablement -decideProvisioning -sendPasscodes -verifyPasscodes -proposeChanges -approveChanges -viewConsole"},
 		{"no token", bank(), access.Proof{}, "-header"},
 		{"no form", bank(), bearer("a.b"), "+header -form"},
 		{"no client", bank(), bearer(signed(with("iss", `"x"`))), "+header +form -client"},
@@ -56,7 +56,7 @@ func TestExplainGoesTheWayOfAuthenticate(t *testing.T) {
 		{"jti", bank(), bearer(signed(with("jti", "7"))), toSignature + "+times +audience +subject -token-id"},
 		{"cnf", bank(), bearer(signed(with("cnf", "7"))), token + "-binding"},
 		{"certificate", both, bearing(signed(with())), token + "-certificate"},
-		{"certificate alone", desk(), connected(deskCertificate()), "+certificate +client +signCards -signMerchantTokens -createAppleProximityToken -createActivationData -manageCards -readCards -managePasses -manageWalletTokens -searchTokens -activateTokens -searchCards -readEnablement -decideProvisioning -sendPasscodes -verifyPasscodes -proposeChanges -approveChanges"},
+		{"certificate alone", desk(), connected(deskCertificate()), "+certificate +client +signCards -signMerchantTokens -createAppleProximityToken -createActivationData -manageCards -readCards -managePasses -manageWalletTokens -searchTokens -activateTokens -searchCards -readEnablement -decideProvisioning -sendPasscodes -verifyPasscodes -proposeChanges -approveChanges -viewConsole"},
 		{"another certificate alone", desk(), connected(newCertificate(certificate{})), "-certificate"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

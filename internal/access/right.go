@@ -30,10 +30,11 @@ const (
 	VerifyPasscodes           Right = "verifyPasscodes"           // have one-time passcodes compared
 	ProposeChanges            Right = "proposeChanges"            // put changes of the service up for another's approval
 	ApproveChanges            Right = "approveChanges"            // approve what another proposed
+	ViewConsole               Right = "viewConsole"               // look at the console
 )
 
 var rights = []Right{SignCards, SignMerchantTokens, CreateAppleProximityToken, CreateActivationData, ManageCards, ReadCards, ManagePasses,
-	ManageWalletTokens, SearchTokens, ActivateTokens, SearchCards, ReadEnablement, DecideProvisioning, SendPasscodes, VerifyPasscodes, ProposeChanges, ApproveChanges}
+	ManageWalletTokens, SearchTokens, ActivateTokens, SearchCards, ReadEnablement, DecideProvisioning, SendPasscodes, VerifyPasscodes, ProposeChanges, ApproveChanges, ViewConsole}
 
 // Rights lists every right there is.
 func Rights() []Right { return slices.Clone(rights) }
@@ -87,8 +88,8 @@ func newGrant(g Grant) (own grant, problems []error) {
 	}
 	own = grant{Grant: g}
 	own.Subjects, own.Users, own.KeyIDs, own.Tenants = nil, nil, slices.Clone(g.KeyIDs), slices.Clone(g.Tenants)
-	if g.Right == ManagePasses && g.SingleUse {
-		problems = append(problems, errors.New("grants: managePasses cannot be for single use"))
+	if (g.Right == ManagePasses || g.Right == ViewConsole) && g.SingleUse {
+		problems = append(problems, fmt.Errorf("grants: %s cannot be for single use", g.Right))
 	}
 	var wrong []error
 	own.subjects, wrong = newPatterns("subjects", g.Subjects)

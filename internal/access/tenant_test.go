@@ -39,10 +39,13 @@ func TestGrantReachesTheClientsOwnTenantUnlessItNamesOthers(t *testing.T) {
 	}
 }
 
-func TestManagingPassesIsNotForSingleUse(t *testing.T) {
-	c := bank()
-	c.Grants = []access.Grant{{Right: access.ManagePasses, SingleUse: true}}
-	if _, err := access.NewVerifier([]access.Client{c}, time.Now); err == nil {
-		t.Error("accepted")
+// What takes many requests is not granted for one.
+func TestWhatTakesManyRequestsIsNotForSingleUse(t *testing.T) {
+	for _, r := range []access.Right{access.ManagePasses, access.ViewConsole} {
+		c := bank()
+		c.Grants = []access.Grant{{Right: r, SingleUse: true}}
+		if _, err := access.NewVerifier([]access.Client{c}, time.Now); err == nil {
+			t.Errorf("%s: accepted", r)
+		}
 	}
 }

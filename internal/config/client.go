@@ -29,7 +29,8 @@ type Client struct {
 	// Rights are what it may do: signCards, createActivationData, manageCards, readCards,
 	// signMerchantTokens, createAppleProximityToken, managePasses, manageWalletTokens,
 	// searchTokens, activateTokens, searchCards, readEnablement, decideProvisioning,
-	// sendPasscodes, verifyPasscodes, proposeChanges, approveChanges; each by its name, or as
+	// sendPasscodes, verifyPasscodes, proposeChanges, approveChanges, viewConsole; each by its
+	// name, or as
 	// a mapping that narrows it.
 	Rights []Grant `yaml:"rights"`
 	// RateLimit bounds its requests.
@@ -90,7 +91,7 @@ type Grant struct {
 	// one of the same id.
 	AnyOwner bool `yaml:"anyOwner"`
 	// Tenants are those whose data it is for, of rights to calls that name a tenant
-	// (managePasses). None: the client's own.
+	// (managePasses, viewConsole). None: the client's own.
 	Tenants []string `yaml:"tenants"`
 	// SingleUse lets each token be used once for this right; it then needs a jti.
 	SingleUse bool `yaml:"singleUse"`

@@ -71,6 +71,8 @@ type Config struct {
 	Audit Audit `yaml:"audit"`
 	// DualControl is who may change the running service.
 	DualControl DualControl `yaml:"dualControl"`
+	// Console is the pages for the people who run and audit the service.
+	Console Console `yaml:"console"`
 
 	digest  string
 	ignored []string

@@ -199,6 +199,7 @@ merchant:
 outbound: {timeout: 1s, allowPrivate: [10.0.0.0/8], caFile: /roots.pem}
 log: {level: debug, format: text}
 dualControl: {within: 2h, identity: subject}
+console: {enabled: true, hosts: [console.example, "::1"], listener: {listen: "0.0.0.0:445", tls: {certificateFile: /c.pem, keyFile: /k.pem}}}
 audit:
   {log: bank.example/log, every: 2s, maxUnsigned: 3, maxUnsignedAge: 4s, minFree: 5, retention: 9000h,
    anchors: [{file: /anchor}, {syslog: "tls://log.example:6514", caFile: /ca.pem}, {webhook: "https://witness.example/log"}]}
@@ -269,6 +270,10 @@ audit:
 		},
 		Log:         config.Log{Level: "debug", Format: "text"},
 		DualControl: config.DualControl{Within: 2 * time.Hour, Identity: "subject"},
+		Console: config.Console{Enabled: true, Hosts: []string{"console.example", "::1"}, Listener: &config.API{
+			Listen: "0.0.0.0:445", RequestTimeout: 20 * time.Second,
+			TLS: &config.TLS{CertificateFile: "/c.pem", KeyFile: "/k.pem", MinVersion: "1.3", ClientCertificates: map[string]string{"console": "require"}},
+		}},
 		Audit: config.Audit{
 			Log: "bank.example/log", Every: 2 * time.Second, MaxUnsigned: 3, MaxUnsignedAge: 4 * time.Second, MinFree: 5, Retention: 9000 * time.Hour,
 			Anchors: []config.Anchor{{File: "/anchor"}, {Syslog: "tls://log.example:6514", CAFile: "/ca.pem"}, {Webhook: "https://witness.example/log"}},
@@ -320,6 +325,12 @@ func TestEachFaultIsNamedByItsKey(t *testing.T) {
 		"pushProvisioning.tav.keyAlias is required for version 4, and for no other":                              {push("tav: {version: \"4\"}"), push("tav: {version: \"3\", keyAlias: A}"), push("tav: {keyAlias: A}")},
 		"pushProvisioning.tav.validity must be positive and at most 720h":                                        {push("tav: {validity: -1s}"), push("tav: {validity: 721h}")},
 		"log.level must be debug, info, warn or error":                                                           {least + "log: {level: INFO}\n", least + "log: {level: trace}\n"},
+		"console.hosts[0] must be a name or an address, without a port":                                          {least + "console: {hosts: [\"a:80\"]}\n", least + "console: {hosts: [\"\"]}\n", least + "console: {hosts: [\"*.a\"]}\n", least + "console: {hosts: [\"[::1]\"]}\n"},
+		"console.listener serves nothing: console.enabled is not set":                                            {least + "console: {listener: {listen: \"127.0.0.1:1\"}}\n"},
+		"console.listener.tls is required: browsers prove themselves by certificates":                            {least + "console: {enabled: true, listener: {listen: \"127.0.0.1:1\"}}\n"},
+		"console.listener.listen must be host:port":                                                              {least + "console: {enabled: true, listener: {tls: {certificateFile: c, keyFile: k}}}\n"},
+		"console.listener.tls.clientCertificates.console must be request or require":                             {least + "console: {enabled: true, listener: {listen: \"127.0.0.1:1\", tls: {certificateFile: c, keyFile: k, clientCertificates: {console: off}}}}\n"},
+		"console.listener.tls.clientCertificates.issuer is no role that this listener serves":                    {least + "console: {enabled: true, listener: {listen: \"127.0.0.1:1\", tls: {certificateFile: c, keyFile: k, clientCertificates: {console: require, issuer: require}}}}\n"},
 		"audit.log must be of printable ASCII without blanks and plus signs":                                     {least + "audit: {log: \"a b\"}\n", least + "audit: {log: a+b}\n"},
 		"audit.replica must be of a-z, 0-9 and hyphens, at most 32, with a letter": {
 			replicated + "audit: {replica: Mint}\n", replicated + "audit: {replica: a b}\n", replicated + "audit: {replica: \"12\"}\n",

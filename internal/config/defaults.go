@@ -38,6 +38,7 @@ func (c *Config) defaults() {
 		setDefault(&c.PassesAPI.Listen, "127.0.0.1:8082")
 		setDefault(&c.PassesAPI.RequestTimeout, c.API.RequestTimeout)
 	}
+	c.Console.defaults(c.API.RequestTimeout)
 	for _, l := range c.apis() {
 		if l.TLS != nil {
 			setDefault(&l.TLS.MinVersion, "1.3")

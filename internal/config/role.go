@@ -23,7 +23,8 @@ type Listener struct {
 	Roles []string
 }
 
-// Listeners gives the listeners that serve a role, the shared one first.
+// Listeners gives the listeners that serve a role, the shared one first, and the console's own
+// last.
 func (c *Config) Listeners() []Listener {
 	all := []Listener{{Name: "api", API: &c.API}, {Name: "merchantAPI", API: c.MerchantAPI}, {Name: "passesAPI", API: c.PassesAPI}}
 	for _, r := range c.Roles {
@@ -36,12 +37,15 @@ func (c *Config) Listeners() []Listener {
 		}
 		all[i].Roles = append(all[i].Roles, r)
 	}
+	if c.Console.Enabled && c.Console.Listener != nil {
+		all = append(all, Listener{Name: "console.listener", API: c.Console.Listener, Roles: []string{ConsoleRole}})
+	}
 	return slices.DeleteFunc(all, func(l Listener) bool { return len(l.Roles) == 0 })
 }
 
 // apis are the listeners' sections that are there, served or not.
 func (c *Config) apis() []*API {
-	return slices.DeleteFunc([]*API{&c.API, c.MerchantAPI, c.PassesAPI}, func(a *API) bool { return a == nil })
+	return slices.DeleteFunc([]*API{&c.API, c.MerchantAPI, c.PassesAPI, c.Console.Listener}, func(a *API) bool { return a == nil })
 }
 
 // WithoutDigest is a copy that does not know which file it was read from, so that two can

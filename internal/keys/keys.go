@@ -92,6 +92,22 @@ type KeyMember struct {
 	Objects    []hsm.Observed `json:"objects"`
 }
 
+// Condition says in a few words whether the key can be used there, and how it differs.
+func (m KeyMember) Condition() string {
+	text := "answers to its pin"
+	if m.Problem != "" {
+		text = m.Problem
+	}
+	if len(m.Deviations) > 0 {
+		text += ", but " + strings.Join(m.Deviations, ", ")
+	}
+	return text
+}
+
+// NotBound reports whether all that keeps the key from being used is that the process has no
+// role for it.
+func (m KeyMember) NotBound() bool { return m.Problem == string(hsm.KeyNotBound) }
+
 // An Unlisted object stands on a token, and no entry of the keyring names it. Nothing here
 // uses it.
 type Unlisted struct {

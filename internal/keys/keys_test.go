@@ -55,6 +55,20 @@ func TestReportHasEveryMemberAndEveryKey(t *testing.T) {
 	}
 }
 
+// What keeps a key from being used is said, and a role that the process does not have is no
+// fault of the key.
+func TestConditionOfAKeyOnAMember(t *testing.T) {
+	for want, m := range map[string]keys.KeyMember{
+		"answers to its pin":                             {},
+		"answers to its pin, but LOCAL=false, SIGN=true": {Deviations: []string{"LOCAL=false", "SIGN=true"}},
+		string(hsm.KeyNotBound):                          {Problem: string(hsm.KeyNotBound)},
+	} {
+		if m.Condition() != want || m.NotBound() != (want == string(hsm.KeyNotBound)) {
+			t.Errorf("%+v: %q, not bound: %v", m, m.Condition(), m.NotBound())
+		}
+	}
+}
+
 // Each stage is told of once, a retired key never, and a renewed end anew.
 func TestEndsAreToldAt90And30And7DaysAndWhenPast(t *testing.T) {
 	ring := &hsm.Keyring{Keys: []hsm.Key{

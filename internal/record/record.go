@@ -70,6 +70,7 @@ const (
 	SendPasscode       Operation = "passcodes.send"               // a one-time passcode drawn, and put into the outbox
 	VerifyPasscode     Operation = "passcodes.verify"             // an attempt at a one-time passcode
 	CallNetwork        Operation = "network.call"                 // a request to the network, signed
+	ViewConsole        Operation = "console.view"                 // the console looked at; only refusals are recorded
 )
 
 // An Intent says what is about to be done, for whom. It holds identifiers and

@@ -21,6 +21,7 @@ func (d *Dir) WriteConfig(api, admin string) error {
 	line("  listen: %s", q(api))
 	line("admin:")
 	line("  listen: %s", q(admin))
+	line("console: {enabled: true}")
 	line("hsm:")
 	line("  environment:")
 	line("    SOFTHSM2_CONF: %s", q(d.Token.ConfigFile))
