@@ -27,6 +27,7 @@ type Config struct {
 	Keys         PublicKeys  // for KeysGroup
 	Refusals     Refusals
 	Checkpoints  Checkpoints // nil for none
+	Docs         bool        // whether /docs/ shows the description
 	Metrics      *Metrics
 	Log          *slog.Logger
 	// Environment is that of the configuration.
@@ -64,6 +65,9 @@ func New(cfg Config) http.Handler {
 	engine.NoRoute(func(c *gin.Context) { notFound.write(c) })
 	engine.NoMethod(wrongMethod)
 	s.register(engine)
+	if cfg.Docs {
+		docsRoutes(engine)
+	}
 	return engine
 }
 
