@@ -50,6 +50,8 @@ var mayImport = map[string][]string{
 	"bench":                           {},
 	"bench/compare":                   {"bench"},
 	"bench/raw":                       {"internal/secret"},
+	"httpapi/client":                  {},
+	"examples/go":                     {"httpapi/client"},
 	"httpapi":                         {"internal/approval", "internal/audit", "internal/provisioning", "internal/provisioning/path", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/keys", "internal/record", "internal/secret"},
 }
 
