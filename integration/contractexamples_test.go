@@ -88,7 +88,32 @@ func (s *stage) channelStatement() string {
 }
 
 // notRehearsed are the answers, and the examples, that no caller can bring about here, and why.
-var notRehearsed = map[string]string{}
+var notRehearsed = map[string]string{
+	"getCard 422":               "the data of a card that is stored kept to the rules; they break them when the configuration has another product of its name",
+	"createPassBundle 422":      "what was put made a pass; it makes none when its certificate has ended since",
+	"approveChange 422":         "the document was good when it was proposed",
+	"putEnablement 403":         "the development server lets one person change it; approvals_test.go has a service that does not",
+	"registerPassDevice 429":    "the quota of devices by pass is 10 000 at least",
+	"putPassAsset 400":          "it is the answer to a body that ended early, whose sender has gone",
+	"getReady 503":              "takes a token that is gone; recovery_test.go has that",
+	"getHealth 503":             "takes a token that is gone; recovery_test.go has that",
+	"example approval-required": "see putEnablement 403",
+	"example no-connector":      "the development server has a connector",
+	"example internal":          fault,
+}
+
+// Why no operation has its 500 rehearsed, and no reading its 503.
+const (
+	fault = "it is a fault of the service"
+	reads = "a database that takes no writers still reads; one that does not read cannot be made here"
+)
+
+// reading are operations that write nothing, or have written it before.
+var reading = []string{
+	"checkMerchantToken", "checkMerchantTokenOfVersion", "getCheckpoint", "getEnablement", "getJWKS", "getKeyCertificate", "getLog", "getPass",
+	"getPassType", "getTile", "listChanges", "getChange", "listCheckpoints", "listEntries", "listUpdatedPasses",
+	"logPassDevice", "rekeyCards", "getCard",
+}
 
 // All that the description shows is sent to a server, and comes back as it says: each status of
 // each operation, and each example of an error word for word.
@@ -106,6 +131,14 @@ func TestEveryExampleOfTheContract(t *testing.T) {
 	r.atTheDoor()
 	r.withoutDatabase()
 
+	for id, op := range r.ops {
+		if op.Responses.Value("500") != nil && id != "createAppleProximityToken" {
+			notRehearsed[id+" 500"] = fault
+		}
+		if slices.Contains(reading, id) {
+			notRehearsed[id+" 503"] = reads
+		}
+	}
 	statuses, examples := r.promised()
 	for _, missing := range slices.Sorted(maps.Keys(statuses)) {
 		r.accounted(missing, r.came[missing])
@@ -141,7 +174,7 @@ func (r *rehearsal) invite() {
 		"decideProvisioning, sendPasscodes, verifyPasscodes, manageWalletTokens, searchTokens, activateTokens, searchCards, readEnablement"
 	var single strings.Builder
 	for right := range strings.SplitSeq(all+", proposeChanges, approveChanges", ", ") {
-		fmt.Fprintf(&single, "{right: %s, singleUse: true}, ", right)
+		fmt.Fprintf(&single, "{right: %s, singleUse: true, anyOwner: true}, ", right)
 	}
 	const signs = "    merchantTokens: {subjects: [\"*\"], audiences: [\"*\"], businessNames: [\"*\"], categoryCodes: [\"*\"]}\n    acquirer: dev-acquirer\n"
 	var b strings.Builder
@@ -295,6 +328,8 @@ func (r *rehearsal) spendPasscodes() {
 		s := r.example("sendPasscode")
 		if a, req := r.transmit(s); a.status == http.StatusTooManyRequests {
 			r.judge(s.op, req, a)
+			r.send("sendPasscode", 200, member("externalCardId", "demo-mastercard-2")).into(r.t, &passcode)
+			r.keep["passcodeId"] = passcode.PasscodeID
 			return
 		}
 	}
@@ -433,31 +468,33 @@ func (r *rehearsal) operators() {
 
 func (r *rehearsal) changes() {
 	r.t.Helper()
-	propose := func() {
-		var made struct{ ID, SHA256 string }
-		a := r.send("proposeChange", 201)
-		if err := json.Unmarshal(a.body, &made); err != nil {
-			r.t.Fatal(err)
-		}
-		r.keep["change"], r.keep["digest"] = made.ID, made.SHA256
-	}
-	propose()
+	r.propose()
 	r.send("proposeChange", 422, member("kind", "no-kind"))
 	r.send("proposeChange", 422, func(s *sending) {
-		s.body.(map[string]any)["document"].(map[string]any)["rules"] = []any{map[string]any{"product": "no-product", "percentage": 1}}
+		s.body.(map[string]any)["document"].(map[string]any)["environment"] = "production"
 	})
 	r.send("listChanges", 200)
-	r.send("getChange", 200)
 	r.send("approveChange", 403, as(r.people["ada"].token(nil)))
 	r.send("approveChange", 409, member("sha256", strings.Repeat("0", 64)))
 	r.send("approveChange", 200)
+	r.send("getChange", 200)
 	r.send("approveChange", 409)
 	r.send("rejectChange", 409)
-	propose()
+	r.propose()
 	r.send("rejectChange", 200)
 	for _, id := range []string{"getChange", "approveChange", "rejectChange"} {
 		r.send(id, 404, named("id", uuid.NewString()))
 	}
+}
+
+// propose leaves an open change.
+func (r *rehearsal) propose() {
+	r.t.Helper()
+	var made struct{ ID, SHA256 string }
+	if err := json.Unmarshal(r.send("proposeChange", 201).body, &made); err != nil {
+		r.t.Fatal(err)
+	}
+	r.keep["change"], r.keep["digest"] = made.ID, made.SHA256
 }
 
 func (r *rehearsal) published() {
@@ -483,9 +520,7 @@ func (r *rehearsal) published() {
 func (r *rehearsal) atTheDoor() {
 	r.t.Helper()
 	spent := r.people["once"].token(nil)
-	if a := r.send("getEnablement", 200, as(spent)); a.status != 200 {
-		return
-	}
+	r.send("signMerchantToken", 200, as(spent))
 	for _, id := range slices.Sorted(maps.Keys(r.ops)) {
 		op := r.ops[id]
 		if op.Security == nil || len(*op.Security) == 0 || (*op.Security)[0]["bearer"] == nil {
@@ -524,14 +559,32 @@ func (r *rehearsal) changed(id string, changes ...change) *sending {
 	return s
 }
 
-// withoutDatabase takes the database's one place for a writer, and sends every example: what has
-// to be on record waits for it, and is answered 503.
+// withoutDatabase takes the database's one place for a writer, and sends every example that has
+// to be on record: it waits for the place, and is answered 503.
 func (r *rehearsal) withoutDatabase() {
 	r.t.Helper()
+	r.propose()
+	// By now these would change nothing as they stand, or be refused before anything is written.
+	otherIcon, err := passtest.PNG(58, 58)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	writing := map[string]change{
+		"deleteCard":           named("externalCardId", "demo-mastercard-2"),
+		"createActivationData": member("externalCardId", "demo-mastercard-2"),
+		"putWalletToken":       member("tokenStatus", "SUSPENDED"),
+		"putPassAsset":         raw(otherIcon),
+		"putPassType":          member("template", map[string]any{"description": "Another"}),
+		"deletePass":           named("serialNumber", "member-1"),
+	}
 	var all []*sending
 	for _, id := range slices.Sorted(maps.Keys(r.ops)) {
-		if r.ops[id].Responses.Value("503") != nil {
-			all = append(all, r.example(id))
+		if r.ops[id].Responses.Value("503") != nil && !slices.Contains(reading, id) {
+			s := r.example(id)
+			if c := writing[id]; c != nil {
+				c(s)
+			}
+			all = append(all, s)
 		}
 	}
 	db, err := sql.Open("sqlite3", "file:"+filepath.Join(r.dir, "mintmark.db")+"?_txlock=immediate&_busy_timeout=5000")

@@ -303,7 +303,7 @@ func (r *rehearsal) judgeExamples(op operationOf, media *openapi3.MediaType, a a
 }
 
 // lacking is a member that the example has, at any depth of objects, and the answer has not.
-// What stands in lists and under names that callers choose is not compared.
+// Of a list the first element counts, which one of the answer's must be like.
 func lacking(example, got any) string {
 	switch want := example.(type) {
 	case []any:
@@ -311,8 +311,8 @@ func lacking(example, got any) string {
 		if !ok {
 			return "a list"
 		}
-		if len(want) > 0 && len(list) > 0 {
-			return lacking(want[0], list[0])
+		if len(want) > 0 && len(list) > 0 && !slices.ContainsFunc(list, func(one any) bool { return lacking(want[0], one) == "" }) {
+			return "an element with " + lacking(want[0], list[0])
 		}
 	case map[string]any:
 		have, ok := got.(map[string]any)
@@ -324,7 +324,7 @@ func lacking(example, got any) string {
 			if !ok {
 				return name
 			}
-			if _, chosen := want[name].(map[string]any); chosen && (name == "pass" || name == "files" || name == "template" || name == "document") {
+			if slices.Contains([]string{"pass", "files", "template", "document", "rules"}, name) { // callers choose
 				continue
 			}
 			if value != nil {

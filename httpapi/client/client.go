@@ -36,7 +36,8 @@ const timeout = 30 * time.Second
 
 // New gives a client of the API at base. token gives the bearer token of each call, a JWT by
 // one of the caller's configured keys; nil for calls that need none, or for a caller whom a TLS
-// client certificate proves (WithHTTPClient). Redirects are not followed: the service sends
+// client certificate proves (WithHTTPClient). A call under another authorization, such as a
+// device's, sets the header by an editor of its own. Redirects are not followed: the service sends
 // none, and a token is not for whoever does.
 func New(base string, token func(context.Context) (string, error), options ...ClientOption) (*ClientWithResponses, error) {
 	all := []ClientOption{WithHTTPClient(&http.Client{
@@ -45,9 +46,6 @@ func New(base string, token func(context.Context) (string, error), options ...Cl
 	})}
 	if token != nil {
 		all = append(all, WithRequestEditorFn(func(ctx context.Context, req *http.Request) error {
-			if req.Header.Get("Authorization") != "" {
-				return nil // of a device, say
-			}
 			bearer, err := token(ctx)
 			if err != nil {
 				return fmt.Errorf("bearer token: %w", err)
