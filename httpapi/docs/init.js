@@ -7,5 +7,5 @@ SwaggerUIBundle({
   layout: 'BaseLayout',
   validatorUrl: null,
   deepLinking: true,
-  docExpansion: 'none',
+  docExpansion: 'list',
 });
