@@ -91,8 +91,7 @@ var notRehearsed = map[string]string{
 	"getCard 422":               "the data of a card that is stored kept to the rules; they break them when the configuration has another product of its name",
 	"createPassBundle 422":      "what was put made a pass; it makes none when its certificate has ended since",
 	"approveChange 422":         "the document was good when it was proposed",
-	"putEnablement 403":         "the development server lets one person change it; approvals_test.go has a service that does not",
-	"registerPassDevice 429":    "the quota of devices by pass is 10 000 at least",
+	"putEnablement 403":         "the development server lets one person change it; changes.txtar has a service that does not",
 	"putPassAsset 400":          "it is the answer to a body that ended early, whose sender has gone",
 	"getReady 503":              "takes a token that is gone; recovery_test.go has that",
 	"getHealth 503":             "takes a token that is gone; recovery_test.go has that",
@@ -111,14 +110,14 @@ const (
 var reading = []string{
 	"checkMerchantToken", "checkMerchantTokenOfVersion", "getCheckpoint", "getEnablement", "getJWKS", "getKeyCertificate", "getLog", "getPass",
 	"getPassType", "getTile", "listChanges", "getChange", "listCheckpoints", "listEntries", "listUpdatedPasses",
-	"logPassDevice", "rekeyCards", "getCard",
+	"logPassDevice", "rekeyCards",
 }
 
 // All that the description shows is sent to a server, and comes back as it says: each status of
 // each operation, and each example of an error word for word.
 func TestEveryExampleOfTheContract(t *testing.T) {
 	t.Parallel()
-	s := start(t, t.TempDir(), nil, []string{"MINTMARK_API_REQUEST_TIMEOUT=5s"})
+	s := start(t, t.TempDir(), nil, []string{"MINTMARK_API_REQUEST_TIMEOUT=5s", "MINTMARK_PASSES_MAX_REGISTRATIONS=1"})
 	r := newRehearsal(t, s)
 	r.invite()
 	r.cardsAndWallets()
@@ -130,22 +129,23 @@ func TestEveryExampleOfTheContract(t *testing.T) {
 	r.atTheDoor()
 	r.withoutDatabase()
 
+	excused := maps.Clone(notRehearsed)
 	for id, op := range r.ops {
 		if op.Responses.Value("500") != nil && id != "createAppleProximityToken" {
-			notRehearsed[id+" 500"] = fault
+			excused[id+" 500"] = fault
 		}
 		if slices.Contains(reading, id) {
-			notRehearsed[id+" 503"] = reads
+			excused[id+" 503"] = reads
 		}
 	}
 	statuses, examples := r.promised()
 	for _, missing := range slices.Sorted(maps.Keys(statuses)) {
-		r.accounted(missing, r.came[missing])
+		accounted(t, excused, missing, r.came[missing])
 	}
 	for _, missing := range slices.Sorted(maps.Keys(examples)) {
-		r.accounted("example "+missing, r.shown[missing])
+		accounted(t, excused, "example "+missing, r.shown[missing])
 	}
-	for name := range notRehearsed {
+	for name := range excused {
 		if !statuses[name] && !examples[strings.TrimPrefix(name, "example ")] {
 			t.Errorf("%q is no answer of the description", name)
 		}
@@ -154,14 +154,14 @@ func TestEveryExampleOfTheContract(t *testing.T) {
 
 // accounted requires that an answer came, or is listed with the reason why it could not; and
 // not both.
-func (r *rehearsal) accounted(what string, came bool) {
-	r.t.Helper()
-	_, listed := notRehearsed[what]
+func accounted(t *testing.T, excused map[string]string, what string, came bool) {
+	t.Helper()
+	_, listed := excused[what]
 	switch {
 	case came && listed:
-		r.t.Errorf("%s is listed as one that cannot be brought about, and came", what)
+		t.Errorf("%s is listed as one that cannot be brought about, and came", what)
 	case !came && !listed:
-		r.t.Errorf("%s did not come", what)
+		t.Errorf("%s did not come", what)
 	}
 }
 
@@ -432,8 +432,8 @@ func (r *rehearsal) changed(id string, changes ...change) *sending {
 	return s
 }
 
-// withoutDatabase takes the database's one place for a writer, and sends every example that has
-// to be on record: it waits for the place, and is answered 503.
+// withoutDatabase takes the database's one place for a writer, and sends every example: what has
+// to be on record waits for the place, and is answered 503.
 func (r *rehearsal) withoutDatabase() {
 	r.t.Helper()
 	r.propose()
@@ -444,6 +444,7 @@ func (r *rehearsal) withoutDatabase() {
 	}
 	writing := map[string]change{
 		"deleteCard":           named("externalCardId", "demo-mastercard-2"),
+		"getCard":              named("externalCardId", "demo-mastercard-3"),
 		"createActivationData": member("externalCardId", "demo-mastercard-2"),
 		"putWalletToken":       member("tokenStatus", "SUSPENDED"),
 		"putPassAsset":         raw(otherIcon),
@@ -452,7 +453,7 @@ func (r *rehearsal) withoutDatabase() {
 	}
 	var all []*sending
 	for _, id := range slices.Sorted(maps.Keys(r.ops)) {
-		if r.ops[id].Responses.Value("503") != nil && !slices.Contains(reading, id) {
+		if r.ops[id].Responses.Value("503") != nil {
 			s := r.example(id)
 			if c := writing[id]; c != nil {
 				c(s)

@@ -37,6 +37,7 @@ func (r *rehearsal) devices() {
 	r.t.Helper()
 	r.send("registerPassDevice", 201)
 	r.send("registerPassDevice", 200)
+	r.send("registerPassDevice", 429, named("deviceIdentifier", "another"))
 	r.send("registerPassDevice", 400, raw([]byte(`{}`)))
 	r.send("listUpdatedPasses", 200)
 	r.send("listUpdatedPasses", 204, named("deviceIdentifier", "another"))
