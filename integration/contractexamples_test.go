@@ -97,13 +97,13 @@ var notRehearsed = map[string]string{
 	"getHealth 503":             "takes a token that is gone; recovery_test.go has that",
 	"example approval-required": "see putEnablement 403",
 	"example no-connector":      "the development server has a connector",
-	"example internal":          fault,
+	"example internal":          itsFault,
 }
 
 // Why no operation has its 500 rehearsed, and no reading its 503.
 const (
-	fault = "it is a fault of the service"
-	reads = "a database that takes no writers still reads; one that does not read cannot be made here"
+	itsFault = "it is a fault of the service"
+	reads    = "a database that takes no writers still reads; one that does not read cannot be made here"
 )
 
 // reading are operations that write nothing, or have written it before.
@@ -132,7 +132,7 @@ func TestEveryExampleOfTheContract(t *testing.T) {
 	excused := maps.Clone(notRehearsed)
 	for id, op := range r.ops {
 		if op.Responses.Value("500") != nil && id != "createAppleProximityToken" {
-			excused[id+" 500"] = fault
+			excused[id+" 500"] = itsFault
 		}
 		if slices.Contains(reading, id) {
 			excused[id+" 503"] = reads
@@ -279,7 +279,7 @@ func (r *rehearsal) crowd() {
 			fmt.Fprintf(&lines, "{\"encryptedCard\":%q}\n", message)
 		}
 		var became struct{ Results []string }
-		r.send("importCards", 200, raw([]byte(lines.String()))).into(r.t, &became)
+		r.send("importCards", 200, rawBody([]byte(lines.String()))).into(r.t, &became)
 		var again []string
 		for i, result := range became.Results {
 			if result == "unavailable" {
@@ -417,10 +417,10 @@ func (r *rehearsal) atTheDoor() {
 			continue
 		}
 		if id != "putPassAsset" { // which takes any bytes
-			r.send(id, 400, raw([]byte("no JSON")))
+			r.send(id, 400, rawBody([]byte("no JSON")))
 			r.send(id, 415, typed("text/plain"))
 		}
-		r.send(id, 413, raw(append([]byte(`{"a":"`), make([]byte, 5<<20)...)))
+		r.send(id, 413, rawBody(append([]byte(`{"a":"`), make([]byte, 5<<20)...)))
 	}
 }
 
@@ -447,7 +447,7 @@ func (r *rehearsal) withoutDatabase() {
 		"getCard":              named("externalCardId", "demo-mastercard-3"),
 		"createActivationData": member("externalCardId", "demo-mastercard-2"),
 		"putWalletToken":       member("tokenStatus", "SUSPENDED"),
-		"putPassAsset":         raw(otherIcon),
+		"putPassAsset":         rawBody(otherIcon),
 		"putPassType":          member("template", map[string]any{"description": "Another"}),
 		"deletePass":           named("serialNumber", "member-1"),
 	}

@@ -9,9 +9,9 @@ import (
 
 func (r *rehearsal) operators() {
 	r.t.Helper()
-	r.send("importCards", 413, raw([]byte(strings.Repeat("{}\n", 1001))))
+	r.send("importCards", 413, rawBody([]byte(strings.Repeat("{}\n", 1001))))
 	r.send("rekeyCards", 200)
-	r.send("rekeyCards", 400, raw([]byte("no JSON")))
+	r.send("rekeyCards", 400, rawBody([]byte("no JSON")))
 	r.send("putEnablement", 400, member("rules", nil))
 	r.send("putEnablement", 409, member("environment", "production"))
 	r.send("putEnablement", 200, member("rules", []any{}))

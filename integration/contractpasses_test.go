@@ -38,20 +38,20 @@ func (r *rehearsal) devices() {
 	r.send("registerPassDevice", 201)
 	r.send("registerPassDevice", 200)
 	r.send("registerPassDevice", 429, named("deviceIdentifier", "another"))
-	r.send("registerPassDevice", 400, raw([]byte(`{}`)))
+	r.send("registerPassDevice", 400, rawBody([]byte(`{}`)))
 	r.send("listUpdatedPasses", 200)
 	r.send("listUpdatedPasses", 204, named("deviceIdentifier", "another"))
 	fetched := r.send("fetchPass", 200)
 	r.send("fetchPass", 304, headed("If-Modified-Since", fetched.header.Get("Last-Modified")))
 	r.send("unregisterPassDevice", 200)
 	r.send("logPassDevice", 200)
-	r.send("logPassDevice", 400, raw([]byte(`{"logs":1}`)))
+	r.send("logPassDevice", 400, rawBody([]byte(`{"logs":1}`)))
 
 	var asset struct{ SHA256 string }
 	form := `{"requiredPersonalizationFields":["PKPassPersonalizationFieldName"],"description":"Join"}`
-	r.send("putPassAsset", 200, raw([]byte(form))).into(r.t, &asset)
+	r.send("putPassAsset", 200, rawBody([]byte(form))).into(r.t, &asset)
 	r.send("putPass", 201, named("serialNumber", "member-1"), member("files", map[string]any{"icon.png": r.keep["icon"], "personalization.json": asset.SHA256}))
-	r.send("personalizePass", 400, raw([]byte(`{}`)))
+	r.send("personalizePass", 400, rawBody([]byte(`{}`)))
 	r.send("personalizePass", 400, member("personalizationToken", `{"pass.json":"x"}`))
 	r.send("personalizePass", 200)
 	r.send("personalizePass", 409)
@@ -63,7 +63,7 @@ func (r *rehearsal) devices() {
 		if slices.Contains(op.Tags, "pass-devices") {
 			r.send(id, 404, named("version", "v2"))
 			if op.RequestBody != nil {
-				r.send(id, 413, raw(make([]byte, 70<<10)))
+				r.send(id, 413, rawBody(make([]byte, 70<<10)))
 			}
 		}
 	}

@@ -132,7 +132,7 @@ type change func(*sending)
 
 func as(token string) change        { return func(s *sending) { s.authorization = "Bearer " + token } }
 func nobody(s *sending)             { s.authorization = "" }
-func raw(b []byte) change           { return func(s *sending) { s.body = b } }
+func rawBody(b []byte) change       { return func(s *sending) { s.body = b } }
 func typed(mediaType string) change { return func(s *sending) { s.mediaType = mediaType } }
 func named(name, value string) change {
 	return func(s *sending) { s.names[name] = value }
