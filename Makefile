@@ -9,7 +9,7 @@ DATA    ?= .mintmark
 export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench cost bench-log loadgen passload registrations rotation passpeers console-test fuzz clean
+.PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench cost bench-log loadgen passload registrations rotation passpeers console-test lint-api fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -102,7 +102,10 @@ fuzz: softhsm ## fuzz every parser for 30 seconds each
 lint: ## gofmt, go vet, generated code, staticcheck
 	@tools/lint.sh
 
-generate: ## make httpapi/openapi.gen.go from openapi.yaml
+lint-api: ## hold httpapi/openapi.yaml against Redocly's rules (npm, Node.js 20.19 or later)
+	@tools/lint-api.sh
+
+generate: ## make server and client from httpapi/openapi.yaml
 	$(GO) generate ./...
 
 clean: ## remove what was built, and the development data

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/gin-gonic/gin"
 	"github.com/go-json-experiment/json"
 
 	"github.com/mintmark/mintmark/internal/provisioning"
@@ -33,19 +34,18 @@ const (
 	importMediaType = "application/x-ndjson"
 )
 
-// WithCards adds to the admin listener what mintmark cards asks of a running service:
+// CardRoutes gives, on the admin listener, what mintmark cards asks of a running service:
 //
 //	POST /cards/import?tenant=T  JSON Lines of {"encryptedCard"}; answers {"results"}, one a line
 //	POST /cards/rekey            {"tenant", "id"} of the row behind which to begin; moves a batch
 //
 // Their media types keep pages of a browser on the same machine from sending them.
-func WithCards(next http.Handler, cards CardKeeper, log *slog.Logger) http.Handler {
+func CardRoutes(cards CardKeeper, log *slog.Logger) func(gin.IRouter) {
 	a := &cardAdmin{cards, log}
-	mux := http.NewServeMux()
-	mux.Handle("/", next)
-	mux.HandleFunc("POST /cards/import", a.importCards)
-	mux.HandleFunc("POST /cards/rekey", a.rekey)
-	return mux
+	return func(r gin.IRouter) {
+		r.POST("/cards/import", gin.WrapF(a.importCards))
+		r.POST("/cards/rekey", gin.WrapF(a.rekey))
+	}
 }
 
 type cardAdmin struct {

@@ -37,7 +37,7 @@ func postTo(h http.Handler, host, path, mediaType, body string) (int, string) {
 // A page whose name was made to resolve to this machine names itself in Host.
 func TestAdminChangesNothingForAForeignHost(t *testing.T) {
 	k := &keeper{}
-	h := GuardAdmin(WithCards(http.NotFoundHandler(), k, slog.New(slog.DiscardHandler)), "admin.internal:9090")
+	h := GuardAdmin(NewAdmin(NewMetrics("test"), nil, CardRoutes(k, slog.New(slog.DiscardHandler))), "admin.internal:9090")
 	for host, want := range map[string]int{
 		"127.0.0.1:9090": 200, "[::1]:9090": 200, "localhost:9090": 200, "LOCALHOST": 200, "127.0.0.1": 200, "admin.internal:9090": 200,
 		"evil.example:9090": 421, "evil.example": 421, "192.0.2.1:9090": 421, "localhost.evil.example": 421, "": 421,
@@ -52,7 +52,7 @@ func TestAdminChangesNothingForAForeignHost(t *testing.T) {
 
 // Each line has its result: one final line end is none of them, and a blank line is one.
 func TestImportAnswersForEachLine(t *testing.T) {
-	h := WithCards(http.NotFoundHandler(), &keeper{}, slog.New(slog.DiscardHandler))
+	h := NewAdmin(NewMetrics("test"), nil, CardRoutes(&keeper{}, slog.New(slog.DiscardHandler)))
 	const line, bad = `{"encryptedCard":"x"}`, `"refused: not a line of the form {\"encryptedCard\":\"…\"}"`
 	for body, want := range map[string]string{
 		line:                        `{"results":["stored"]}`,
@@ -67,7 +67,7 @@ func TestImportAnswersForEachLine(t *testing.T) {
 }
 
 func TestRekeyNamesWhatDoesNotOpen(t *testing.T) {
-	h := WithCards(http.NotFoundHandler(), &keeper{}, slog.New(slog.DiscardHandler))
+	h := NewAdmin(NewMetrics("test"), nil, CardRoutes(&keeper{}, slog.New(slog.DiscardHandler)))
 	const want = `{"tenant":"bank","id":"row-1","moved":2,"changed":1,"stuck":[{"tenant":"bank","id":"row-1"}],"done":true}`
 	if code, got := postTo(h, "localhost", "/cards/rekey", "application/json", `{"tenant":"","id":""}`); code != 200 || got != want {
 		t.Errorf("answers %d %s", code, got)

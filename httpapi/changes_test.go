@@ -61,7 +61,7 @@ func (c *changes) Changes(context.Context, int) ([]approval.Change, error) {
 // changesAPI is the admin listener with dual control.
 func changesAPI(t *testing.T, c *changes) *api {
 	t.Helper()
-	a := &api{t: t, metrics: NewMetrics("test"), refusals: &refusals{}, log: &lockedBuffer{}}
+	a := &api{t: t, listener: "admin", metrics: NewMetrics("test"), refusals: &refusals{}, log: &lockedBuffer{}}
 	a.logger = slog.New(slog.NewTextHandler(a.log, nil))
 	verifier, err := access.NewVerifier([]access.Client{
 		client(proposes, "bank-a", access.ProposeChanges), client(approves, "bank-a", access.ApproveChanges), client(bystander, "bank-b"),
@@ -154,7 +154,7 @@ func TestProblemsOfChanges(t *testing.T) {
 		a := changesAPI(t, &changes{err: c.err})
 		got := a.serve(a.postTo("/v1/changes/1/approve", `{"sha256":"ab"}`, token(t, approves, nil)))
 		var p Problem
-		if got.status != c.status || json.Unmarshal([]byte(got.body), &p) != nil || p.Type != problemType+c.name || strings.Contains(got.body, "secret") {
+		if got.status != c.status || json.Unmarshal([]byte(got.body), &p) != nil || string(p.Type) != problemType+c.name || strings.Contains(got.body, "secret") {
 			t.Errorf("%v: %d %s", c.err, got.status, got.body)
 		}
 	}

@@ -52,17 +52,14 @@ type EnablementKeeper interface {
 
 var _ EnablementKeeper = (*provisioning.Service)(nil)
 
-// WithEnablement adds to the admin listener what changes a tenant's enablement:
+// EnablementRoutes gives, on the admin listener, what changes a tenant's enablement:
 //
 //	PUT /enablement?tenant=T  {"environment", "rules"}; answers as GET /v1/enablement does
 //
 // The environment is said with it, so that what was meant for a test does not open production.
-func WithEnablement(next http.Handler, keeper EnablementKeeper, environment string, log *slog.Logger) http.Handler {
+func EnablementRoutes(keeper EnablementKeeper, environment string, log *slog.Logger) func(gin.IRouter) {
 	a := &enablementAdmin{keeper, environment, log}
-	mux := http.NewServeMux()
-	mux.Handle("/", next)
-	mux.HandleFunc("PUT /enablement", a.put)
-	return mux
+	return func(r gin.IRouter) { r.PUT("/enablement", gin.WrapF(a.put)) }
 }
 
 type enablementAdmin struct {
@@ -116,5 +113,5 @@ func writeProblem(w http.ResponseWriter, p problem) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(p.status)
-	_ = json.MarshalWrite(w, Problem{Type: problemType + p.name, Title: p.title, Status: p.status, Detail: &p.detail}) // to a caller who may have gone
+	_ = json.MarshalWrite(w, Problem{Type: ProblemType(problemType + p.name), Title: p.title, Status: p.status, Detail: &p.detail}) // to a caller who may have gone
 }

@@ -17,7 +17,7 @@ const (
 	IssuerGroup   Group = "issuer"   // push provisioning: opens card data
 	MerchantGroup Group = "merchant" // merchant JWTs and proximity tokens
 	PassesGroup   Group = "passes"   // Wallet passes: their issuers, and devices
-	KeysGroup     Group = "keys"     // public keys, certificates, checkpoints: for anybody, with every role
+	KeysGroup     Group = "keys"     // public keys, certificates, checkpoints, the description: for anybody, with every role
 )
 
 // proximityPath is the one route whose errors are no problems.
@@ -57,6 +57,8 @@ var groupOf = map[string]Group{
 	"/.well-known/jwks.json":        KeysGroup,
 	"/v1/keys/:kid/certificate.pem": KeysGroup,
 	"/v1/audit/checkpoint":          KeysGroup,
+	"/openapi.yaml":                 KeysGroup,
+	"/openapi.json":                 KeysGroup,
 }
 
 // groupAt is the group of a pattern, the console's included.

@@ -41,7 +41,7 @@ func described(t *testing.T) []gin.RouteInfo {
 // A route without a group would be served to nobody; one in another than its tag says, to
 // the wrong ones.
 func TestEveryRouteHasItsGroup(t *testing.T) {
-	tags := map[string]Group{"push-provisioning": IssuerGroup, "cards": IssuerGroup, "decisions": IssuerGroup, "wallet-tokens": IssuerGroup, "enablement": IssuerGroup, "merchant": MerchantGroup, "passes": PassesGroup, "pass-devices": PassesGroup, "keys": KeysGroup, "audit": KeysGroup}
+	tags := map[string]Group{"push-provisioning": IssuerGroup, "cards": IssuerGroup, "decisions": IssuerGroup, "wallet-tokens": IssuerGroup, "enablement": IssuerGroup, "merchant": MerchantGroup, "passes": PassesGroup, "pass-devices": PassesGroup, "keys": KeysGroup, "audit": KeysGroup, "description": KeysGroup}
 	param := regexp.MustCompile(`:([A-Za-z]+)`)
 	var routed []string
 	for _, r := range described(t) {

@@ -81,6 +81,144 @@ func (e DecisionRequestSource) Valid() bool {
 	}
 }
 
+// Defines values for ProblemType.
+const (
+	ProblemApprovalRequired     ProblemType = "urn:mintmark:problem:approval-required"
+	ProblemBodyTooLarge         ProblemType = "urn:mintmark:problem:body-too-large"
+	ProblemCard                 ProblemType = "urn:mintmark:problem:card"
+	ProblemCertificateChain     ProblemType = "urn:mintmark:problem:certificate-chain"
+	ProblemChangeDocument       ProblemType = "urn:mintmark:problem:change-document"
+	ProblemChangeKind           ProblemType = "urn:mintmark:problem:change-kind"
+	ProblemChangeNotOpen        ProblemType = "urn:mintmark:problem:change-not-open"
+	ProblemDecision             ProblemType = "urn:mintmark:problem:decision"
+	ProblemEncryptedCard        ProblemType = "urn:mintmark:problem:encrypted-card"
+	ProblemEncryptedCardUsed    ProblemType = "urn:mintmark:problem:encrypted-card-used"
+	ProblemForbidden            ProblemType = "urn:mintmark:problem:forbidden"
+	ProblemImpossibleTransition ProblemType = "urn:mintmark:problem:impossible-transition"
+	ProblemInternal             ProblemType = "urn:mintmark:problem:internal"
+	ProblemMalformedBody        ProblemType = "urn:mintmark:problem:malformed-body"
+	ProblemMalformedMember      ProblemType = "urn:mintmark:problem:malformed-member"
+	ProblemMediaType            ProblemType = "urn:mintmark:problem:media-type"
+	ProblemMethodNotAllowed     ProblemType = "urn:mintmark:problem:method-not-allowed"
+	ProblemNoConnector          ProblemType = "urn:mintmark:problem:no-connector"
+	ProblemNoSuchResource       ProblemType = "urn:mintmark:problem:no-such-resource"
+	ProblemNonceUsed            ProblemType = "urn:mintmark:problem:nonce-used"
+	ProblemNotAPass             ProblemType = "urn:mintmark:problem:not-a-pass"
+	ProblemOtherDocument        ProblemType = "urn:mintmark:problem:other-document"
+	ProblemPasscode             ProblemType = "urn:mintmark:problem:passcode"
+	ProblemPasscodeUsed         ProblemType = "urn:mintmark:problem:passcode-used"
+	ProblemPersonalized         ProblemType = "urn:mintmark:problem:personalized"
+	ProblemPrecondition         ProblemType = "urn:mintmark:problem:precondition"
+	ProblemProductNotEnabled    ProblemType = "urn:mintmark:problem:product-not-enabled"
+	ProblemSamePerson           ProblemType = "urn:mintmark:problem:same-person"
+	ProblemStatement            ProblemType = "urn:mintmark:problem:statement"
+	ProblemTokenRefused         ProblemType = "urn:mintmark:problem:token-refused"
+	ProblemTokenUsed            ProblemType = "urn:mintmark:problem:token-used"
+	ProblemTooManyCards         ProblemType = "urn:mintmark:problem:too-many-cards"
+	ProblemTooManyRequests      ProblemType = "urn:mintmark:problem:too-many-requests"
+	ProblemUnauthenticated      ProblemType = "urn:mintmark:problem:unauthenticated"
+	ProblemUnavailable          ProblemType = "urn:mintmark:problem:unavailable"
+	ProblemUnknownCard          ProblemType = "urn:mintmark:problem:unknown-card"
+	ProblemUnknownChange        ProblemType = "urn:mintmark:problem:unknown-change"
+	ProblemUnknownKey           ProblemType = "urn:mintmark:problem:unknown-key"
+	ProblemUnknownPass          ProblemType = "urn:mintmark:problem:unknown-pass"
+	ProblemUnknownPasscode      ProblemType = "urn:mintmark:problem:unknown-passcode"
+	ProblemUnknownWalletToken   ProblemType = "urn:mintmark:problem:unknown-wallet-token"
+	ProblemWalletType           ProblemType = "urn:mintmark:problem:wallet-type"
+)
+
+// Valid indicates whether the value is a known member of the ProblemType enum.
+func (e ProblemType) Valid() bool {
+	switch e {
+	case ProblemApprovalRequired:
+		return true
+	case ProblemBodyTooLarge:
+		return true
+	case ProblemCard:
+		return true
+	case ProblemCertificateChain:
+		return true
+	case ProblemChangeDocument:
+		return true
+	case ProblemChangeKind:
+		return true
+	case ProblemChangeNotOpen:
+		return true
+	case ProblemDecision:
+		return true
+	case ProblemEncryptedCard:
+		return true
+	case ProblemEncryptedCardUsed:
+		return true
+	case ProblemForbidden:
+		return true
+	case ProblemImpossibleTransition:
+		return true
+	case ProblemInternal:
+		return true
+	case ProblemMalformedBody:
+		return true
+	case ProblemMalformedMember:
+		return true
+	case ProblemMediaType:
+		return true
+	case ProblemMethodNotAllowed:
+		return true
+	case ProblemNoConnector:
+		return true
+	case ProblemNoSuchResource:
+		return true
+	case ProblemNonceUsed:
+		return true
+	case ProblemNotAPass:
+		return true
+	case ProblemOtherDocument:
+		return true
+	case ProblemPasscode:
+		return true
+	case ProblemPasscodeUsed:
+		return true
+	case ProblemPersonalized:
+		return true
+	case ProblemPrecondition:
+		return true
+	case ProblemProductNotEnabled:
+		return true
+	case ProblemSamePerson:
+		return true
+	case ProblemStatement:
+		return true
+	case ProblemTokenRefused:
+		return true
+	case ProblemTokenUsed:
+		return true
+	case ProblemTooManyCards:
+		return true
+	case ProblemTooManyRequests:
+		return true
+	case ProblemUnauthenticated:
+		return true
+	case ProblemUnavailable:
+		return true
+	case ProblemUnknownCard:
+		return true
+	case ProblemUnknownChange:
+		return true
+	case ProblemUnknownKey:
+		return true
+	case ProblemUnknownPass:
+		return true
+	case ProblemUnknownPasscode:
+		return true
+	case ProblemUnknownWalletToken:
+		return true
+	case ProblemWalletType:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TokenActivationIssuerMobileAppAuthResponse.
 const (
 	APPROVED TokenActivationIssuerMobileAppAuthResponse = "APPROVED"
@@ -476,9 +614,12 @@ type Problem struct {
 	Status    int     `json:"status"`
 	Title     string  `json:"title"`
 
-	// Type A stable name, urn:mintmark:problem:…
-	Type string `json:"type"`
+	// Type A stable name; docs/problems.md says of each when it comes and what to do. More may be added.
+	Type ProblemType `json:"type"`
 }
+
+// ProblemType A stable name; docs/problems.md says of each when it comes and what to do. More may be added.
+type ProblemType string
 
 // ProximityToken defines model for ProximityToken.
 type ProximityToken struct {
@@ -1431,6 +1572,12 @@ type ServerInterface interface {
 	// SearchTokens Look up wallet tokens
 	// (POST /issuer/push-provisioning/tokens/searches)
 	SearchTokens(c *gin.Context, params SearchTokensParams)
+	// GetDescriptionAsJSON This description, in JSON
+	// (GET /openapi.json)
+	GetDescriptionAsJSON(c *gin.Context)
+	// GetDescription This description
+	// (GET /openapi.yaml)
+	GetDescription(c *gin.Context)
 	// CheckMerchantToken Check a merchant JWT
 	// (POST /tokens/checkjwt)
 	CheckMerchantToken(c *gin.Context)
@@ -2322,6 +2469,32 @@ func (siw *ServerInterfaceWrapper) SearchTokens(c *gin.Context) {
 	siw.Handler.SearchTokens(c, params)
 }
 
+// GetDescriptionAsJSON operation middleware
+func (siw *ServerInterfaceWrapper) GetDescriptionAsJSON(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetDescriptionAsJSON(c)
+}
+
+// GetDescription operation middleware
+func (siw *ServerInterfaceWrapper) GetDescription(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetDescription(c)
+}
+
 // CheckMerchantToken operation middleware
 func (siw *ServerInterfaceWrapper) CheckMerchantToken(c *gin.Context) {
 
@@ -2675,4 +2848,6 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/.well-known/jwks.json", wrapper.GetJWKS)
 	router.GET(options.BaseURL+"/v1/keys/:kid/certificate.pem", wrapper.GetKeyCertificate)
 	router.GET(options.BaseURL+"/v1/audit/checkpoint", wrapper.GetCheckpoint)
+	router.GET(options.BaseURL+"/openapi.yaml", wrapper.GetDescription)
+	router.GET(options.BaseURL+"/openapi.json", wrapper.GetDescriptionAsJSON)
 }

@@ -35,7 +35,7 @@ type problem struct {
 const problemType = "urn:mintmark:problem:"
 
 func (p problem) write(c *gin.Context) {
-	body := Problem{Type: problemType + p.name, Title: p.title, Status: p.status}
+	body := Problem{Type: ProblemType(problemType + p.name), Title: p.title, Status: p.status}
 	set := func(field **string, value string) {
 		if value != "" {
 			*field = &value

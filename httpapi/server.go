@@ -28,6 +28,7 @@ type Config struct {
 	Refusals     Refusals
 	Checkpoints  Checkpoints // nil for none
 	Published    *Published  // checkpoints of all logs of the database; nil for the own log's alone
+	Docs         bool        // whether /docs/ shows the description
 	Metrics      *Metrics
 	Log          *slog.Logger
 	// Environment is that of the configuration.
@@ -65,6 +66,9 @@ func New(cfg Config) http.Handler {
 	engine.NoRoute(func(c *gin.Context) { notFound.write(c) })
 	engine.NoMethod(wrongMethod)
 	s.register(engine)
+	if cfg.Docs {
+		docsRoutes(engine)
+	}
 	return engine
 }
 

@@ -20,7 +20,7 @@ import (
 //	| `name` | 1.5 ms | where it is from |
 //	| `name`: what it is | `formula` | 42 |
 var (
-	named    = regexp.MustCompile("^`(\\w+)`(?:$|[:,])")
+	nameCell = regexp.MustCompile("^`(\\w+)`(?:$|[:,])")
 	code     = regexp.MustCompile("^`([^`]+)`$")
 	quantity = regexp.MustCompile(`^(\d[\d ]*(?:\.\d+)?)(?: .*)?$`)
 )
@@ -39,7 +39,7 @@ func TestSizingFollowsFromItsConstants(t *testing.T) {
 		for j := range cells {
 			cells[j] = strings.TrimSpace(cells[j])
 		}
-		name := named.FindStringSubmatch(cells[0])
+		name := nameCell.FindStringSubmatch(cells[0])
 		formula := code.FindStringSubmatch(cells[1])
 		if formula == nil {
 			if v, _, ok := printed(cells[1]); ok && name != nil {

@@ -51,6 +51,8 @@ var mayImport = map[string][]string{
 	"bench/compare":                   {"bench"},
 	"bench/floor":                     {"bench/raw", "internal/secret"},
 	"bench/raw":                       {"internal/secret"},
+	"httpapi/client":                  {},
+	"examples/go":                     {"httpapi/client"},
 	"httpapi":                         {"internal/approval", "internal/audit", "internal/provisioning", "internal/provisioning/path", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/keys", "internal/record", "internal/secret"},
 }
 

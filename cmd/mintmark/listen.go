@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gin-gonic/gin"
+
 	"github.com/mintmark/mintmark/httpapi"
 	"github.com/mintmark/mintmark/internal/config"
 )
@@ -66,6 +68,7 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 		Refusals:       s.audit,
 		Checkpoints:    s.checkpoints,
 		Published:      &httpapi.Published{Logs: s.store, Now: time.Now},
+		Docs:           l.Docs,
 		Metrics:        s.metrics,
 		Log:            s.plan.log,
 		Environment:    s.plan.cfg.Environment,
@@ -80,12 +83,15 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 
 // listen runs all servers until the context ends or one of them fails.
 func (s *service) listen(ctx context.Context, ready func(addresses) error) error {
-	admin := http.Handler(httpapi.NewAdmin(s.metrics, s.checks(), httpapi.AuditRoutes(s.store, s.log.Number, s.checkpoints), httpapi.KeyRoutes(s.inventory),
-		httpapi.ServiceRoute(s.state), httpapi.ChangeRoutes(s.changes, s.adminConfig()), s.consoleRoutes()))
-	if s.provisioning != nil {
-		admin = httpapi.WithCards(admin, s.provisioning, s.plan.log)
-		admin = httpapi.WithEnablement(admin, s.enablementKeeper(), s.plan.cfg.Environment, s.plan.log)
+	routes := []func(gin.IRouter){
+		httpapi.AuditRoutes(s.store, s.log.Number, s.checkpoints), httpapi.KeyRoutes(s.inventory), httpapi.ServiceRoute(s.state),
+		httpapi.ChangeRoutes(s.changes, s.adminConfig()), httpapi.DescriptionRoutes(), s.consoleRoutes(),
 	}
+	if s.provisioning != nil {
+		routes = append(routes, httpapi.CardRoutes(s.provisioning, s.plan.log),
+			httpapi.EnablementRoutes(s.enablementKeeper(), s.plan.cfg.Environment, s.plan.log))
+	}
+	admin := httpapi.NewAdmin(s.metrics, s.checks(), routes...)
 	servers := []*http.Server{httpapi.Server(httpapi.GuardAdmin(admin, s.plan.cfg.Admin.Listen), s.plan.cfg.Admin.Listen, s.plan.log)}
 	for _, l := range s.listeners {
 		l.srv = httpapi.Server(s.handler(l, ctx), l.Listen, s.plan.log)

@@ -87,6 +87,9 @@ type API struct {
 	TLS *TLS `yaml:"tls"`
 	// RequestTimeout bounds one request, waiting for the token included. Default 15s.
 	RequestTimeout time.Duration `yaml:"requestTimeout"`
+	// Docs shows the API's description at /docs/, to anybody. The admin listener always does.
+	// Default false.
+	Docs bool `yaml:"docs"`
 }
 
 // TLS is a listener's certificate, and what it makes of its callers' certificates.
