@@ -38,13 +38,14 @@ const (
 
 // Of the waiting for other writers.
 const (
-	// lockTimeout bounds the wait for a row: a batch waits with whoever waits in it.
-	lockTimeout = "1s"
+	// lockTimeout bounds the wait for a row: a batch waits with whoever waits in it. It is longer
+	// than a server takes to find a deadlock (deadlock_timeout, 1s), which can be done again.
+	lockTimeout = "2s"
 	// idleTimeout ends the session of a process that stands still in a transaction, with all
 	// that it has locked. Ours do nothing between two statements.
 	idleTimeout = "10s"
 	// retries is how often what a deadlock ended is done again, at once.
-	retries = 3
+	retries = 5
 )
 
 // conflicts reports whether another writer's transaction is why nothing was committed.
