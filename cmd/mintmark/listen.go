@@ -76,7 +76,7 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 
 // listen runs all servers until the context ends or one of them fails.
 func (s *service) listen(ctx context.Context, ready func(addresses) error) error {
-	admin := http.Handler(httpapi.NewAdmin(s.metrics, s.checks(), httpapi.AuditRoutes(s.store, s.checkpoints), httpapi.KeyRoutes(s.inventory),
+	admin := http.Handler(httpapi.NewAdmin(s.metrics, append(s.checks(), stopping(ctx)), httpapi.AuditRoutes(s.store, s.checkpoints), httpapi.KeyRoutes(s.inventory),
 		httpapi.ServiceRoute(s.state), httpapi.ChangeRoutes(s.changes, s.adminConfig())))
 	if s.provisioning != nil {
 		admin = httpapi.WithCards(admin, s.provisioning, s.plan.log)
@@ -120,12 +120,23 @@ func (s *service) listen(ctx context.Context, ready func(addresses) error) error
 	if err == nil {
 		select {
 		case <-ctx.Done():
-			s.plan.log.Info("stopping")
+			s.plan.log.Info("stopping", "delay", s.plan.cfg.ShutdownDelay)
 		case err = <-failed:
 			err = fmt.Errorf("serve: %w", err)
 		}
 	}
-	return errors.Join(err, drain(ctx, servers))
+	return errors.Join(err, drain(ctx, servers, s.plan.cfg.ShutdownDelay))
+}
+
+// stopping is not well once the service was told to stop: a load balancer then sends no
+// more, while what it has sent is answered.
+func stopping(ctx context.Context) httpapi.Check {
+	return httpapi.Check{Name: "service", Required: true, Probe: func(context.Context) error {
+		if ctx.Err() != nil {
+			return errors.New("it is stopping")
+		}
+		return nil
+	}}
 }
 
 // bind opens the sockets of all servers, or none.
@@ -146,16 +157,16 @@ func bind(ctx context.Context, servers []*http.Server) ([]net.Listener, error) {
 	return sockets, nil
 }
 
-// drain answers what is under way. The admin listener goes last: it says how far the stop
-// is.
-func drain(ctx context.Context, servers []*http.Server) error {
-	// Clients that are at work close their connections with their next answer; an idle
-	// one that is closed under a request would leave it unanswered.
-	<-time.After(lastAnswers)
+// drain answers what is under way, and for the time of delay what still comes. The admin
+// listener goes last: it says how far the stop is.
+func drain(ctx context.Context, servers []*http.Server, delay time.Duration) error {
 	within := drainWithin
 	if errors.Is(context.Cause(ctx), errWedged) {
-		within = wedgedWithin
+		within, delay = wedgedWithin, 0
 	}
+	// Clients that are at work close their connections with their next answer; an idle
+	// one that is closed under a request would leave it unanswered.
+	<-time.After(max(delay, lastAnswers))
 	limit, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	var errs []error
