@@ -9,7 +9,7 @@ DATA    ?= .mintmark
 export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench bench-log passload rotation passpeers fuzz clean
+.PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench bench-log passload rotation passpeers cluster linearizability fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -25,7 +25,7 @@ build: ## build bin/mintmark
 	@$(GO) build -trimpath -ldflags "-X main.version=$(VERSION) -X main.revision=$(REVISION)" -o $(BIN) ./cmd/mintmark
 
 test: softhsm ## run every test, from scratch
-	@tools/ensure.sh gcc node openssl ssh-keygen curl nss postgresql
+	@tools/ensure.sh gcc node openssl ssh-keygen curl nss postgresql haproxy
 	$(GO) test -race -count=1 ./...
 	$(GO) test -race -count=1 -tags trace -run Trace ./signer ./internal/provisioning ./integration
 
@@ -81,6 +81,14 @@ rotation: softhsm ## rotate every key of a server 25 times under load (ROTATIONS
 passpeers: softhsm ## have passkit-generator and @walletpass/pass-js check passes (npm)
 	@tools/ensure.sh gcc node
 	$(GO) test -count=1 -v -tags passpeers -run TestPeersTakeWhatIsServed ./integration
+
+cluster: softhsm postgresql ## two replicas: restarts under load, and what the second is worth, as in docs/cluster.md (minutes)
+	@tools/ensure.sh gcc haproxy
+	$(GO) test -count=1 -v -timeout 30m -tags cluster -run 'TestRestartsUnderLoad|TestSecondReplica' ./integration/cluster
+
+linearizability: softhsm postgresql ## nonces through two replicas under kills and pauses, held against a model (10 minutes; LIN_SECONDS)
+	@tools/ensure.sh gcc haproxy
+	$(GO) test -count=1 -v -timeout 60m -tags linearizability -run TestNonceClaimsAreLinearizable ./integration/cluster
 
 fuzz: softhsm ## fuzz every parser for 30 seconds each
 	@tools/fuzz.sh 30s

@@ -11,6 +11,7 @@
 #	nss         NSS's PKCS#11 module and certutil
 #	p11-kit     p11-kit's client and server of remote modules
 #	postgresql  the server's programs, such as initdb; no server is set up or started
+#	haproxy     the load balancer's program
 #
 # Knows apt-get (Debian, Ubuntu), dnf (Fedora), apk (Alpine) and brew (macOS), and uses
 # sudo where root is needed. Says nothing and takes no time when all is there. If it
@@ -96,8 +97,9 @@ present() {
 			/usr/lib/pkcs11/p11-kit-client.so \
 			/opt/homebrew/lib/pkcs11/p11-kit-client.so
 		;;
+	haproxy) has haproxy || any_program /usr/sbin/haproxy /usr/local/sbin/haproxy ;;
 	node | openssl | ssh-keygen | curl) has "$1" ;;
-	*) die "unknown tool $1 (known: softhsm nss p11-kit gcc node openssl ssh-keygen curl postgresql)" ;;
+	*) die "unknown tool $1 (known: softhsm nss p11-kit gcc node openssl ssh-keygen curl postgresql haproxy)" ;;
 	esac
 }
 
@@ -163,7 +165,7 @@ install() {
 	esac
 }
 
-[ $# -gt 0 ] || die "usage: ensure.sh softhsm|nss|p11-kit|gcc|node|openssl|ssh-keygen|curl|postgresql..."
+[ $# -gt 0 ] || die "usage: ensure.sh softhsm|nss|p11-kit|gcc|node|openssl|ssh-keygen|curl|postgresql|haproxy..."
 
 missing=
 for name in "$@"; do

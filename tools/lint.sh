@@ -13,6 +13,7 @@ fi
 
 go vet ./...
 go vet -tags faults,soak,bench,benchlog,bulk,passload,rotation,passpeers ./integration
+go vet -tags cluster,linearizability ./integration/cluster
 go vet -tags modules ./hsm/conformance
 go vet -tags benchbare ./hsm ./internal/audit ./cmd/mintmark
 go vet -tags trace ./signer ./internal/provisioning ./cmd/mintmark ./integration
@@ -32,7 +33,7 @@ staticcheck() {
 }
 
 go tool -modfile=tools/go.mod staticcheck -version >/dev/null # a pipe would hide that it is not there
-staticcheck -tags faults,soak,bench,benchlog,bulk,passload,rotation,passpeers ./...
+staticcheck -tags faults,soak,bench,benchlog,bulk,passload,rotation,passpeers,cluster,linearizability ./...
 staticcheck -tags modules ./hsm/conformance
 staticcheck -tags trace,faults,soak,bench,benchlog,bulk,passload,rotation,passpeers ./signer ./internal/provisioning ./cmd/mintmark ./integration
 staticcheck -tags benchbare ./hsm ./internal/audit ./cmd/mintmark
