@@ -36,13 +36,18 @@ func (p *plan) checkCheckpointKey() error {
 // its checkpoints and anchors know.
 func (s *service) openCheckpoints(ctx context.Context) error {
 	cfg := s.plan.cfg
+	var err error
+	if s.log, err = s.store.OwnLog(ctx); err != nil {
+		return exit(exitStorage, err)
+	}
 	anchors, err := newAnchors(s.plan)
 	if err != nil {
 		return exit(exitConfiguration, err)
 	}
 	a := cfg.Audit
 	s.checkpoints = audit.NewCheckpointer(s.audit, audit.CheckpointConfig{
-		Origin:  cfg.Origin(),
+		Origin:  audit.OriginOf(cfg.Origin(), s.log),
+		Base:    cfg.Origin(),
 		Signer:  s.gate,
 		Store:   s.store,
 		Limits:  audit.Limits{Entries: uint64(a.MaxUnsigned), Age: a.MaxUnsignedAge, Free: uint64(a.MinFree) << 20},
@@ -53,6 +58,7 @@ func (s *service) openCheckpoints(ctx context.Context) error {
 		Every:   a.Every,
 		Log:     s.plan.log,
 	})
+	s.plan.log.Info("audit log", "log", s.log.String(), "origin", audit.OriginOf(cfg.Origin(), s.log))
 	s.metrics.Audit(s.checkpoints.Stats)
 	if err := s.checkpoints.Start(ctx); err != nil {
 		return exit(exitStorage, fmt.Errorf("audit log: %w", err))

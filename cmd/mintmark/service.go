@@ -33,6 +33,7 @@ type service struct {
 	hsm          *hsm.HSM
 	store        *store.Store
 	audit        *audit.Log
+	log          audit.LogInfo // the one that this process writes
 	checkpoints  *audit.Checkpointer
 	gate         *signer.Gate
 	callers      *callers

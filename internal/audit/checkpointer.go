@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -27,6 +28,9 @@ type CheckpointStore interface {
 // CheckpointConfig says how checkpoints are made.
 type CheckpointConfig struct {
 	Origin string
+	// Base is the origin of the database's log 0. What anchors kept of the logs beside this one
+	// is not compared. Empty for a log that has none beside it.
+	Base   string
 	Signer Signer
 	Store  CheckpointStore
 	Limits Limits
@@ -120,6 +124,7 @@ func (c *Checkpointer) anchorAgrees(ctx context.Context, a Anchor) error {
 	if err != nil {
 		return fmt.Errorf("read anchor %s: %w", a.Name(), err)
 	}
+	kept = slices.DeleteFunc(kept, func(k Checkpoint) bool { return k.Origin != c.cfg.Origin && sibling(c.cfg.Base, k.Origin) })
 	for i, k := range kept {
 		if len(kept)-i > maxCompared && kept[i+1].Size > k.Size {
 			continue

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -14,6 +15,11 @@ type Audit struct {
 	// the environment behind a slash it is the origin of every checkpoint, and a database
 	// keeps it for good. Default mintmark; required in production.
 	Log string `yaml:"log"`
+	// Replica is the name of the log that this process writes, for one of several that share
+	// store.postgres: of a-z, 0-9 and hyphens, at most 32, with a letter. While another process
+	// writes the log of that name this one does not start. Default empty: the first log without
+	// a name that nobody writes, or a new one. A restart applies it.
+	Replica string `yaml:"replica"`
 	// Every is how often a checkpoint is made when there are new entries. Default 1s.
 	Every time.Duration `yaml:"every"`
 	// MaxUnsigned is how many entries may be without a checkpoint before nothing new is
@@ -55,8 +61,12 @@ func (a *Audit) defaults(environment string) {
 	setDefault(&a.MinFree, 64)
 }
 
-// Origin is the first line of every checkpoint: the log's name and the environment.
+// Origin is the first line of every checkpoint of log 0: the log's name and the environment.
+// Those of the other logs of a database have their own name behind a slash.
 func (c *Config) Origin() string { return c.Audit.Log + "/" + c.Environment }
+
+// replicaName has a letter: a log without a name is called by its number.
+var replicaName = regexp.MustCompile(`^[a-z0-9-]*[a-z][a-z0-9-]*$`)
 
 // minRetention is 12 months (PCI DSS 10.5.1).
 const minRetention = 365 * 24 * time.Hour
@@ -66,6 +76,12 @@ func (c *Config) checkAudit(w *wrongs) {
 	w.need("audit.log", a.Log)
 	if strings.ContainsFunc(a.Log, func(r rune) bool { return r <= ' ' || r == '+' || r > '~' }) {
 		w.say("audit.log", "must be of printable ASCII without blanks and plus signs")
+	}
+	if a.Replica != "" && (len(a.Replica) > 32 || !replicaName.MatchString(a.Replica)) {
+		w.say("audit.replica", "must be of a-z, 0-9 and hyphens, at most 32, with a letter")
+	}
+	if a.Replica != "" && c.Store.SQLite != "" {
+		w.say("audit.replica", "is for store.postgres: a SQLite database has one log")
 	}
 	if a.Every < 100*time.Millisecond {
 		w.say("audit.every", "must be at least 100ms")

@@ -61,8 +61,9 @@ type Outbox interface {
 	// LeaseNotices takes up to n notices that are due, until a time, the longest due first.
 	// Nobody else is given them before. Those that are of no use any more are removed.
 	LeaseNotices(ctx context.Context, now, until time.Time, n int) ([]LeasedNotice, error)
-	// FreeNotices makes all notices due. A process that begins does that, since it is the only
-	// one that writes: what another had leased, that one can no longer deliver.
+	// FreeNotices makes all notices due that this process's log leased last. A process that
+	// begins does that, since it is the only one that writes the log: what the one before had
+	// leased, that one can no longer deliver.
 	FreeNotices(ctx context.Context, now time.Time) error
 	// EndNotices writes what became of leased notices, all or none. One that was leased anew
 	// meanwhile, which the fence shows, is left alone.

@@ -29,10 +29,11 @@ func claimToken(ctx context.Context, tx tx, u *access.TokenUse) error {
 }
 
 // forgetTokens removes rows of tokens that have expired, a few each time that one is
-// claimed: more than come in, so that they do not pile up.
+// claimed: more than come in, so that they do not pile up. Those that another writer is
+// removing are left to it.
 func forgetTokens(ctx context.Context, tx tx, u *access.TokenUse) error {
 	_, err := tx.ExecContext(ctx, `DELETE FROM used_tokens WHERE claim IN (
-		SELECT claim FROM used_tokens WHERE expires_at <= ?1 AND lease_until <= ?1 ORDER BY expires_at LIMIT 8)`, millis(u.Now))
+		SELECT claim FROM used_tokens WHERE expires_at <= ?1 AND lease_until <= ?1 ORDER BY expires_at LIMIT 8`+tx.dialect.skipLocked+`)`, millis(u.Now))
 	return failed("forget expired tokens", err)
 }
 

@@ -1,14 +1,11 @@
 package store
 
 import (
-	"bytes"
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -23,41 +20,77 @@ import (
 
 var _ audit.Store = (*Store)(nil)
 
-// Commit commits a batch of entries and their changes in one transaction.
+// Commit commits a batch of entries and their changes in one transaction. A batch that
+// another writer was in the way of is done again, at once; if that does not help, without
+// those appends that are in each other's way, which are refused.
 func (s *Store) Commit(ctx context.Context, batch []*audit.Append, number func([]*audit.Append) []audit.Row) error {
-	tx, err := s.write.begin(ctx)
-	if err != nil {
-		return failed("begin", err)
-	}
-	defer func() { _ = tx.Rollback() }() // no effect after a commit
-	accepted := make([]*audit.Append, 0, len(batch))
 	for _, a := range batch {
-		refused, err := applyAll(ctx, tx, a.Changes, len(batch) > 1)
-		if err != nil {
+		a.Refuse(nil)
+	}
+	for try := 1; ; try++ {
+		inTheWay, err := s.commit(ctx, batch, number)
+		if inTheWay == nil || ctx.Err() != nil {
 			return err
 		}
-		if refused != nil {
-			a.Refuse(refused)
+		if try < retries && !waited(err) {
+			continue
+		}
+		batch = slices.DeleteFunc(slices.Clone(batch), func(a *audit.Append) bool {
+			out := a == inTheWay || shared(a.Changes) != "" && shared(a.Changes) == shared(inTheWay.Changes)
+			if out {
+				a.Refuse(err)
+			}
+			return out
+		})
+	}
+}
+
+// commit is one try. An append that another writer is in the way of comes back with the
+// error: nothing was committed then, and number was not asked.
+func (s *Store) commit(ctx context.Context, batch []*audit.Append, number func([]*audit.Append) []audit.Row) (inTheWay *audit.Append, err error) {
+	tx, err := s.write.begin(ctx)
+	if err != nil {
+		return nil, failed("begin", err)
+	}
+	defer func() { _ = tx.Rollback() }() // no effect after a commit
+	refused := map[*audit.Append]error{}
+	for _, a := range inOrder(batch) {
+		why, err := s.applyAll(ctx, tx, a.Changes, len(batch) > 1)
+		if conflicts(err) {
+			return a, err
+		}
+		if err != nil {
+			return nil, err
+		}
+		if why != nil {
+			refused[a] = why
+		}
+	}
+	accepted := make([]*audit.Append, 0, len(batch))
+	for _, a := range batch {
+		if why := refused[a]; why != nil {
+			a.Refuse(why)
 			continue
 		}
 		accepted = append(accepted, a)
 	}
 	if len(accepted) == 0 {
-		return nil
+		return nil, nil
 	}
-	if err := insertEntries(ctx, tx, number(accepted)); err != nil {
-		return failed("append to the log", err)
+	if err := insertEntries(ctx, tx, s.number, number(accepted)); err != nil {
+		return nil, failed("append to the log", err)
 	}
 	// A crash before this line leaves nothing; after it, everything.
 	if err := tx.Commit(); err != nil {
-		return failed("commit", err)
+		return nil, failed("commit", err)
 	}
-	return s.present()
+	return nil, s.present()
 }
 
 // applyAll makes the changes of one append, or none of them: refused is why not. In a
-// transaction of its own nothing but the transaction needs to be undone.
-func applyAll(ctx context.Context, tx tx, changes []record.Change, shared bool) (refused, err error) {
+// transaction of its own nothing but the transaction needs to be undone. What other writers
+// of the database are in the way of ends the whole transaction, with all that it has locked.
+func (s *Store) applyAll(ctx context.Context, tx tx, changes []record.Change, shared bool) (refused, err error) {
 	if len(changes) == 0 {
 		return nil, nil
 	}
@@ -67,9 +100,12 @@ func applyAll(ctx context.Context, tx tx, changes []record.Change, shared bool) 
 		}
 	}
 	for _, c := range changes {
-		if refused = apply(ctx, tx, c); refused != nil {
+		if refused = s.apply(ctx, tx, c); refused != nil {
 			break
 		}
+	}
+	if conflicts(refused) {
+		return nil, refused
 	}
 	if !shared {
 		return refused, nil
@@ -83,7 +119,7 @@ func applyAll(ctx context.Context, tx tx, changes []record.Change, shared bool) 
 }
 
 // apply writes one change of a domain.
-func apply(ctx context.Context, tx tx, c record.Change) error {
+func (s *Store) apply(ctx context.Context, tx tx, c record.Change) error {
 	switch c := c.(type) {
 	case *provisioning.NonceClaim:
 		return claimNonce(ctx, tx, c)
@@ -134,7 +170,7 @@ func apply(ctx context.Context, tx tx, c record.Change) error {
 	case provisioning.PasscodeVerified:
 		return passcodeVerified(ctx, tx, c)
 	case audit.Expire:
-		return expire(ctx, tx, c)
+		return expire(ctx, tx, s.number, c)
 	case approval.Proposal:
 		return proposeChange(ctx, tx, c)
 	case *approval.Claim:
@@ -152,7 +188,7 @@ func apply(ctx context.Context, tx tx, c record.Change) error {
 const entryColumns = "seq, at, kind, ticket, tenant, body, body_sha256, hashes"
 
 // insertEntries writes rows of the log with one statement.
-func insertEntries(ctx context.Context, tx tx, rows []audit.Row) error {
+func insertEntries(ctx context.Context, tx tx, n logNumber, rows []audit.Row) error {
 	const columns = 8
 	text := strings.Builder{}
 	text.WriteString("INSERT INTO audit_entries (" + entryColumns + ") VALUES ")
@@ -166,7 +202,7 @@ func insertEntries(ctx context.Context, tx tx, rows []audit.Row) error {
 			text.WriteString(strconv.Itoa(i*columns + j + 1))
 		}
 		text.WriteByte(')')
-		args = append(args, r.Seq, millis(r.At), string(r.Kind), r.Ticket, r.Tenant, string(r.Body), r.BodySHA256[:], joinHashes(r.Hashes))
+		args = append(args, n.place(r.Seq), millis(r.At), string(r.Kind), r.Ticket, r.Tenant, string(r.Body), r.BodySHA256[:], joinHashes(r.Hashes))
 	}
 	_, err := tx.ExecContext(ctx, text.String(), args...)
 	return err
@@ -200,100 +236,14 @@ func splitHashes(b []byte) []tlog.Hash {
 // whose answer was lost is over, one way or the other, when that connection answers, or
 // when a new one has the lock of the old. Another connection might look too early.
 func (s *Store) Head(ctx context.Context) (*audit.Tree, error) {
-	size, err := sizeOf(ctx, s.write)
+	l := Log{s.write, s.number}
+	size, err := l.Size(ctx)
 	if err != nil {
 		return nil, err
 	}
-	tree, err := treeAt(ctx, s.write, size)
+	tree, err := l.TreeAt(ctx, size)
 	if err == nil {
 		err = s.present()
 	}
 	return tree, err
-}
-
-// TreeAt gives the tree of the first entries, by the stored hashes.
-func (s *Store) TreeAt(ctx context.Context, size uint64) (*audit.Tree, error) {
-	return treeAt(ctx, s.read, size)
-}
-
-func treeAt(ctx context.Context, p pool, size uint64) (*audit.Tree, error) {
-	peaks, err := readHashes(ctx, p, audit.PeakIndexes(size))
-	if err != nil {
-		return nil, err
-	}
-	return audit.NewTree(size, peaks), nil
-}
-
-// ReadHashes gives stored hashes of the tree, by tlog's numbering.
-func (s *Store) ReadHashes(ctx context.Context, indexes []int64) ([]tlog.Hash, error) {
-	return readHashes(ctx, s.read, indexes)
-}
-
-func readHashes(ctx context.Context, p pool, indexes []int64) ([]tlog.Hash, error) {
-	all := make([]tlog.Hash, len(indexes))
-	for i, index := range indexes {
-		seq, at := audit.StoredAt(index)
-		var b []byte
-		err := p.QueryRowContext(ctx, `SELECT hashes FROM audit_entries WHERE seq = ?1`, seq).Scan(&b)
-		hashes := splitHashes(b)
-		switch {
-		case errors.Is(err, sql.ErrNoRows), err == nil && at >= len(hashes):
-			return nil, fmt.Errorf("entry %d: %w", seq, errors.Join(audit.ErrChanged, err))
-		case torn(err) != nil:
-			return nil, fmt.Errorf("entry %d: %w", seq, torn(err))
-		case err != nil:
-			return nil, failed("read the log", err)
-		}
-		all[i] = hashes[at]
-	}
-	return all, nil
-}
-
-// Rows gives entries with their places in the tree, from sequence number from on, at
-// most limit, in order.
-func (s *Store) Rows(ctx context.Context, from uint64, limit int) ([]audit.Row, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT `+entryColumns+` FROM audit_entries
-		WHERE seq >= ?1 ORDER BY seq LIMIT ?2`, from, limit)
-	if err != nil {
-		return nil, failed("read the log", err)
-	}
-	defer func() { _ = rows.Close() }()
-	var all []audit.Row
-	for rows.Next() {
-		r, err := scanRow(rows)
-		if err != nil {
-			return nil, failed("read the log", err)
-		}
-		all = append(all, r)
-	}
-	return all, failed("read the log", rows.Err())
-}
-
-func scanRow(rows *sql.Rows) (audit.Row, error) {
-	var r audit.Row
-	var at int64
-	var body, digest, hashes sql.RawBytes
-	if err := rows.Scan(&r.Seq, &at, &r.Kind, &r.Ticket, &r.Tenant, &body, &digest, &hashes); err != nil {
-		return r, err
-	}
-	r.At = time.UnixMilli(at).UTC()
-	if len(body) != 0 { // an expired body leaves an empty text
-		r.Body = bytes.Clone(body)
-	}
-	copy(r.BodySHA256[:], digest)
-	r.Hashes = splitHashes(hashes)
-	return r, nil
-}
-
-// Read gives entries from sequence number from on, at most limit, in order.
-func (s *Store) Read(ctx context.Context, from uint64, limit int) ([]audit.Entry, error) {
-	rows, err := s.Rows(ctx, from, limit)
-	if err != nil {
-		return nil, err
-	}
-	var all []audit.Entry
-	for _, r := range rows {
-		all = append(all, r.Entry)
-	}
-	return all, nil
 }

@@ -2,83 +2,37 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"time"
-
-	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/mintmark/mintmark/internal/audit"
 )
 
 var _ audit.CheckpointStore = (*Store)(nil)
 
-// SaveCheckpoint keeps a checkpoint; one of the same size stays as it is.
+// SaveCheckpoint keeps a checkpoint; one of the same size stays as it is. The first of a log
+// is noted with the log, of which a checkpoint may be expected from then on.
 func (s *Store) SaveCheckpoint(ctx context.Context, c audit.Checkpoint) error {
-	_, err := s.write.ExecContext(ctx, `INSERT INTO audit_checkpoints (size, root, at, spki, note)
-		VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (size) DO NOTHING`, c.Size, c.Root[:], millis(c.At), c.SPKI, c.Note)
-	return failed("keep checkpoint", err)
-}
-
-// LastCheckpoint gives the largest checkpoint; false if there is none.
-func (s *Store) LastCheckpoint(ctx context.Context) (audit.Checkpoint, bool, error) {
-	all, err := s.checkpoints(ctx, `SELECT size, root, at, spki, note FROM audit_checkpoints ORDER BY size DESC LIMIT 1`)
-	if err != nil || len(all) == 0 {
-		return audit.Checkpoint{}, false, err
-	}
-	return all[0], true, nil
-}
-
-// Checkpoints gives checkpoints of at least a size, at most limit, in order.
-func (s *Store) Checkpoints(ctx context.Context, from uint64, limit int) ([]audit.Checkpoint, error) {
-	return s.checkpoints(ctx, `SELECT size, root, at, spki, note FROM audit_checkpoints
-		WHERE size >= ?1 ORDER BY size LIMIT ?2`, from, limit)
-}
-
-func (s *Store) checkpoints(ctx context.Context, query string, args ...any) ([]audit.Checkpoint, error) {
-	rows, err := s.read.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, failed("read checkpoints", err)
-	}
-	defer func() { _ = rows.Close() }()
-	var all []audit.Checkpoint
-	for rows.Next() {
-		c, err := scanCheckpoint(rows)
+	return s.inTx(ctx, func(tx tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO audit_checkpoints (size, root, at, spki, note)
+			VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (size) DO NOTHING`, s.number.place(c.Size), c.Root[:], millis(c.At), c.SPKI, c.Note)
 		if err != nil {
-			return nil, failed("read checkpoints", err)
+			return failed("keep checkpoint", err)
 		}
-		all = append(all, c)
-	}
-	return all, failed("read checkpoints", rows.Err())
+		_, err = tx.ExecContext(ctx, `UPDATE audit_logs SET origin = ?1 WHERE number = ?2 AND origin = ''`, c.Origin, int64(s.number))
+		return failed("note the log's origin", err)
+	})
 }
 
-// scanCheckpoint reads a checkpoint. Its origin stands in its note alone; a note that
-// cannot be read has none, and does not verify.
-func scanCheckpoint(rows *sql.Rows) (audit.Checkpoint, error) {
-	var c audit.Checkpoint
-	var root []byte
-	var at int64
-	if err := rows.Scan(&c.Size, &root, &at, &c.SPKI, &c.Note); err != nil {
-		return c, err
-	}
-	if len(root) == tlog.HashSize {
-		c.Root = tlog.Hash(root)
-	}
-	c.At = time.UnixMilli(at).UTC()
-	if said, err := audit.ParseCheckpoint(c.Note); err == nil {
-		c.Origin = said.Origin
-	}
-	return c, nil
-}
-
-// expire empties the bodies of entries; their digests stay. Of checkpoints as
+// expire empties the bodies of entries of one log; their digests stay. Of its checkpoints as
 // old as they are, one an hour stays.
-func expire(ctx context.Context, tx tx, e audit.Expire) error {
-	_, err := tx.ExecContext(ctx, `UPDATE audit_entries SET body = '' WHERE seq >= ?1 AND seq < ?2 AND body <> ''`, e.From, e.Before)
+func expire(ctx context.Context, tx tx, n logNumber, e audit.Expire) error {
+	before := n.place(e.Before)
+	_, err := tx.ExecContext(ctx, `UPDATE audit_entries SET body = '' WHERE seq >= ?1 AND seq < ?2 AND body <> ''`, n.place(e.From), before)
 	if err != nil {
 		return failed("expire entries", err)
 	}
-	_, err = tx.ExecContext(ctx, `DELETE FROM audit_checkpoints WHERE size <= ?1 AND size NOT IN (
-		SELECT MAX(size) FROM audit_checkpoints GROUP BY at / 3600000)`, e.Before)
+	_, err = tx.ExecContext(ctx, `DELETE FROM audit_checkpoints WHERE size BETWEEN ?1 AND ?2 AND size NOT IN (
+		SELECT MAX(size) FROM audit_checkpoints WHERE size BETWEEN ?1 AND ?3 GROUP BY at / 3600000)`, n.first(), before, n.last())
 	return failed("expire checkpoints", err)
 }
 
@@ -105,7 +59,7 @@ func (s *Store) firstWhere(ctx context.Context, condition string, low, high uint
 		middle := low + (high-low)/2
 		var holds int
 		err := s.read.QueryRowContext(ctx, `SELECT CASE WHEN `+condition+` THEN 1 ELSE 0 END FROM audit_entries WHERE seq = ?1`,
-			append([]any{middle}, args...)...).Scan(&holds)
+			append([]any{s.number.place(middle)}, args...)...).Scan(&holds)
 		if err != nil {
 			return 0, failed("read the log", err)
 		}
@@ -116,13 +70,4 @@ func (s *Store) firstWhere(ctx context.Context, condition string, low, high uint
 		}
 	}
 	return low, nil
-}
-
-// Size is the number of entries.
-func (s *Store) Size(ctx context.Context) (uint64, error) { return sizeOf(ctx, s.read) }
-
-func sizeOf(ctx context.Context, p pool) (uint64, error) {
-	var size uint64
-	err := p.QueryRowContext(ctx, `SELECT COALESCE(MAX(seq) + 1, 0) FROM audit_entries`).Scan(&size)
-	return size, failed("read the log", err)
 }

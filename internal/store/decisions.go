@@ -24,6 +24,9 @@ func putDecision(ctx context.Context, tx tx, d provisioning.Decision) error {
 	if err != nil {
 		return err
 	}
+	if err := tx.serialise(ctx, decisionsOfCard, d.Owner.Tenant, d.Card); err != nil { // number is the next
+		return err
+	}
 	var last int64
 	err = tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(number), 0) FROM provisioning_decisions WHERE tenant = ?1 AND card = ?2`,
 		d.Owner.Tenant, d.Card).Scan(&last)

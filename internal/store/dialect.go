@@ -18,6 +18,14 @@ type dialect struct {
 	numbered bool
 	// tables counts the tables with the name ?1, allTables lists the names of all.
 	tables, allTables string
+	// serialise waits until no other transaction does the same: what, and for which key. Empty
+	// where there is one writer.
+	serialise string
+	// skipLocked ends a query of rows to be taken, by one of several writers: those that
+	// another is taking are not for us.
+	skipLocked string
+	// locked counts who has the advisory lock ?1. Empty where there are none.
+	locked string
 	// rowid leaves audit_entries with no key but seq, as the engine's own.
 	rowid []string
 }
@@ -47,7 +55,13 @@ var (
 		name: "postgres", goose: goose.DialectPostgres, numbered: true,
 		tables:    `SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = ?1`,
 		allTables: `SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema() ORDER BY table_name`,
-		rowid:     []string{`DROP INDEX IF EXISTS audit_entries_ticket`},
+		// Two numbers, which no log's lock has: those are one.
+		serialise:  `SELECT pg_advisory_xact_lock(?1, ?2)`,
+		skipLocked: ` FOR UPDATE SKIP LOCKED`,
+		locked: `SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+			AND (classid::BIGINT << 32) + objid::BIGINT = ?1`,
+		rowid: []string{`DROP INDEX IF EXISTS audit_entries_ticket`},
 	}
 )
 

@@ -17,5 +17,5 @@ func OnWriter(s *Store, text string) error {
 // would that writes although one does.
 func ApplyBeside(ctx context.Context, db *sql.DB, s *Store, c record.Change) error {
 	other := &Store{write: pool{db, s.write.dialect}}
-	return other.inTx(ctx, func(tx tx) error { return apply(ctx, tx, c) })
+	return other.inTx(ctx, func(tx tx) error { return other.apply(ctx, tx, c) })
 }

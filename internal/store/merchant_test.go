@@ -51,15 +51,22 @@ func testDayHasItsNumberOfTokens(t *testing.T, e engine) {
 			{use("A", "2026-11-22", 1), false, "A 2026-11-22 1, a 2026-11-22 1"},
 			{use("a", "2026-11-22", 1), true, "A 2026-11-22 1, a 2026-11-22 1"},
 		},
-		"a new day starts anew, and the past goes": {
+		"a new day starts anew, and the past goes, but for yesterday": {
 			{use("a", "2026-11-22", 1), false, "a 2026-11-22 1"},
 			{use("b", "2026-11-22", 1), false, "a 2026-11-22 1, b 2026-11-22 1"},
-			{use("a", "2026-11-23", 1), false, "a 2026-11-23 1, b 2026-11-22 1"},
-			{use("a", "2026-11-23", 1), true, "a 2026-11-23 1, b 2026-11-22 1"},
+			{use("a", "2026-11-23", 1), false, "a 2026-11-22 1, a 2026-11-23 1, b 2026-11-22 1"},
+			{use("a", "2026-11-23", 1), true, "a 2026-11-22 1, a 2026-11-23 1, b 2026-11-22 1"},
+			{use("a", "2026-11-24", 1), false, "a 2026-11-23 1, a 2026-11-24 1, b 2026-11-22 1"},
 		},
 		"a year ends as a day does": {
 			{use("a", "2026-12-31", 1), false, "a 2026-12-31 1"},
-			{use("a", "2027-01-01", 1), false, "a 2027-01-01 1"},
+			{use("a", "2027-01-01", 1), false, "a 2026-12-31 1, a 2027-01-01 1"},
+			{use("a", "2027-01-02", 1), false, "a 2027-01-01 1, a 2027-01-02 1"},
+		},
+		"a process whose clock is behind does not begin its day anew": {
+			{use("a", "2026-11-22", 1), false, "a 2026-11-22 1"},
+			{use("a", "2026-11-23", 1), false, "a 2026-11-22 1, a 2026-11-23 1"},
+			{use("a", "2026-11-22", 1), true, "a 2026-11-22 1, a 2026-11-23 1"},
 		},
 		"a clock that is set back counts on where that day was": {
 			{use("a", "2026-11-23", 2), false, "a 2026-11-23 1"},

@@ -29,10 +29,11 @@ func claimMessage(ctx context.Context, tx tx, c *provisioning.MessageClaim) erro
 }
 
 // forgetMessages removes rows of messages that have expired, a few each time that one is
-// claimed: more than come in, so that they do not pile up.
+// claimed: more than come in, so that they do not pile up. Those that another writer is
+// removing are left to it.
 func forgetMessages(ctx context.Context, tx tx, c provisioning.MessageClaim) error {
 	_, err := tx.ExecContext(ctx, `DELETE FROM used_messages WHERE (tenant, claim) IN (
-		SELECT tenant, claim FROM used_messages WHERE expires_at <= ?1 AND lease_until <= ?1 ORDER BY expires_at LIMIT 8)`, millis(c.Now))
+		SELECT tenant, claim FROM used_messages WHERE expires_at <= ?1 AND lease_until <= ?1 ORDER BY expires_at LIMIT 8`+tx.dialect.skipLocked+`)`, millis(c.Now))
 	return failed("forget expired encrypted cards", err)
 }
 

@@ -32,12 +32,18 @@ func (s *Store) LeaseNotices(ctx context.Context, now, until time.Time, n int) (
 	}
 	var all []provisioning.LeasedNotice
 	err = s.inTx(ctx, func(tx tx) error {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM network_notices WHERE due_at <= ?1 AND until_at > 0 AND until_at <= ?1`, millis(now)); err != nil {
+		all = nil
+		_, err := tx.ExecContext(ctx, `DELETE FROM network_notices WHERE id IN (
+			SELECT id FROM network_notices WHERE due_at <= ?1 AND until_at > 0 AND until_at <= ?1`+tx.dialect.skipLocked+`)`, millis(now))
+		if err != nil {
 			return failed("drop notices", err)
 		}
-		rows, err := tx.QueryContext(ctx, `UPDATE network_notices SET due_at = ?1, fence = fence + 1
-			WHERE id IN (SELECT id FROM network_notices WHERE due_at <= ?2 ORDER BY due_at, id LIMIT ?3)
-			RETURNING id, tenant, kind, vault_key, iv, sealed, created_at, until_at, attempts, fence`, millis(until), millis(now), n)
+		// The rows are chosen, and locked, once: a sub-query in the condition might be asked again.
+		rows, err := tx.QueryContext(ctx, `WITH due AS MATERIALIZED (
+				SELECT id FROM network_notices WHERE due_at <= ?1 ORDER BY due_at, id LIMIT ?2`+tx.dialect.skipLocked+`)
+			UPDATE network_notices SET due_at = ?3, fence = fence + 1, log = ?4 WHERE id IN (SELECT id FROM due)
+			RETURNING id, tenant, kind, vault_key, iv, sealed, created_at, until_at, attempts, fence`,
+			millis(now), n, millis(until), int64(s.number))
 		if err != nil {
 			return failed("lease notices", err)
 		}
@@ -65,9 +71,10 @@ func scanNotice(rows *sql.Rows) (l provisioning.LeasedNotice, err error) {
 	return l, err
 }
 
-// FreeNotices makes all notices due, and has nobody hold any.
+// FreeNotices makes all notices due that a process on this log leased last, and has nobody hold
+// any of them.
 func (s *Store) FreeNotices(ctx context.Context, now time.Time) error {
-	_, err := s.write.ExecContext(ctx, `UPDATE network_notices SET due_at = ?1, fence = fence + 1 WHERE due_at > ?1`, millis(now))
+	_, err := s.write.ExecContext(ctx, `UPDATE network_notices SET due_at = ?1, fence = fence + 1 WHERE due_at > ?1 AND log = ?2`, millis(now), int64(s.number))
 	return failed("free notices", err)
 }
 

@@ -19,6 +19,9 @@ const passcodesPer = time.Hour
 // putPasscode writes a passcode, unless the card has had its number. The owner's others for
 // the card have no attempts any more, and those that are past the hour go.
 func putPasscode(ctx context.Context, tx tx, r provisioning.PasscodeRow) error {
+	if err := tx.serialise(ctx, passcodesOfCard, r.Owner.Tenant, r.Card); err != nil { // they are counted
+		return err
+	}
 	_, err := tx.ExecContext(ctx, `DELETE FROM one_time_passcodes WHERE tenant = ?1 AND card = ?2 AND created_at <= ?3`,
 		r.Owner.Tenant, r.Card, millis(r.Created.Add(-passcodesPer)))
 	if err != nil {

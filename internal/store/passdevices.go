@@ -15,8 +15,18 @@ var (
 	_ passes.Outbox  = (*Store)(nil)
 )
 
-// inTx runs do in a transaction.
+// inTx runs do in a transaction, and does it all again if another writer was in the way: do
+// may be called more than once.
 func (s *Store) inTx(ctx context.Context, do func(tx tx) error) error {
+	for try := 1; ; try++ {
+		err := s.inOneTx(ctx, do)
+		if try == retries || !conflicts(err) || waited(err) {
+			return err
+		}
+	}
+}
+
+func (s *Store) inOneTx(ctx context.Context, do func(tx tx) error) error {
 	tx, err := s.write.begin(ctx)
 	if err != nil {
 		return failed("begin", err)
@@ -31,6 +41,9 @@ func (s *Store) inTx(ctx context.Context, do func(tx tx) error) error {
 // Register writes a registration.
 func (s *Store) Register(ctx context.Context, r passes.Registration) (created bool, err error) {
 	err = s.inTx(ctx, func(tx tx) error {
+		if err := tx.serialise(ctx, registrationOfDevice, r.Device[:], r.Pass.Ref); err != nil { // it is new, or changed
+			return err
+		}
 		var old string
 		err := tx.QueryRowContext(ctx, `SELECT push_token FROM pass_registrations WHERE device = ?1 AND pass = ?2`,
 			r.Device[:], r.Pass.Ref).Scan(&old)
@@ -39,10 +52,11 @@ func (s *Store) Register(ctx context.Context, r passes.Registration) (created bo
 		}
 		var t typeState
 		if created {
-			if err := withinLimit(ctx, tx, r); err != nil {
+			// The type's row is locked before the registrations are counted.
+			if t, err = nextStamp(ctx, tx, r.Pass.TypeID, millis(r.At)); err != nil {
 				return err
 			}
-			if t, err = nextStamp(ctx, tx, r.Pass.TypeID, millis(r.At)); err != nil {
+			if err := withinLimit(ctx, tx, r); err != nil {
 				return err
 			}
 		}
@@ -168,12 +182,14 @@ func (s *Store) LeasePushes(ctx context.Context, id passes.TypeID, to passes.Wal
 	wallets, kinds = ofWallets(to, 6)
 	var all []passes.Push
 	err = s.inTx(ctx, func(tx tx) error {
-		// The outer condition on due_at keeps a row that was leased since it was chosen.
-		rows, err := tx.QueryContext(ctx, `UPDATE pass_pushes SET due_at = ?1, fence = fence + 1
-			WHERE tenant = ?2 AND type = ?3 AND due_at <= ?4 AND push_token IN (
-				SELECT push_token FROM pass_pushes WHERE tenant = ?2 AND type = ?3 AND due_at <= ?4
-					`+wallets+` ORDER BY due_at LIMIT ?5)
-			RETURNING push_token, client, attempts, fence`, append([]any{millis(until), id.Tenant, id.Type, millis(now), n}, kinds...)...)
+		all = nil
+		// The rows are chosen, and locked, once: a sub-query in the condition might be asked again.
+		rows, err := tx.QueryContext(ctx, `WITH due AS MATERIALIZED (
+				SELECT push_token FROM pass_pushes WHERE tenant = ?1 AND type = ?2 AND due_at <= ?3
+					`+wallets+` ORDER BY due_at LIMIT ?4`+tx.dialect.skipLocked+`)
+			UPDATE pass_pushes SET due_at = ?5, fence = fence + 1
+			WHERE tenant = ?1 AND type = ?2 AND push_token IN (SELECT push_token FROM due)
+			RETURNING push_token, client, attempts, fence`, append([]any{id.Tenant, id.Type, millis(now), n, millis(until)}, kinds...)...)
 		if err != nil {
 			return failed("lease pushes", err)
 		}

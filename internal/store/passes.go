@@ -67,6 +67,9 @@ func (s *Store) PassAsset(ctx context.Context, tenant, sha256 string) (content [
 }
 
 func putAsset(ctx context.Context, tx tx, a passes.AssetPut) error {
+	if err := tx.serialise(ctx, filesOfTenant, a.Tenant); err != nil { // they are counted
+		return err
+	}
 	var there, files, bytes int64
 	err := tx.QueryRowContext(ctx, `SELECT COALESCE(SUM(CASE WHEN sha256 = ?1 THEN 1 ELSE 0 END), 0), COUNT(*), COALESCE(SUM(LENGTH(content)), 0)
 		FROM pass_assets WHERE tenant = ?2`, a.SHA256, a.Tenant).Scan(&there, &files, &bytes)
@@ -131,7 +134,7 @@ func putType(ctx context.Context, tx tx, c passes.TypePut) error {
 	_, err = tx.ExecContext(ctx, `INSERT INTO pass_pushes (tenant, type, push_token, client, attempts, fence, due_at)
 		SELECT p.tenant, p.type, r.push_token, MIN(r.client), 0, 0, CAST(?1 AS BIGINT)
 		FROM pass_registrations r JOIN passes p ON p.ref = r.pass
-		WHERE p.tenant = ?2 AND p.type = ?3 GROUP BY p.tenant, p.type, r.push_token
+		WHERE p.tenant = ?2 AND p.type = ?3 GROUP BY p.tenant, p.type, r.push_token ORDER BY r.push_token
 		ON CONFLICT (tenant, type, push_token) DO UPDATE
 		SET attempts = 0, fence = pass_pushes.fence + 1, due_at = excluded.due_at`, millis(c.Now), r.Tenant, r.Type)
 	return failed("write pushes of pass type", err)
@@ -207,7 +210,7 @@ func raiseModified(ctx context.Context, tx tx, id passes.TypeID, at int64) error
 func enqueue(ctx context.Context, tx tx, r passes.PassRow, now int64) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO pass_pushes (tenant, type, push_token, client, attempts, fence, due_at)
 		SELECT CAST(?1 AS TEXT), CAST(?2 AS TEXT), push_token, MIN(client), 0, 0, CAST(?3 AS BIGINT)
-		FROM pass_registrations WHERE pass = ?4 GROUP BY push_token
+		FROM pass_registrations WHERE pass = ?4 GROUP BY push_token ORDER BY push_token
 		ON CONFLICT (tenant, type, push_token) DO UPDATE
 		SET attempts = 0, fence = pass_pushes.fence + 1, due_at = excluded.due_at`, r.Tenant, r.Type, now, r.Ref)
 	return failed("write pushes", err)

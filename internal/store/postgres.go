@@ -4,38 +4,69 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// logLock is the advisory lock of a database's one writer: "mintmark" in ASCII.
-const logLock int64 = 0x6d696e746d61726b
-
-// OpenPostgres opens the PostgreSQL database that a connection string (DSN or URL)
-// names, migrating it as needed, and stamps it with the environment at first use. A
-// database stamped with another one is refused with ErrStamp, one that another process
-// writes to with ErrTaken. The error says nothing of the connection string, which may
-// hold a password.
-//
-// Writing has one connection, which holds an advisory lock for as long as it lives: when
-// it is lost the next one takes the lock first, so that whoever writes has it.
+// OpenPostgres is OpenReplica for any log without a name.
 func OpenPostgres(ctx context.Context, dsn, environment string) (*Store, error) {
+	return OpenReplica(ctx, dsn, environment, "")
+}
+
+// OpenReplica opens the PostgreSQL database that a connection string (DSN or URL) names,
+// migrating it as needed, and stamps it with the environment at first use. A database stamped
+// with another one is refused with ErrStamp. The error says nothing of the connection string,
+// which may hold a password.
+//
+// Any number of processes may have it open, each with a log of its own: the log of a name,
+// which is refused with ErrTaken while another process has it, or without a name the first
+// that is free. A log that is wanted and not there is made. Writing has one connection, which
+// holds the log for as long as it lives; the next one takes the same log before it writes.
+func OpenReplica(ctx context.Context, dsn, environment, log string) (*Store, error) {
 	cfg, err := postgresConfig(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	write := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(takeLogLock))
-	write.SetMaxOpenConns(1)
-	read := stdlib.OpenDB(*cfg)
-	read.SetMaxOpenConns(8)
-	read.SetMaxIdleConns(8)
-	s := &Store{write: pool{write, postgres}, read: pool{read, postgres}, unlock: func() error { return nil }}
-	if s, err = prepare(ctx, s, environment); err != nil {
+	s, err := openReplica(ctx, cfg, environment, log)
+	if err != nil {
 		return nil, fmt.Errorf("open database %s on %s: %w", cfg.Database, cfg.Host, err)
 	}
 	return s, nil
+}
+
+func openReplica(ctx context.Context, cfg *pgx.ConnConfig, environment, log string) (*Store, error) {
+	making := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(lockSchema))
+	making.SetMaxOpenConns(1)
+	read := stdlib.OpenDB(*cfg)
+	read.SetMaxOpenConns(8)
+	read.SetMaxIdleConns(8)
+	s := &Store{write: pool{making, postgres}, read: pool{read, postgres}, unlock: func() error { return nil }}
+	s, err := prepare(ctx, s, environment)
+	if err != nil {
+		return nil, err
+	}
+	if err := making.Close(); err != nil {
+		return nil, errors.Join(err, read.Close())
+	}
+	writing := cfg.Copy()
+	writing.RuntimeParams["lock_timeout"] = lockTimeout
+	writing.RuntimeParams["idle_in_transaction_session_timeout"] = idleTimeout
+	s.claim = &logClaim{name: log}
+	write := stdlib.OpenDB(*writing, stdlib.OptionAfterConnect(s.claim.take))
+	write.SetMaxOpenConns(1)
+	s.write = pool{write, postgres}
+	if err := write.PingContext(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	s.number = s.claim.number
+	return s, nil
+}
+
+// lockSchema waits for whoever is making the tables at the moment.
+func lockSchema(ctx context.Context, c *pgx.Conn) error {
+	_, err := c.Exec(ctx, "SELECT pg_advisory_lock($1)", schemaLock)
+	return err
 }
 
 // OpenPostgresReadOnly opens a database for reading, beside a process that writes to it.
@@ -59,28 +90,4 @@ func postgresConfig(dsn string) (*pgx.ConnConfig, error) {
 	// A transaction that was answered survives a power cut, whatever the server's default.
 	cfg.RuntimeParams["synchronous_commit"] = "on"
 	return cfg, nil
-}
-
-// lockWithin is how long the lock is waited for: a server takes a moment to notice that
-// the connection before was closed.
-const lockWithin = 2 * time.Second
-
-func takeLogLock(ctx context.Context, c *pgx.Conn) error {
-	deadline := time.Now().Add(lockWithin)
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		var taken bool
-		if err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", logLock).Scan(&taken); err != nil || taken {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return ErrTaken
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }

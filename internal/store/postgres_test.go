@@ -14,51 +14,8 @@ import (
 
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/provisioning"
-	"github.com/mintmark/mintmark/internal/store"
 	"github.com/mintmark/mintmark/internal/store/pgtest"
 )
-
-// A log has one writer: two would give two entries one number, or one number two trees.
-func TestSecondWriterIsRefused(t *testing.T) { onEach(t, testSecondWriterIsRefused) }
-
-func testSecondWriterIsRefused(t *testing.T, e engine) {
-	place := e.newPlace(t)
-	first, err := e.open(context.Background(), place, environment)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s, err := e.open(context.Background(), place, environment); s != nil || !errors.Is(err, store.ErrTaken) {
-		t.Errorf("opened %v, error %v, want ErrTaken", s, err)
-	}
-	mustAppend(t, withWriter(first))
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
-	mustAppend(t, e.openAt(t, place))
-}
-
-// When the writing connection is lost its lock is lost with it: the next connection takes
-// the lock before it writes, and nobody else's entries get between.
-func TestLostConnectionTakesTheLockAgain(t *testing.T) {
-	e := engines[1]
-	s, dsn := e.openNew(t)
-	mustAppend(t, s)
-	db := e.beside(t, dsn)
-	execute(t, db, `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'
-		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
-	// The first append may find the connection gone; one that follows gets a new one.
-	deadline := time.Now().Add(10 * time.Second)
-	err := appendTo(s)
-	for err != nil && time.Now().Before(deadline) {
-		err = appendTo(s)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if other, err := e.open(context.Background(), dsn, environment); other != nil || !errors.Is(err, store.ErrTaken) {
-		t.Errorf("opened %v, error %v, want ErrTaken", other, err)
-	}
-}
 
 // What a constraint refuses stands in a PostgreSQL server's log with its values. None of
 // ours gets so far.

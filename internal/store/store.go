@@ -4,8 +4,10 @@
 //
 // The engine is SQLite (sqlite.go) in its write-ahead mode with synchronous=FULL, or
 // PostgreSQL (postgres.go): a transaction that was answered survives a power cut. The SQL
-// is one text (dialect.go). One connection of one process writes, so that transactions
-// queue in the process rather than collide in the database; others read.
+// is one text (dialect.go). One connection of a process writes, so that its transactions
+// queue in the process rather than collide in the database; others read. SQLite has one such
+// process, PostgreSQL any number, each with a log of its own (place.go, logclaim.go,
+// conflict.go).
 //
 // Every failure that is not a domain's own carries a method RetryAfter and keeps the
 // driver's text for the log only: a driver's error may quote values.
@@ -35,15 +37,17 @@ type Store struct {
 	file   os.FileInfo  // the SQLite file that was opened to be written to; nil otherwise
 	wal    os.FileInfo  // its write-ahead log; nil otherwise
 	held   func() error // gives up the connection that keeps it; nil otherwise
+	number logNumber    // of the log that is written
+	claim  *logClaim    // to it, of PostgreSQL; nil otherwise
 	unlock func() error
 }
 
 // ErrStamp is returned for a database that belongs to another environment.
 var ErrStamp = errors.New("database belongs to another environment")
 
-// ErrTaken is returned for a database that another process writes to: a log has one
-// writer.
-var ErrTaken = errors.New("another process writes to this database")
+// ErrTaken is returned for a log that another process writes to. SQLite has one log, and so
+// one process.
+var ErrTaken = errors.New("another process writes to it")
 
 // prepare makes a database that was opened ready for use, or closes it.
 func prepare(ctx context.Context, s *Store, environment string) (*Store, error) {
@@ -86,8 +90,13 @@ func (s *Store) Close() error {
 // Path is where the SQLite file is; empty for PostgreSQL.
 func (s *Store) Path() string { return s.path }
 
-// Ping reports whether the database answers.
+// Ping reports whether the database answers, and whether the log is still this process's.
 func (s *Store) Ping(ctx context.Context) error {
+	if s.claim != nil {
+		if err := s.claim.held(); err != nil {
+			return failed("take the log again", err)
+		}
+	}
 	var one int
 	return failed("ping", s.read.QueryRowContext(ctx, "SELECT 1").Scan(&one))
 }

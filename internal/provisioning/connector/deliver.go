@@ -18,8 +18,8 @@ const (
 	noting = 10 * time.Second
 )
 
-// Deliver empties the outbox until the context ends. A database has one process that writes,
-// and so one that delivers: it begins with what a process before it may have left leased.
+// Deliver empties the outbox until the context ends, beside other processes on the same
+// database. It begins with what the process before it on its log may have left leased.
 func (c *Connector) Deliver(ctx context.Context) {
 	begun := false
 	for {

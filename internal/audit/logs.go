@@ -1,0 +1,54 @@
+package audit
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A LogInfo is one log of a database, which has one for each process that writes at the same
+// time. Number 0 is the first, and the only one of SQLite.
+type LogInfo struct {
+	Number int
+	// Name is that of a log which one process alone takes; empty for those that any may take.
+	Name string
+	// Origin is that of the log's checkpoints; empty before the first.
+	Origin  string
+	Created time.Time // zero for the first
+	// Unlisted says that the database has entries or checkpoints of it and does not list it.
+	Unlisted bool
+	// Idle says that no process writes it at the moment. It is false where that cannot be
+	// known.
+	Idle bool
+}
+
+// String is what the log is called: its name, or its number.
+func (l LogInfo) String() string {
+	if l.Name != "" {
+		return l.Name
+	}
+	return strconv.Itoa(l.Number)
+}
+
+// OriginOf is the origin of a log's checkpoints, where base is that of log 0: the others have
+// what they are called behind a slash.
+func OriginOf(base string, l LogInfo) string {
+	if l.Number == 0 {
+		return base
+	}
+	return base + "/" + l.String()
+}
+
+// sibling reports whether an origin is of a log beside the one whose log 0 has base.
+func sibling(base, origin string) bool {
+	return base != "" && (origin == base || strings.HasPrefix(origin, base+"/"))
+}
+
+// Logs are the logs of a database, or of an export.
+type Logs interface {
+	// Logs gives all there are, in order of their numbers.
+	Logs(ctx context.Context) ([]LogInfo, error)
+	// LogAt gives one of them to be read.
+	LogAt(number int) Source
+}

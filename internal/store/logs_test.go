@@ -1,0 +1,221 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/store"
+)
+
+// replica opens a PostgreSQL database as a process with a named log does, or with none.
+func replica(t testing.TB, dsn, name string) *opened {
+	t.Helper()
+	s, err := store.OpenReplica(context.Background(), dsn, environment, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return withWriter(s)
+}
+
+// number is that of the log that a store writes.
+func number(t testing.TB, s *opened) int {
+	t.Helper()
+	l, err := s.OwnLog(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l.Number
+}
+
+func refuseReplica(t testing.TB, dsn, name string) {
+	t.Helper()
+	if s, err := store.OpenReplica(t.Context(), dsn, environment, name); s != nil || !errors.Is(err, store.ErrTaken) {
+		t.Errorf("opened %v, error %v, want ErrTaken", s, err)
+	}
+}
+
+// SQLite has one log, and so one process: two would give two entries one number.
+func TestSecondProcessOnSQLiteIsRefused(t *testing.T) {
+	e := engines[0]
+	place := e.newPlace(t)
+	first, err := e.open(context.Background(), place, environment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := e.open(context.Background(), place, environment); s != nil || !errors.Is(err, store.ErrTaken) {
+		t.Errorf("opened %v, error %v, want ErrTaken", s, err)
+	}
+	mustAppend(t, withWriter(first))
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, e.openAt(t, place))
+}
+
+// Processes on one PostgreSQL have a log each. Who comes takes one that nobody writes before
+// a new one is made, and goes on in it.
+func TestEachProcessHasALogOfItsOwn(t *testing.T) {
+	t.Parallel() // most of it is waiting
+	dsn := engines[1].newPlace(t)
+	first, second := replica(t, dsn, ""), replica(t, dsn, "")
+	for range 3 {
+		mustAppend(t, first)
+	}
+	mustAppend(t, second)
+	same(t, []int{0, 1}, []int{number(t, first), number(t, second)})
+	requireTree(t, first, 3)
+	requireTree(t, second, 1)
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	all, err := first.Logs(t.Context())
+	if err != nil || len(all) != 2 || all[0].Idle || !all[1].Idle {
+		t.Errorf("%v, logs: %+v", err, all)
+	}
+	third, fourth := replica(t, dsn, ""), replica(t, dsn, "")
+	mustAppend(t, third)
+	same(t, []int{1, 2}, []int{number(t, third), number(t, fourth)})
+	requireTree(t, third, 2)
+	requireTree(t, first, 3)
+}
+
+// A log with a name is for the process of that name, and for one at a time; the others leave
+// it alone.
+func TestNamedLogIsForItsProcess(t *testing.T) {
+	t.Parallel() // most of it is waiting
+	dsn := engines[1].newPlace(t)
+	a := replica(t, dsn, "mint-a")
+	b := replica(t, dsn, "mint-b")
+	refuseReplica(t, dsn, "mint-a")
+	same(t, []int{1, 2, 0}, []int{number(t, a), number(t, b), number(t, replica(t, dsn, ""))})
+	mustAppend(t, a)
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	same(t, 3, number(t, replica(t, dsn, "")))
+	again := replica(t, dsn, "mint-a")
+	mustAppend(t, again)
+	requireTree(t, again, 2)
+	same(t, 1, number(t, again))
+}
+
+// A database has a number of logs at most: each is there for good.
+func TestLogsAreBounded(t *testing.T) {
+	t.Parallel() // most of it is waiting
+	dsn := engines[1].newPlace(t)
+	replica(t, dsn, "")
+	db := engines[1].beside(t, dsn)
+	execute(t, db, `INSERT INTO audit_logs SELECT n, 'log-' || n, '', 0 FROM generate_series(1, 62) n`)
+	same(t, 63, number(t, replica(t, dsn, "last")))
+	refuseReplica(t, dsn, "one-more")
+	refuseReplica(t, dsn, "")
+}
+
+// terminate ends the sessions that hold logs, as a server that restarts does.
+func terminate(t testing.TB, db *sql.DB) {
+	t.Helper()
+	execute(t, db, `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+}
+
+// eventually appends until it succeeds: the first may find its connection gone.
+func eventually(t testing.TB, s *opened) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	err := appendTo(s)
+	for err != nil && time.Now().Before(deadline) {
+		requireUnavailable(t, err)
+		err = appendTo(s)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// When the writing connection is lost its lock is lost with it. The next one takes the same
+// log before it writes; while somebody else has it nothing is written.
+func TestLostConnectionTakesTheSameLogAgain(t *testing.T) {
+	t.Parallel() // most of it is waiting
+	dsn := engines[1].newPlace(t)
+	first, second := replica(t, dsn, ""), replica(t, dsn, "")
+	mustAppend(t, first)
+	mustAppend(t, second)
+	db := engines[1].beside(t, dsn)
+	terminate(t, db)
+	eventually(t, second)
+	eventually(t, first)
+	requireTree(t, first, 2)
+	requireTree(t, second, 2)
+	same(t, []int{0, 1}, []int{number(t, first), number(t, second)})
+
+	thief, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = thief.Close() }()
+	terminate(t, db)
+	// "mintmark" in ASCII is log 0's lock.
+	if _, err := thief.ExecContext(t.Context(), fmt.Sprintf("SELECT pg_advisory_lock(%d)", 0x6d696e746d61726b)); err != nil {
+		t.Fatal(err)
+	}
+	requireUnavailable(t, appendTo(first))
+	err = first.Ping(t.Context())
+	for deadline := time.Now().Add(20 * time.Second); err == nil && time.Now().Before(deadline); err = first.Ping(t.Context()) {
+		requireUnavailable(t, appendTo(first))
+	}
+	requireUnavailable(t, err) // not ready
+	eventually(t, second)
+	requireTree(t, second, 3)
+	if _, err := thief.ExecContext(t.Context(), "SELECT pg_advisory_unlock_all()"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, first)
+	requireTree(t, first, 3)
+	if err := first.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Entries and checkpoints of a log that is not listed are seen nevertheless.
+func TestUnlistedLogsAreSeen(t *testing.T) { onEach(t, testUnlistedLogsAreSeen) }
+
+func testUnlistedLogsAreSeen(t *testing.T, e engine) {
+	s, place := e.openNew(t)
+	mustAppend(t, s)
+	db := e.beside(t, place)
+	for _, seq := range []string{"-1", "5 * 281474976710656", "5 * 281474976710656 + 7", "9223372036854775807"} {
+		execute(t, db, `INSERT INTO audit_entries SELECT `+seq+`, at, kind, ticket, tenant, body, body_sha256, hashes FROM audit_entries WHERE seq = 0`)
+	}
+	execute(t, db, `INSERT INTO audit_checkpoints (size, root, at, spki, note) SELECT 3 * 281474976710656, hashes, 0, hashes, '' FROM audit_entries WHERE seq = 0`)
+	all, err := s.Logs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, []audit.LogInfo{
+		{Number: -1, Unlisted: true}, {}, {Number: 3, Unlisted: true}, {Number: 5, Unlisted: true}, {Number: 32767, Unlisted: true},
+	}, all)
+	for number, size := range map[int]uint64{0: 1, 3: 0, 5: 8, 32767: 1 << 48, 7: 0} {
+		if got, err := s.Log(number).Size(t.Context()); err != nil || got != size {
+			t.Errorf("log %d has %d entries, want %d (%v)", number, got, size, err)
+		}
+	}
+	rows, err := s.Log(5).Rows(t.Context(), 1, 9)
+	if err != nil || len(rows) != 1 || rows[0].Seq != 7 {
+		t.Errorf("%v, %v", rows, err)
+	}
+	for _, from := range []uint64{1, 1 << 48, 1 << 61} { // what lies beyond is another log's
+		if rows, err := s.Log(0).Rows(t.Context(), from, 9); err != nil || len(rows) != 0 {
+			t.Errorf("from %d: %v, %v", from, rows, err)
+		}
+	}
+}
