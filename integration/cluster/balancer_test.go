@@ -38,14 +38,10 @@ func (r *rig) balance() {
 		args = append(args, "-f", filepath.Join(r.dir, "readiness-"+p.name+".cfg"))
 	}
 	cmd := exec.Command(program, args...)
-	actors.Start(r.t, cmd)
 	r.balancer = "http://" + at
-	actors.Eventually(r.t, startWithin, func() error {
+	actors.Start(r.t, cmd).Await(startWithin, func() bool {
 		a, err := actors.Call{Method: http.MethodGet, URL: r.balancer + "/.well-known/jwks.json"}.By(client)
-		if err == nil && a.Status != http.StatusOK {
-			err = errors.New("no replica is in yet")
-		}
-		return err
+		return err == nil && a.Status == http.StatusOK
 	})
 }
 
