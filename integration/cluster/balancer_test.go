@@ -39,7 +39,9 @@ func (r *rig) balance() {
 	}
 	cmd := exec.Command(program, args...)
 	r.balancer = "http://" + at
-	actors.Start(r.t, cmd).Await(startWithin, func() bool {
+	balancer := actors.Start(r.t, cmd)
+	r.t.Cleanup(balancer.Kill) // it ends by the signal when it is asked to, too
+	balancer.Await(startWithin, func() bool {
 		a, err := actors.Call{Method: http.MethodGet, URL: r.balancer + "/.well-known/jwks.json"}.By(client)
 		return err == nil && a.Status == http.StatusOK
 	})

@@ -49,7 +49,8 @@ const (
 
 // rig is two replicas with all that stands around them.
 type rig struct {
-	t        *testing.T
+	t        *testing.T // of the step under way
+	whole    *testing.T // whose end stops the processes
 	dir      string
 	postgres *pgtest.Server
 	dsn      string
@@ -85,7 +86,7 @@ type options struct {
 // newRig makes everything and starts the replicas.
 func newRig(t *testing.T, o options) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), pushes: actors.NewPushService(t)}
+	r := &rig{t: t, whole: t, dir: t.TempDir(), pushes: actors.NewPushService(t)}
 	r.startPostgres(o.postgres)
 	keys := hsmtest.New(t)
 	image, ring := hsmtest.Image(t)
@@ -251,7 +252,7 @@ func (p *replica) start(env ...string) {
 		"MINTMARK_API_LISTEN="+host(p.api), "MINTMARK_ADMIN_LISTEN="+host(p.admin),
 		"MINTMARK_AUDIT_REPLICA="+p.name)
 	cmd.Env = append(append(cmd.Env, p.fault.Env()...), env...)
-	p.Process = actors.Start(p.rig.t, cmd)
+	p.Process = actors.Start(p.rig.whole, cmd)
 }
 
 // awaitReady waits until the replica is ready, and its log is its own.
