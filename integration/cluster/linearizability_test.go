@@ -29,7 +29,7 @@ func init() { raceDetector = false } // it makes the replicas three times slower
 // How nonces are used: so many of them are in play at once, and of each several attempts are
 // made, at both replicas, most of them at once and one late, when a lease may have run out.
 const (
-	inPlay   = 24
+	inPlay   = 96
 	attempts = 4
 	patience = 3 * time.Second // of a caller: shorter than the replicas' own
 )
