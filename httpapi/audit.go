@@ -27,9 +27,20 @@ const noteType = "text/plain; charset=utf-8"
 
 // GetCheckpoint is GET /v1/audit/checkpoint. A checkpoint says nothing but how much there
 // is and what it hashes to: whoever keeps one can later hold the log against it.
-func (s *server) GetCheckpoint(c *gin.Context) {
+func (s *server) GetCheckpoint(c *gin.Context, params GetCheckpointParams) {
 	k, ok := audit.Checkpoint{}, false
-	if s.cfg.Checkpoints != nil {
+	switch {
+	case params.Log != nil && s.cfg.Published != nil:
+		var err error
+		if k, ok, err = s.cfg.Published.Of(c.Request.Context(), *params.Log); err != nil {
+			problemOf(err).write(c)
+			return
+		}
+		if !ok {
+			notFound.write(c)
+			return
+		}
+	case s.cfg.Checkpoints != nil:
 		k, ok = s.cfg.Checkpoints.Latest()
 	}
 	if !ok {
@@ -40,19 +51,22 @@ func (s *server) GetCheckpoint(c *gin.Context) {
 	c.Data(http.StatusOK, noteType, []byte(k.Note))
 }
 
-// AuditRoutes gives the audit log on the admin listener:
+// AuditRoutes gives the audit logs on the admin listener. With the parameter log, a name or a
+// number, each is about that log of the database, and without about the process's own:
 //
-//	GET /v1/audit                              size, origin and last checkpoint as JSON
+//	GET /v1/audit/logs                         the logs of the database as JSON
+//	GET /v1/audit                              size and last checkpoint as JSON
 //	GET /v1/audit/checkpoint                   the last checkpoint, a signed note
 //	GET /v1/audit/entries?from=N&limit=N       entries as JSON Lines, as in an export
 //	GET /v1/audit/checkpoints?from=SIZE&limit=N  checkpoints of at least a size, as JSON Lines
 //	GET /v1/audit/tile/L/N[.p/W]               tiles of the tree (https://c2sp.org/tlog-tiles)
 //	GET /v1/audit/tile/entries/N[.p/W]         the leaves' data in bundles (the same)
-func AuditRoutes(log audit.Source, last Checkpoints) func(gin.IRouter) {
-	a := &auditRoutes{log, last}
+func AuditRoutes(logs DatabaseLogs, own int, last Checkpoints) func(gin.IRouter) {
+	a := &auditRoutes{logs, own, last}
 	return func(r gin.IRouter) {
 		g := r.Group("/v1/audit")
 		g.GET("", a.state)
+		g.GET("/logs", a.list)
 		g.GET("/checkpoint", a.checkpoint)
 		g.GET("/entries", a.entries)
 		g.GET("/checkpoints", a.checkpoints)
@@ -61,7 +75,8 @@ func AuditRoutes(log audit.Source, last Checkpoints) func(gin.IRouter) {
 }
 
 type auditRoutes struct {
-	log  audit.Source
+	logs DatabaseLogs
+	own  int // the number of the log that this process writes
 	last Checkpoints
 }
 
@@ -70,25 +85,44 @@ const maxLines = 1000
 
 // LogState is the body of GET /v1/audit.
 type LogState struct {
+	Log        int               `json:"log"`
 	Size       uint64            `json:"size"`
 	Checkpoint *audit.Checkpoint `json:"checkpoint,omitempty"`
 }
 
 func (a *auditRoutes) state(c *gin.Context) {
-	size, err := a.log.Size(c.Request.Context())
+	number, ok := a.log(c)
+	if !ok {
+		return
+	}
+	ctx := c.Request.Context()
+	size, err := a.logs.LogAt(number).Size(ctx)
 	if err != nil {
 		problemOf(err).write(c)
 		return
 	}
-	body := LogState{Size: size}
-	if k, ok := a.last.Latest(); ok {
+	body := LogState{Log: number, Size: size}
+	k, ok, err := a.lastOf(ctx, number)
+	if err != nil {
+		problemOf(err).write(c)
+		return
+	}
+	if ok {
 		body.Checkpoint = &k
 	}
 	writeJSON(c, http.StatusOK, "application/json", body)
 }
 
 func (a *auditRoutes) checkpoint(c *gin.Context) {
-	k, ok := a.last.Latest()
+	number, ok := a.log(c)
+	if !ok {
+		return
+	}
+	k, ok, err := a.lastOf(c.Request.Context(), number)
+	if err != nil {
+		problemOf(err).write(c)
+		return
+	}
 	if !ok {
 		unavailable(5 * time.Second).write(c)
 		return
@@ -96,9 +130,17 @@ func (a *auditRoutes) checkpoint(c *gin.Context) {
 	c.Data(http.StatusOK, noteType, []byte(k.Note))
 }
 
-func (a *auditRoutes) entries(c *gin.Context) { writeLines(c, a.log.Rows) }
+func (a *auditRoutes) entries(c *gin.Context) {
+	if number, ok := a.log(c); ok {
+		writeLines(c, a.logs.LogAt(number).Rows)
+	}
+}
 
-func (a *auditRoutes) checkpoints(c *gin.Context) { writeLines(c, a.log.Checkpoints) }
+func (a *auditRoutes) checkpoints(c *gin.Context) {
+	if number, ok := a.log(c); ok {
+		writeLines(c, a.logs.LogAt(number).Checkpoints)
+	}
+}
 
 // writeLines answers with what a range holds, a line each.
 func writeLines[T any](c *gin.Context, read func(ctx context.Context, from uint64, limit int) ([]T, error)) {
@@ -140,7 +182,11 @@ func (a *auditRoutes) tile(c *gin.Context) {
 		notFound.write(c)
 		return
 	}
-	body, err := a.readTile(c.Request.Context(), t)
+	number, ok := a.log(c)
+	if !ok {
+		return
+	}
+	body, err := readTile(c.Request.Context(), a.logs.LogAt(number), t)
 	switch {
 	case errors.Is(err, errNoTile):
 		notFound.write(c)
@@ -152,8 +198,8 @@ func (a *auditRoutes) tile(c *gin.Context) {
 	}
 }
 
-func (a *auditRoutes) readTile(ctx context.Context, t tlog.Tile) ([]byte, error) {
-	size, err := a.log.Size(ctx)
+func readTile(ctx context.Context, log audit.Source, t tlog.Tile) ([]byte, error) {
+	size, err := log.Size(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -162,14 +208,14 @@ func (a *auditRoutes) readTile(ctx context.Context, t tlog.Tile) ([]byte, error)
 		return nil, errNoTile
 	}
 	if t.L < 0 {
-		return a.bundle(ctx, uint64(t.N)<<tileHeight, t.W)
+		return bundle(ctx, log, uint64(t.N)<<tileHeight, t.W)
 	}
-	return tlog.ReadTileData(t, audit.HashReader(ctx, a.log))
+	return tlog.ReadTileData(t, audit.HashReader(ctx, log))
 }
 
 // bundle gives leaves' data, each behind its length as two bytes.
-func (a *auditRoutes) bundle(ctx context.Context, from uint64, width int) ([]byte, error) {
-	rows, err := a.log.Rows(ctx, from, width)
+func bundle(ctx context.Context, log audit.Source, from uint64, width int) ([]byte, error) {
+	rows, err := log.Rows(ctx, from, width)
 	if err != nil {
 		return nil, err
 	}

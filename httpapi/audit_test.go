@@ -24,6 +24,8 @@ import (
 type fakeLog struct {
 	rows        []audit.Row
 	checkpoints []audit.Checkpoint
+	others      map[int][]audit.Checkpoint // of the logs beside it
+	asked       int                        // for a log's last checkpoint
 	err         error
 }
 
@@ -49,6 +51,24 @@ func (l *fakeLog) Latest() (audit.Checkpoint, bool) {
 		return audit.Checkpoint{}, false
 	}
 	return l.checkpoints[len(l.checkpoints)-1], true
+}
+
+// There is another log beside it, mint-a.
+func (l *fakeLog) Logs(context.Context) ([]audit.LogInfo, error) {
+	return []audit.LogInfo{{}, {Number: 1, Name: "mint-a", Origin: "mintmark/test/mint-a"}}, l.err
+}
+
+func (l *fakeLog) LogAt(number int) audit.Source {
+	if number == 0 {
+		return l
+	}
+	return &fakeLog{checkpoints: l.others[number], err: l.err}
+}
+
+func (l *fakeLog) LastOf(_ context.Context, number int) (audit.Checkpoint, bool, error) {
+	l.asked++
+	k, ok := l.LogAt(number).(*fakeLog).Latest()
+	return k, ok, l.err
 }
 
 // logOf is a log of n entries with a checkpoint whose signature nobody looks at.
@@ -85,7 +105,7 @@ func TestCheckpointIsPublished(t *testing.T) {
 }
 
 func adminWith(l *fakeLog) http.Handler {
-	return NewAdmin(NewMetrics("test"), nil, AuditRoutes(l, l))
+	return NewAdmin(NewMetrics("test"), nil, AuditRoutes(l, 0, l))
 }
 
 func TestAdminShowsTheLog(t *testing.T) {

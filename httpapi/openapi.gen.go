@@ -866,6 +866,12 @@ type SearchTokensParams struct {
 // SearchTokensParamsGroupBy defines parameters for SearchTokens.
 type SearchTokensParamsGroupBy string
 
+// GetCheckpointParams defines parameters for GetCheckpoint.
+type GetCheckpointParams struct {
+	// Log The log of the database, by its name or its number.
+	Log *string `form:"log,omitempty" json:"log,omitempty"`
+}
+
 // CreatePassBundleJSONRequestBody defines body for CreatePassBundle for application/json ContentType.
 type CreatePassBundleJSONRequestBody = PassBundleRequest
 
@@ -1430,7 +1436,7 @@ type ServerInterface interface {
 	CheckMerchantToken(c *gin.Context)
 	// GetCheckpoint The audit log's last checkpoint
 	// (GET /v1/audit/checkpoint)
-	GetCheckpoint(c *gin.Context)
+	GetCheckpoint(c *gin.Context, params GetCheckpointParams)
 	// DeleteCard Remove a card
 	// (DELETE /v1/cards/{externalCardId})
 	DeleteCard(c *gin.Context, externalCardId string)
@@ -2332,6 +2338,20 @@ func (siw *ServerInterfaceWrapper) CheckMerchantToken(c *gin.Context) {
 // GetCheckpoint operation middleware
 func (siw *ServerInterfaceWrapper) GetCheckpoint(c *gin.Context) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetCheckpointParams
+
+	// ------------- Optional query parameter "log" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "log", c.Request.URL.Query(), &params.Log, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter log: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -2339,7 +2359,7 @@ func (siw *ServerInterfaceWrapper) GetCheckpoint(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.GetCheckpoint(c)
+	siw.Handler.GetCheckpoint(c, params)
 }
 
 // DeleteCard operation middleware

@@ -27,6 +27,7 @@ type Config struct {
 	Keys         PublicKeys  // for KeysGroup
 	Refusals     Refusals
 	Checkpoints  Checkpoints // nil for none
+	Published    *Published  // checkpoints of all logs of the database; nil for the own log's alone
 	Metrics      *Metrics
 	Log          *slog.Logger
 	// Environment is that of the configuration.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,8 +22,8 @@ func auditCommand() *cobra.Command {
 		auditVerifyCommand(), auditExportCommand(), auditProveCommand(), auditSearchCommand(), auditTailCommand(), auditReportCommand())
 }
 
-// logFlags say which log is read.
-type logFlags struct{ config string }
+// logFlags say which logs are read.
+type logFlags struct{ config, log string }
 
 const sourceHelp = "SOURCE is a SQLite database, an export, or the URL of a running server's admin listener;\n" +
 	"without it the database of --config is read. All of them may be in use meanwhile."
@@ -30,6 +31,30 @@ const sourceHelp = "SOURCE is a SQLite database, an export, or the URL of a runn
 func (f *logFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.config, "config", "", "configuration `file`, for the database and the pinned checkpoint keys")
 	c.Long = c.Short + ".\n\n" + sourceHelp + "\n" + c.Long
+}
+
+// registerLog adds the flag for commands that can do with one log.
+func (f *logFlags) registerLog(c *cobra.Command, without string) {
+	c.Flags().StringVar(&f.log, "log", "", "the `log`, by name or number, of a database that has several; default: "+without)
+}
+
+// each calls do with each log that the flags name, and with what its lines begin with where
+// there are several.
+func (f *logFlags) each(ctx context.Context, log *openLog, do func(l audit.LogInfo, s audit.Source, prefix string) error) error {
+	logs, all, err := log.called(ctx, f.log)
+	if err != nil {
+		return err
+	}
+	for _, l := range all {
+		prefix := ""
+		if len(all) > 1 {
+			prefix = "log " + l.String() + " "
+		}
+		if err := do(l, logs.LogAt(l.Number), prefix); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // auditVerify are the flags of verify.
@@ -43,8 +68,8 @@ type auditVerify struct {
 func auditVerifyCommand() *cobra.Command {
 	var f auditVerify
 	c := &cobra.Command{
-		Use: "verify [SOURCE]", Short: "Verify the whole log against its checkpoints and anchors", Args: cobra.MaximumNArgs(1),
-		Long: "\nEvery entry, every checkpoint's signature, results against intents and, in a database,\n" +
+		Use: "verify [SOURCE]", Short: "Verify all logs against their checkpoints and anchors", Args: cobra.MaximumNArgs(1),
+		Long: "\nOf every log of the database: every entry, every checkpoint's signature, results against intents and, in a database,\n" +
 			"the business rows against the entries. A database that was rolled back with all its\n" +
 			"checkpoints is shown by an anchor alone: give the last one that was kept elsewhere.",
 		RunE: func(c *cobra.Command, args []string) error { return f.run(c, args) },
@@ -52,7 +77,7 @@ func auditVerifyCommand() *cobra.Command {
 	f.register(c)
 	c.Flags().StringArrayVar(&f.keys, "key", nil, "public checkpoint key or certificate, PEM `file`; may be repeated; default: the keyring's pins")
 	c.Flags().StringArrayVar(&f.anchors, "anchor", nil, "`file` with what an anchor kept: lines of a file anchor or of syslog, or one checkpoint; may be repeated")
-	c.Flags().StringVar(&f.origin, "origin", "", "the log's `name` as in its checkpoints; default: the configuration's, or what the checkpoints say")
+	c.Flags().StringVar(&f.origin, "origin", "", "log 0's `name` as in its checkpoints; default: the configuration's, or what the checkpoints say")
 	return c
 }
 
@@ -63,9 +88,9 @@ func (f *auditVerify) run(c *cobra.Command, args []string) error {
 	}
 	defer func() { _ = log.Close() }()
 	v := audit.Verification{
-		Source: log.Source, Origin: f.origin, Rows: log.rows, Progress: progress(c.ErrOrStderr()), MaxUnsigned: 2 * defaultUnsignedAge,
+		Origin: f.origin, Rows: log.rows, Progress: progress(c.ErrOrStderr()), MaxUnsigned: 2 * defaultUnsignedAge,
 	}
-	if _, export := log.Source.(*audit.File); !export { // an export stays as old as it is
+	if _, export := log.logs.(*audit.File); !export { // an export stays as old as it is
 		v.Now = time.Now()
 	}
 	if err := f.trust(&v); err != nil {
@@ -74,11 +99,11 @@ func (f *auditVerify) run(c *cobra.Command, args []string) error {
 	if v.Anchored, err = readAnchors(f.anchors); err != nil {
 		return err
 	}
-	report, err := audit.Verify(c.Context(), v)
+	reports, err := audit.VerifyAll(c.Context(), v, log.logs)
 	if err != nil {
 		return exit(exitStorage, fmt.Errorf("read the log: %w", err))
 	}
-	return printReport(c.OutOrStdout(), report, len(f.anchors) != 0)
+	return printVerdict(c.OutOrStdout(), reports, len(f.anchors) != 0)
 }
 
 // defaultUnsignedAge is the configuration's, for a log that comes without one.
@@ -145,10 +170,43 @@ func progress(w io.Writer) func(done, of uint64) {
 // mostShown is how many faults and open intents are printed.
 const mostShown = 20
 
-func printReport(out io.Writer, r audit.Report, anchored bool) error {
+// printVerdict says what was found, log by log, and then the verdict on all.
+func printVerdict(out io.Writer, r audit.Reports, anchored bool) error {
+	for _, l := range r.Logs {
+		printReport(out, l, len(r.Logs) > 1)
+	}
+	if r.Unprovable != 0 {
+		fmt.Fprintf(out, "unprovable   %d rows from the time of expired entries\n", r.Unprovable)
+	}
+	what := "log is"
+	if len(r.Logs) > 1 {
+		what = fmt.Sprintf("%d logs are", len(r.Logs))
+	}
+	faults := r.Faults()
+	if len(faults) == 0 {
+		fmt.Fprintf(out, "verdict      the %s whole\n", what)
+		if !anchored {
+			fmt.Fprintln(out, "             (no --anchor was given: a database that was rolled back as a whole would look the same)")
+		}
+		return nil
+	}
+	for _, f := range faults[:min(len(faults), mostShown)] {
+		fmt.Fprintf(out, "FAULT        %s\n", f)
+	}
+	return fmt.Errorf("the %s NOT whole: %d faults, the first: %s", what, len(faults), faults[0])
+}
+
+func printReport(out io.Writer, r audit.LogReport, several bool) {
+	name := r.Report.Origin
+	if several {
+		name = strings.TrimSpace(r.LogInfo.String() + "  " + name)
+	}
 	fmt.Fprintf(out, "log          %s\nentries      %d (%d expired)\nroot         %s\ncheckpoints  %d verified, %d of them from anchors, covering %d entries\n",
-		r.Origin, r.Entries, r.Expired, r.Root, r.Checkpoints, r.Anchored, r.Covered)
-	if r.Covered < r.Entries {
+		name, r.Entries, r.Expired, r.Root, r.Checkpoints, r.Anchored, r.Covered)
+	switch {
+	case r.Tail():
+		fmt.Fprintf(out, "open tail    entries %d to %d are under no checkpoint: nobody writes this log, and whoever takes it next signs them\n", r.Covered, r.Entries-1)
+	case r.Covered < r.Entries:
 		fmt.Fprintf(out, "unsigned     entries %d to %d are under no checkpoint\n", r.Covered, r.Entries-1)
 	}
 	if n := len(r.Open); n != 0 {
@@ -157,20 +215,6 @@ func printReport(out io.Writer, r audit.Report, anchored bool) error {
 			fmt.Fprintf(out, "             entry %d, %s, ticket %s\n", row.Seq, row.At.Format(time.RFC3339), row.Ticket)
 		}
 	}
-	if r.Unprovable != 0 {
-		fmt.Fprintf(out, "unprovable   %d rows from the time of expired entries\n", r.Unprovable)
-	}
-	if len(r.Faults) == 0 {
-		fmt.Fprintln(out, "verdict      the log is whole")
-		if !anchored {
-			fmt.Fprintln(out, "             (no --anchor was given: a database that was rolled back as a whole would look the same)")
-		}
-		return nil
-	}
-	for _, f := range r.Faults[:min(len(r.Faults), mostShown)] {
-		fmt.Fprintf(out, "FAULT        %s\n", f)
-	}
-	return fmt.Errorf("the log is NOT whole: %d faults, the first at entry %d", len(r.Faults), r.Faults[0].Seq)
 }
 
 func auditExportCommand() *cobra.Command {
@@ -182,10 +226,16 @@ func auditExportCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return errors.Join(exit(exitStorage, audit.Export(c.Context(), log.Source, c.OutOrStdout())), log.Close())
+			defer func() { _ = log.Close() }()
+			logs, _, err := log.called(c.Context(), f.log)
+			if err != nil {
+				return err
+			}
+			return exit(exitStorage, audit.ExportAll(c.Context(), logs, c.OutOrStdout()))
 		},
 	}
 	f.register(c)
+	f.registerLog(c, "all, each behind a line that says which it is")
 	return c
 }
 
@@ -205,7 +255,14 @@ func auditProveCommand() *cobra.Command {
 				return err
 			}
 			defer func() { _ = log.Close() }()
-			proof, err := audit.Prove(c.Context(), log.Source, seq)
+			logs, all, err := log.called(c.Context(), f.log)
+			if err != nil {
+				return err
+			}
+			if len(all) != 1 {
+				return exit(exitUsage, fmt.Errorf("the database has several logs: say by --log which one the entry is in (%s)", names(all)))
+			}
+			proof, err := audit.Prove(c.Context(), logs.LogAt(all[0].Number), seq)
 			if err != nil {
 				return err
 			}
@@ -214,6 +271,7 @@ func auditProveCommand() *cobra.Command {
 		},
 	}
 	f.register(c)
+	f.registerLog(c, "the only one")
 	return c
 }
 
@@ -230,8 +288,7 @@ func auditSearchCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "search [SOURCE]", Short: "Print the entries that all given conditions hold for", Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			match, err := f.filter()
-			if err != nil {
+			if _, err := f.filter(); err != nil {
 				return exit(exitUsage, err)
 			}
 			log, err := f.open(c.Context(), args)
@@ -240,16 +297,14 @@ func auditSearchCommand() *cobra.Command {
 			}
 			defer func() { _ = log.Close() }()
 			out := bufio.NewWriter(c.OutOrStdout())
-			err = audit.Each(c.Context(), log.Source, 0, func(r audit.Row) error {
-				if !match.Matches(r) {
-					return nil
-				}
-				return printRow(out, r, f.json)
+			err = f.each(c.Context(), log, func(l audit.LogInfo, s audit.Source, prefix string) error {
+				return exit(exitStorage, f.search(c.Context(), out, l, s, prefix))
 			})
-			return errors.Join(exit(exitStorage, err), out.Flush())
+			return errors.Join(err, out.Flush())
 		},
 	}
 	f.register(c)
+	f.registerLog(c, "all, one after the other")
 	flags := c.Flags()
 	flags.StringVar(&f.tenant, "tenant", "", "the `tenant`")
 	flags.StringVar(&f.kind, "kind", "", "intent, result, operation, refusal or lifecycle")
@@ -260,6 +315,26 @@ func auditSearchCommand() *cobra.Command {
 	flags.StringVar(&f.until, "until", "", "RFC 3339 `time`")
 	flags.BoolVar(&f.json, "json", false, "as in an export")
 	return c
+}
+
+// search prints what is wanted of one log.
+func (f *auditSearch) search(ctx context.Context, out io.Writer, l audit.LogInfo, s audit.Source, prefix string) error {
+	match, err := f.filter()
+	if err != nil {
+		return err
+	}
+	if f.json && prefix != "" {
+		prefix = ""
+		if err := json.NewEncoder(out).Encode(l); err != nil {
+			return err
+		}
+	}
+	return audit.Each(ctx, s, 0, func(r audit.Row) error {
+		if !match.Matches(r) {
+			return nil
+		}
+		return printRow(out, r, prefix, f.json)
+	})
 }
 
 func (f *auditSearch) filter() (*audit.Filter, error) {
@@ -279,11 +354,11 @@ func (f *auditSearch) filter() (*audit.Filter, error) {
 	return m, nil
 }
 
-func printRow(out io.Writer, r audit.Row, asJSON bool) error {
+func printRow(out io.Writer, r audit.Row, prefix string, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(out).Encode(r)
 	}
-	_, err := fmt.Fprintln(out, r)
+	_, err := fmt.Fprintf(out, "%s%s\n", prefix, r)
 	return err
 }
 
@@ -299,10 +374,11 @@ func auditTailCommand() *cobra.Command {
 				return err
 			}
 			defer func() { _ = log.Close() }()
-			return exit(exitStorage, tail(c.Context(), log.Source, c.OutOrStdout(), n, follow))
+			return exit(exitStorage, f.tail(c.Context(), log, c.OutOrStdout(), n, follow))
 		},
 	}
 	f.register(c)
+	f.registerLog(c, "all, so many of each")
 	c.Flags().IntVarP(&n, "lines", "n", 10, "how many")
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with entries as they come")
 	return c
@@ -311,18 +387,25 @@ func auditTailCommand() *cobra.Command {
 // followEvery is how often a log is looked at for new entries.
 const followEvery = 500 * time.Millisecond
 
-func tail(ctx context.Context, s audit.Source, out io.Writer, n int, follow bool) error {
-	size, err := s.Size(ctx)
-	if err != nil {
-		return err
-	}
-	next := size - min(size, uint64(max(n, 0)))
+// tail prints the last n entries of each log and, to follow, what comes in any: logs that are
+// made meanwhile from their beginning.
+func (f *logFlags) tail(ctx context.Context, log *openLog, out io.Writer, n int, follow bool) error {
+	next := map[int]uint64{}
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
-	for {
-		err := audit.Each(ctx, s, next, func(r audit.Row) error {
-			next = r.Seq + 1
-			return printRow(out, r, false)
+	for first := true; ; first = false {
+		err := f.each(ctx, log, func(l audit.LogInfo, s audit.Source, prefix string) error {
+			if first {
+				size, err := s.Size(ctx)
+				if err != nil {
+					return err
+				}
+				next[l.Number] = size - min(size, uint64(max(n, 0)))
+			}
+			return audit.Each(ctx, s, next[l.Number], func(r audit.Row) error {
+				next[l.Number] = r.Seq + 1
+				return printRow(out, r, prefix, false)
+			})
 		})
 		if err != nil || !follow {
 			return err

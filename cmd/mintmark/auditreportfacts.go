@@ -55,7 +55,7 @@ func (o *reportOptions) service(ctx context.Context, p *plan) (*report.Service, 
 	tick := time.NewTicker(serviceEvery)
 	defer tick.Stop()
 	for n := 1; ; n++ {
-		s, err := readService(ctx, &remoteLog{strings.TrimSuffix(base, "/")})
+		s, err := readService(ctx, &remoteLog{base: strings.TrimSuffix(base, "/")})
 		if err != nil {
 			return nil, err.Error()
 		}
@@ -107,8 +107,8 @@ func (o *reportOptions) readLog(ctx context.Context, p *plan, l *report.Log) (er
 		return err
 	}
 	return l.Read(ctx, audit.Verification{
-		Source: log.Source, Rows: log.rows, Origin: p.cfg.Origin(), Pins: spkiPins(p.keyring, hsm.AuditCheckpoint), Anchored: kept, Now: time.Now(),
-	})
+		Rows: log.rows, Origin: p.cfg.Origin(), Pins: spkiPins(p.keyring, hsm.AuditCheckpoint), Anchored: kept, Now: time.Now(),
+	}, log.logs)
 }
 
 // offHost counts the anchors on other hosts.

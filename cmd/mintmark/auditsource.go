@@ -22,15 +22,43 @@ import (
 	"github.com/mintmark/mintmark/internal/store"
 )
 
-// openLog is a log to be read, with the business rows beside it where there are any.
+// openLog are logs to be read, with the business rows beside them where there are any.
 type openLog struct {
-	audit.Source
+	logs  audit.Logs
 	rows  audit.BusinessRows
 	cells func(ctx context.Context, visit func(table, column string, value []byte) error) error // of a database
 	close func() error
 }
 
 func (l *openLog) Close() error { return l.close() }
+
+// onlyLog is one log of several.
+type onlyLog struct {
+	from audit.Logs
+	only audit.LogInfo
+}
+
+// Logs gives the one.
+func (o onlyLog) Logs(context.Context) ([]audit.LogInfo, error) { return []audit.LogInfo{o.only}, nil }
+
+// LogAt gives it to be read.
+func (o onlyLog) LogAt(number int) audit.Source { return o.from.LogAt(number) }
+
+// called gives the log that is called so alone; all logs for an empty name.
+func (l *openLog) called(ctx context.Context, name string) (audit.Logs, []audit.LogInfo, error) {
+	all, err := l.logs.Logs(ctx)
+	if err != nil {
+		return nil, nil, exit(exitStorage, err)
+	}
+	if name == "" {
+		return l.logs, all, nil
+	}
+	one, ok := audit.FindLog(all, name)
+	if !ok {
+		return nil, nil, exit(exitUsage, fmt.Errorf("--log: there is no log %s; there are: %s", name, names(all)))
+	}
+	return onlyLog{l.logs, one}, []audit.LogInfo{one}, nil
+}
 
 // open opens the log that the arguments name.
 func (f *logFlags) open(ctx context.Context, args []string) (*openLog, error) {
@@ -44,7 +72,7 @@ func (f *logFlags) open(ctx context.Context, args []string) (*openLog, error) {
 		}
 		return openDatabase(ctx, cfg)
 	case strings.HasPrefix(args[0], "http://"), strings.HasPrefix(args[0], "https://"):
-		return &openLog{Source: &remoteLog{strings.TrimSuffix(args[0], "/")}, close: func() error { return nil }}, nil
+		return &openLog{logs: &remoteLog{base: strings.TrimSuffix(args[0], "/")}, close: func() error { return nil }}, nil
 	}
 	isDatabase, err := isSQLite(args[0])
 	if err != nil {
@@ -58,7 +86,7 @@ func (f *logFlags) open(ctx context.Context, args []string) (*openLog, error) {
 	if err != nil {
 		return nil, exit(exitUsage, err)
 	}
-	return &openLog{Source: file, close: file.Close}, nil
+	return &openLog{logs: file, close: file.Close}, nil
 }
 
 func openDatabase(ctx context.Context, cfg *config.Config) (*openLog, error) {
@@ -78,7 +106,15 @@ func openStoreLog(s *store.Store, err error) (*openLog, error) {
 	if err != nil {
 		return nil, exit(exitStorage, err)
 	}
-	return &openLog{Source: s, rows: s, cells: s.Cells, close: s.Close}, nil
+	return &openLog{logs: s, rows: s, cells: s.Cells, close: s.Close}, nil
+}
+
+func names(logs []audit.LogInfo) string {
+	var all []string
+	for _, l := range logs {
+		all = append(all, l.String())
+	}
+	return strings.Join(all, ", ")
 }
 
 // isSQLite reports whether a file is a SQLite database.
@@ -95,8 +131,11 @@ func isSQLite(path string) (bool, error) {
 	return bytes.HasPrefix(head[:n], []byte("SQLite format 3\x00")), f.Close()
 }
 
-// remoteLog is the log of a running server, by its admin listener.
-type remoteLog struct{ base string }
+// remoteLog is a log of a running server's database, by its admin listener.
+type remoteLog struct {
+	base string
+	log  int
+}
 
 // remoteClient bounds one call.
 var remoteClient = &http.Client{Timeout: 30 * time.Second}
@@ -116,8 +155,22 @@ func (r *remoteLog) get(ctx context.Context, path string) (io.ReadCloser, error)
 	return resp.Body, nil
 }
 
+// Logs gives all there are.
+func (r *remoteLog) Logs(ctx context.Context) ([]audit.LogInfo, error) {
+	body, err := r.get(ctx, "/v1/audit/logs")
+	if err != nil {
+		return nil, err
+	}
+	var list httpapi.LogList
+	err = json.NewDecoder(body).Decode(&list)
+	return list.Logs, errors.Join(err, body.Close())
+}
+
+// LogAt gives one of them.
+func (r *remoteLog) LogAt(number int) audit.Source { return &remoteLog{r.base, number} }
+
 func (r *remoteLog) Size(ctx context.Context) (uint64, error) {
-	body, err := r.get(ctx, "/v1/audit")
+	body, err := r.get(ctx, fmt.Sprintf("/v1/audit?log=%d", r.log))
 	if err != nil {
 		return 0, err
 	}
@@ -127,11 +180,11 @@ func (r *remoteLog) Size(ctx context.Context) (uint64, error) {
 }
 
 func (r *remoteLog) Rows(ctx context.Context, from uint64, limit int) ([]audit.Row, error) {
-	return readLines[audit.Row](ctx, r, fmt.Sprintf("/v1/audit/entries?from=%d&limit=%d", from, limit))
+	return readLines[audit.Row](ctx, r, fmt.Sprintf("/v1/audit/entries?log=%d&from=%d&limit=%d", r.log, from, limit))
 }
 
 func (r *remoteLog) Checkpoints(ctx context.Context, from uint64, limit int) ([]audit.Checkpoint, error) {
-	return readLines[audit.Checkpoint](ctx, r, fmt.Sprintf("/v1/audit/checkpoints?from=%d&limit=%d", from, limit))
+	return readLines[audit.Checkpoint](ctx, r, fmt.Sprintf("/v1/audit/checkpoints?log=%d&from=%d&limit=%d", r.log, from, limit))
 }
 
 func readLines[T any](ctx context.Context, r *remoteLog, path string) ([]T, error) {

@@ -62,6 +62,7 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 		Keys:           s.gate,
 		Refusals:       s.audit,
 		Checkpoints:    s.checkpoints,
+		Published:      &httpapi.Published{Logs: s.store, Now: time.Now},
 		Metrics:        s.metrics,
 		Log:            s.plan.log,
 		Environment:    s.plan.cfg.Environment,
@@ -76,7 +77,7 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 
 // listen runs all servers until the context ends or one of them fails.
 func (s *service) listen(ctx context.Context, ready func(addresses) error) error {
-	admin := http.Handler(httpapi.NewAdmin(s.metrics, append(s.checks(), stopping(ctx)), httpapi.AuditRoutes(s.store, s.checkpoints), httpapi.KeyRoutes(s.inventory),
+	admin := http.Handler(httpapi.NewAdmin(s.metrics, append(s.checks(), stopping(ctx)), httpapi.AuditRoutes(s.store, s.log.Number, s.checkpoints), httpapi.KeyRoutes(s.inventory),
 		httpapi.ServiceRoute(s.state), httpapi.ChangeRoutes(s.changes, s.adminConfig())))
 	if s.provisioning != nil {
 		admin = httpapi.WithCards(admin, s.provisioning, s.plan.log)

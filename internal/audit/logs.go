@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,17 +11,17 @@ import (
 // A LogInfo is one log of a database, which has one for each process that writes at the same
 // time. Number 0 is the first, and the only one of SQLite.
 type LogInfo struct {
-	Number int
+	Number int `json:"log"`
 	// Name is that of a log which one process alone takes; empty for those that any may take.
-	Name string
+	Name string `json:"name,omitempty"`
 	// Origin is that of the log's checkpoints; empty before the first.
-	Origin  string
-	Created time.Time // zero for the first
+	Origin  string    `json:"origin,omitempty"`
+	Created time.Time `json:"createdAt,omitzero"` // zero for the first
 	// Unlisted says that the database has entries or checkpoints of it and does not list it.
-	Unlisted bool
+	Unlisted bool `json:"unlisted,omitempty"`
 	// Idle says that no process writes it at the moment. It is false where that cannot be
 	// known.
-	Idle bool
+	Idle bool `json:"idle,omitempty"`
 }
 
 // String is what the log is called: its name, or its number.
@@ -38,6 +39,15 @@ func OriginOf(base string, l LogInfo) string {
 		return base
 	}
 	return base + "/" + l.String()
+}
+
+// FindLog gives the log that is called so, by its name or its number.
+func FindLog(logs []LogInfo, called string) (LogInfo, bool) {
+	i := slices.IndexFunc(logs, func(l LogInfo) bool { return l.String() == called || strconv.Itoa(l.Number) == called })
+	if i < 0 {
+		return LogInfo{}, false
+	}
+	return logs[i], true
 }
 
 // sibling reports whether an origin is of a log beside the one whose log 0 has base.

@@ -69,20 +69,25 @@ func (r *Row) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Line is one line of an export: an entry or a checkpoint.
+// Line is one line of an export: an entry, a checkpoint, or which log follows.
 type Line struct {
 	Row        *Row
 	Checkpoint *Checkpoint
+	Log        *LogInfo
 }
 
 // errLine is returned for a line that is neither.
 var errLine = errors.New("it is neither an entry nor a checkpoint")
+
+// logLine is how a line begins that says which log follows.
+const logLine = `{"log":`
 
 // ParseLine reads a line of an export.
 func ParseLine(b []byte) (Line, error) {
 	var kind struct {
 		Seq        *uint64 `json:"seq"`
 		Checkpoint *string `json:"checkpoint"`
+		Log        *int    `json:"log"`
 	}
 	if err := json.Unmarshal(b, &kind); err != nil {
 		return Line{}, errLine
@@ -95,6 +100,9 @@ func ParseLine(b []byte) (Line, error) {
 	case kind.Seq != nil:
 		l.Row = &Row{}
 		return l, json.Unmarshal(b, l.Row)
+	case kind.Log != nil:
+		l.Log = &LogInfo{}
+		return l, json.Unmarshal(b, l.Log)
 	default:
 		return l, errLine
 	}

@@ -2,13 +2,11 @@ package audit
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -53,6 +51,26 @@ func Export(ctx context.Context, s Source, w io.Writer) error {
 		return err
 	}
 	return out.Flush()
+}
+
+// ExportAll writes the logs of a database one after the other, each as Export does, behind a
+// line that says which it is. The one log of a database that has one goes without the line.
+func ExportAll(ctx context.Context, source Logs, w io.Writer) error {
+	logs, err := source.Logs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, l := range logs {
+		if len(logs) > 1 || l.Number != 0 {
+			if err := json.NewEncoder(w).Encode(l); err != nil {
+				return err
+			}
+		}
+		if err := Export(ctx, source.LogAt(l.Number), w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // exporter writes checkpoints between entries.
@@ -102,140 +120,6 @@ func (p *checkpointPages) next(ctx context.Context) (*Checkpoint, error) {
 	}
 	p.got, p.from = p.got[1:], c.Size+1
 	return &c, nil
-}
-
-// File is an export to be read.
-type File struct {
-	path        string
-	rows        *lines // where reading of rows is
-	checkpoints *lines // where reading of checkpoints is
-}
-
-// OpenFile opens an export.
-func OpenFile(path string) (*File, error) {
-	f := &File{path: path}
-	var err error
-	if f.rows, err = openLines(path); err != nil {
-		return nil, err
-	}
-	if f.checkpoints, err = openLines(path); err != nil {
-		return nil, errors.Join(err, f.rows.Close())
-	}
-	return f, nil
-}
-
-// Close closes the file.
-func (f *File) Close() error { return errors.Join(f.rows.Close(), f.checkpoints.Close()) }
-
-// Size is the number after the last entry's.
-func (f *File) Size(context.Context) (uint64, error) {
-	l, err := openLines(f.path)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = l.Close() }()
-	size := uint64(0)
-	for {
-		line, err := l.next()
-		if errors.Is(err, io.EOF) {
-			return size, nil
-		}
-		if err != nil {
-			return 0, err
-		}
-		if line.Row != nil {
-			size = max(size, line.Row.Seq+1)
-		}
-	}
-}
-
-// Rows gives entries as they stand in the file: in the file's order, so that one that is
-// out of order is seen to be.
-func (f *File) Rows(_ context.Context, from uint64, limit int) ([]Row, error) {
-	if err := f.rows.seek(from); err != nil {
-		return nil, err
-	}
-	var all []Row
-	for len(all) < limit {
-		line, err := f.rows.next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		if line.Row != nil && (line.Row.Seq >= from || len(all) > 0) {
-			all = append(all, *line.Row)
-			f.rows.at = line.Row.Seq + 1
-		}
-	}
-	return all, nil
-}
-
-// Checkpoints gives checkpoints of at least a size, at most limit, in order.
-func (f *File) Checkpoints(_ context.Context, from uint64, limit int) ([]Checkpoint, error) {
-	if err := f.checkpoints.seek(from); err != nil {
-		return nil, err
-	}
-	var all []Checkpoint
-	for len(all) < limit {
-		line, err := f.checkpoints.next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		if line.Checkpoint != nil && line.Checkpoint.Size >= from {
-			all = append(all, *line.Checkpoint)
-			f.checkpoints.at = line.Checkpoint.Size + 1
-		}
-	}
-	return all, nil
-}
-
-// lines reads an export from its beginning, and again when asked for something before.
-type lines struct {
-	file *os.File
-	r    *bufio.Reader
-	n    int    // lines read
-	at   uint64 // what has been read lies before this
-}
-
-func openLines(path string) (*lines, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	return &lines{file: f, r: bufio.NewReaderSize(f, 1<<16)}, nil
-}
-
-func (l *lines) Close() error { return l.file.Close() }
-
-func (l *lines) seek(from uint64) error {
-	if from >= l.at {
-		return nil
-	}
-	_, err := l.file.Seek(0, io.SeekStart)
-	l.r.Reset(l.file)
-	l.n, l.at = 0, 0
-	return err
-}
-
-func (l *lines) next() (Line, error) {
-	b, err := l.r.ReadBytes('\n')
-	if len(bytes.TrimSpace(b)) == 0 {
-		if err == nil {
-			return l.next()
-		}
-		return Line{}, err
-	}
-	l.n++
-	line, err := ParseLine(b)
-	if err != nil {
-		return line, fmt.Errorf("line %d of the export: %w", l.n, err)
-	}
-	return line, nil
 }
 
 // errNoHash is of an entry that is not there, or not with all its hashes.

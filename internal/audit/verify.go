@@ -65,6 +65,7 @@ const maxFaults = 100
 // verifier goes through a log once.
 type verifier struct {
 	Verification
+	log    LogInfo
 	report Report
 	claims *claims
 
@@ -77,33 +78,58 @@ type verifier struct {
 	ops    *operations
 }
 
+func newVerifier(v Verification, l LogInfo, all *ledger, size uint64) *verifier {
+	return &verifier{Verification: v, log: l, tree: NewTree(0, nil), ops: &operations{ledger: all, open: map[string]openOperation{}, size: size}}
+}
+
 // Verify reads a whole log and holds it against everything it can be held against: each
 // entry against its leaf, the tree against every checkpoint, the checkpoints' signatures,
 // results against intents, and the business rows against the entries. It goes on after a
 // fault. The error is one of reading; what is wrong with the log is in the report.
+//
+// Where there are several logs VerifyAll is wanted: a row may have its entry in any of them.
 func Verify(ctx context.Context, v Verification) (Report, error) {
-	f := &verifier{Verification: v, tree: NewTree(0, nil), ops: newOperations()}
+	all := newLedger(v.Rows)
 	size, err := v.Source.Size(ctx)
 	if err != nil {
-		return f.report, err
+		return Report{}, err
 	}
+	f := newVerifier(v, LogInfo{}, all, size)
 	// The rows first: what is in them has its entry by now, if it ever has.
-	if err := f.ops.readRows(ctx, v.Rows, size); err != nil {
+	if err := all.read(ctx); err != nil {
 		return f.report, err
 	}
-	f.claims = newClaims(v)
-	if err := f.entries(ctx, size); err != nil {
+	if err := f.run(ctx); err != nil {
 		return f.report, err
+	}
+	if err := all.finish(ctx); err != nil {
+		return f.report, err
+	}
+	for _, what := range all.lost {
+		f.fault(f.next, "%s", what)
+	}
+	f.report.Unprovable = all.unprovable
+	return f.done(), nil
+}
+
+// run reads the log.
+func (f *verifier) run(ctx context.Context) error {
+	f.claims = newClaims(f.Verification)
+	if err := f.entries(ctx, f.ops.size); err != nil {
+		return err
 	}
 	if err := f.rest(ctx); err != nil {
-		return f.report, err
+		return err
 	}
-	if err := f.ops.finish(ctx, f); err != nil {
-		return f.report, err
-	}
+	f.ops.finish(f)
 	f.report.Entries, f.report.Root = f.next, f.tree.Root()
+	return nil
+}
+
+// done gives the report.
+func (f *verifier) done() Report {
 	slices.SortStableFunc(f.report.Faults, func(a, b Fault) int { return cmp.Compare(a.Seq, b.Seq) })
-	return f.report, nil
+	return f.report
 }
 
 func (f *verifier) fault(seq uint64, format string, a ...any) {
@@ -293,7 +319,11 @@ func (f *verifier) rest(ctx context.Context) error {
 	}
 	f.report.Origin = f.claims.origin
 	f.uncovered()
-	if f.next > 0 && f.report.Checkpoints == 0 && len(f.report.Faults) == 0 {
+	switch {
+	case f.report.Checkpoints != 0 || len(f.report.Faults) != 0:
+	case f.log.Origin != "" && f.next == 0:
+		f.fault(0, "missing, with all after it and all checkpoints: the log had one")
+	case f.next > 0 && !f.begun():
 		f.fault(0, "nothing is signed: there is no checkpoint")
 	}
 	return nil
@@ -303,11 +333,19 @@ func (f *verifier) rest(ctx context.Context) error {
 // checkpoints were deleted from some size on can hold anything behind it.
 func (f *verifier) uncovered() {
 	now := f.Now
-	if now.IsZero() {
+	// Whoever takes a log that nobody writes signs what the process before left, however late.
+	// But that did not begin anything so long after the oldest of it.
+	if now.IsZero() || f.log.Idle {
 		now = f.newest
 	}
 	if f.MaxUnsigned == 0 || f.since.IsZero() || f.report.Checkpoints == 0 || now.Sub(f.since) <= f.MaxUnsigned {
 		return
 	}
 	f.fault(f.good, "entries %d to %d are under no checkpoint, since %s", f.good, f.next-1, f.since.UTC().Format(time.RFC3339))
+}
+
+// begun reports whether the log may have no checkpoint yet: one of several, of which none was
+// ever noted, with no more entries than a process makes before its first.
+func (f *verifier) begun() bool {
+	return f.log.Number != 0 && f.log.Origin == "" && f.MaxUnsigned != 0 && f.newest.Sub(f.since) <= f.MaxUnsigned
 }

@@ -72,21 +72,97 @@ func keyOf(kind BusinessKind, tenant, id string) rowKey {
 	return rowKey(sum[:16])
 }
 
-// operations holds results against intents, and both against the business rows.
+// place is where an entry is.
+type place struct {
+	log *verifier
+	seq uint64
+}
+
+// from names the place for somebody who reads a log.
+func (p place) from(reader *verifier) string {
+	if p.log == reader {
+		return fmt.Sprintf("entry %d", p.seq)
+	}
+	return fmt.Sprintf("entry %d of log %s", p.seq, p.log.log)
+}
+
+// ledger holds the business rows against the entries of all logs together: an operation is on
+// record in the log of the process that did it, whichever that was.
+type ledger struct {
+	source     BusinessRows
+	rows       map[rowKey]bool // whether an entry was found
+	used       map[rowKey]place
+	made       map[rowKey]*made // of rows with versions
+	expiredAt  time.Time        // of the newest entry without body; zero if there is none
+	unprovable uint64
+	lost       []string // rows without an entry, at most maxFaults
+}
+
+func newLedger(source BusinessRows) *ledger {
+	return &ledger{source: source, rows: map[rowKey]bool{}, used: map[rowKey]place{}, made: map[rowKey]*made{}}
+}
+
+// read reads the rows, when the sizes of the logs are known and before their entries.
+func (l *ledger) read(ctx context.Context) error {
+	if l.source == nil {
+		return nil
+	}
+	return l.source.BusinessRows(ctx, func(r BusinessRow) error {
+		if r.versioned() {
+			l.madeOf(keyOf(r.Kind, r.Tenant, r.ID)).version += r.Version
+			return nil
+		}
+		l.rows[keyOf(r.Kind, r.Tenant, r.ID)] = false
+		return nil
+	})
+}
+
+func (l *ledger) lose(format string, a ...any) {
+	if len(l.lost) < maxFaults {
+		l.lost = append(l.lost, fmt.Sprintf(format, a...))
+	}
+}
+
+func (l *ledger) found(key rowKey) {
+	if _, there := l.rows[key]; there {
+		l.rows[key] = true
+	}
+}
+
+// finish says which rows are left without an entry, when all logs have been read.
+func (l *ledger) finish(ctx context.Context) error {
+	if l.source == nil {
+		return nil
+	}
+	l.older()
+	return l.source.BusinessRows(ctx, func(r BusinessRow) error {
+		if r.versioned() {
+			l.newer(r)
+			return nil
+		}
+		found, known := l.rows[keyOf(r.Kind, r.Tenant, r.ID)]
+		switch {
+		case found || !known: // or made meanwhile
+		case !l.expiredAt.IsZero() && !r.At.After(l.expiredAt.Add(rowSlack)):
+			l.unprovable++
+		default:
+			l.lose("missing: %s %s of tenant %s is in the database and no entry says how it got there", r.Kind, r.ID, r.Tenant)
+		}
+		return nil
+	})
+}
+
+// operations holds the results of one log against its intents, and both against the business
+// rows.
 type operations struct {
+	*ledger
 	open map[string]openOperation // by ticket
+	size uint64                   // entries when the rows were read
 
-	source BusinessRows
-	size   uint64          // entries when the rows were read
-	rows   map[rowKey]bool // whether an entry was found
-	used   map[rowKey]uint64
-	made   map[rowKey]*made // of rows with versions
-
-	live      bool      // an entry with a body was seen
-	odd       uint64    // the number after the first entry without body that follows one with
-	expired   uint64    // entries without body: the number after the last
-	expiredAt time.Time // of that entry
-	allowed   uint64    // the number before which bodies may be gone
+	live    bool   // an entry with a body was seen
+	odd     uint64 // the number after the first entry without body that follows one with
+	expired uint64 // entries without body: the number after the last
+	allowed uint64 // the number before which bodies may be gone
 }
 
 // openOperation is an intent whose result has not come yet.
@@ -95,28 +171,12 @@ type openOperation struct {
 	intent record.Intent
 }
 
-func newOperations() *operations {
-	return &operations{open: map[string]openOperation{}, rows: map[rowKey]bool{}, used: map[rowKey]uint64{}, made: map[rowKey]*made{}}
-}
-
-func (o *operations) readRows(ctx context.Context, rows BusinessRows, size uint64) error {
-	o.source, o.size = rows, size
-	if rows == nil {
-		return nil
-	}
-	return rows.BusinessRows(ctx, func(r BusinessRow) error {
-		if r.versioned() {
-			o.madeOf(keyOf(r.Kind, r.Tenant, r.ID)).version += r.Version
-			return nil
-		}
-		o.rows[keyOf(r.Kind, r.Tenant, r.ID)] = false
-		return nil
-	})
-}
-
 func (o *operations) entry(f *verifier, r Row) {
 	if r.Expired() {
-		o.expired, o.expiredAt = r.Seq+1, r.At
+		o.expired = r.Seq + 1
+		if r.At.After(o.expiredAt) {
+			o.expiredAt = r.At
+		}
 		if o.live && o.odd == 0 {
 			o.odd = r.Seq + 1
 		}
@@ -201,9 +261,9 @@ func (o *operations) done(f *verifier, r Row, in record.Intent, res record.Resul
 	case record.SignCard:
 		key := keyOf(UsedNonce, in.Tenant, in.Refs["nonceClaim"])
 		if first, twice := o.used[key]; twice {
-			f.fault(r.Seq, "it uses the nonce that entry %d used", first)
+			f.fault(r.Seq, "it uses the nonce that %s used", first.from(f))
 		}
-		o.used[key] = r.Seq
+		o.used[key] = place{f, r.Seq}
 		if !o.kept(key, r.Seq) {
 			f.fault(r.Seq, "its row is missing: nonce claim %s of tenant %s is not marked as used", in.Refs["nonceClaim"], in.Tenant)
 		}
@@ -214,9 +274,9 @@ func (o *operations) done(f *verifier, r Row, in record.Intent, res record.Resul
 		// A file that nothing used may be gone.
 		o.found(keyOf(PassFile, in.Tenant, in.Refs["sha256"]))
 	case record.PutPassType:
-		o.wrote(keyOf(PassType, in.Tenant, in.Refs["passType"]), r.Seq)
+		o.wrote(f, keyOf(PassType, in.Tenant, in.Refs["passType"]), r.Seq)
 	case record.PutPass, record.VoidPass, record.PersonalizePass:
-		o.wrote(keyOf(Pass, in.Tenant, in.Refs["passType"]+"/"+in.Refs["serial"]), r.Seq)
+		o.wrote(f, keyOf(Pass, in.Tenant, in.Refs["passType"]+"/"+in.Refs["serial"]), r.Seq)
 	case record.DecideProvisioning:
 		// A decision that no longer counts may be gone, and so may a passcode.
 		o.found(keyOf(StoredDecision, in.Tenant, RowOf(res.Refs["decision"], res.Refs["stateSha256"])))
@@ -244,7 +304,7 @@ func (o *operations) token(f *verifier, r Row, tenant string, refs map[string]st
 	if refs["revision"] == "" {
 		return
 	}
-	o.wrote(keyOf(WalletToken, tenant, refs["walletToken"]), r.Seq)
+	o.wrote(f, keyOf(WalletToken, tenant, refs["walletToken"]), r.Seq)
 	if !o.kept(keyOf(WalletTokenState, tenant, RowOf(refs["walletToken"], refs["stateSha256"])), r.Seq) {
 		f.fault(r.Seq, "its row is missing or says something else: revision %s of wallet token %s of tenant %s", refs["revision"], refs["walletToken"], tenant)
 	}
@@ -258,14 +318,8 @@ func (o *operations) kept(key rowKey, seq uint64) bool {
 	return there || o.source == nil || seq >= o.size
 }
 
-func (o *operations) found(key rowKey) {
-	if _, there := o.rows[key]; there {
-		o.rows[key] = true
-	}
-}
-
-// finish says what is left: rows without an entry, and intents without a result.
-func (o *operations) finish(ctx context.Context, f *verifier) error {
+// finish says what is left in the log: bodies that are gone, and intents without a result.
+func (o *operations) finish(f *verifier) {
 	if o.expired > o.allowed {
 		first := o.allowed
 		if o.odd > o.allowed {
@@ -277,25 +331,6 @@ func (o *operations) finish(ctx context.Context, f *verifier) error {
 		f.report.Open = append(f.report.Open, op.row)
 	}
 	slices.SortFunc(f.report.Open, func(a, b Row) int { return cmp.Compare(a.Seq, b.Seq) })
-	if o.source == nil {
-		return nil
-	}
-	o.older(f)
-	return o.source.BusinessRows(ctx, func(r BusinessRow) error {
-		if r.versioned() {
-			o.newer(f, r)
-			return nil
-		}
-		found, known := o.rows[keyOf(r.Kind, r.Tenant, r.ID)]
-		switch {
-		case found || !known: // or made meanwhile
-		case !r.At.After(o.expiredAt.Add(rowSlack)) && o.expired > 0:
-			f.report.Unprovable++
-		default:
-			f.fault(f.next, "missing: %s %s of tenant %s is in the database and no entry says how it got there", r.Kind, r.ID, r.Tenant)
-		}
-		return nil
-	})
 }
 
 // rowSlack is by how much a row's time may lie after its entry's: a nonce's is the end of

@@ -65,22 +65,25 @@ type Ephemeral struct {
 	Err       string `json:"err,omitempty"` // why nothing could be counted
 }
 
-// Log is the audit log, verified.
+// Log are the audit logs of the database, verified: one for each process that writes.
 type Log struct {
-	Err    string // why it could not be read
-	Report audit.Report
-	// Signed is when the last checkpoint was made.
-	Signed time.Time
+	Err    string // why they could not be read
+	Report audit.Reports
+	// Signed is when the last checkpoint of a log was made, by the log's number.
+	Signed map[int]time.Time
 	// MaxUnsigned is how old an entry without a checkpoint may be.
 	MaxUnsigned time.Duration
-	// Anchored are the newest checkpoints that anchors kept, by where.
-	Anchored map[string]audit.Checkpoint
+	// Anchored are the newest checkpoints that anchors kept of each log.
+	Anchored map[Kept]audit.Checkpoint
 	// Missing are the configured anchor files that are not there.
 	Missing []string
 	// Configured is how many anchors there are, OffHost how many of them on other hosts.
 	Configured, OffHost int
 	Retention           time.Duration // 0 for ever
 }
+
+// Kept is where checkpoints of a log, by its origin, were kept.
+type Kept struct{ Where, Origin string }
 
 // Service is what a running service says of itself, on its admin listener.
 type Service struct {

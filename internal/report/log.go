@@ -1,28 +1,33 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/mintmark/mintmark/internal/audit"
 )
 
-// a11: the log.
+// a11: the logs.
 func a11(f Facts) []Line {
 	l := f.Log
 	if l.Err != "" {
 		return []Line{{Fail, "audit log", "not read: " + l.Err}}
 	}
-	r := l.Report
-	whole := Line{Pass, "audit log " + r.Origin, fmt.Sprintf("%d entries (%d expired), root %s, all verified against %d checkpoints", r.Entries, r.Expired, r.Root, r.Checkpoints)}
-	lines := []Line{whole}
-	for i, fault := range r.Faults {
-		lines[0].Verdict, lines[0].Found = Fail, fmt.Sprintf("%d entries, %d faults", r.Entries, len(r.Faults))
-		if i < 20 {
-			lines = append(lines, Line{Fail, "audit log", fault.String()})
+	var lines []Line
+	for _, one := range l.Report.Logs {
+		lines = append(lines, ofLog(f.Now, l, one)...)
+	}
+	if len(lines) == 0 {
+		lines = []Line{{Fail, "audit log", "there is none"}}
+	}
+	for i, what := range l.Report.Lost {
+		if i < mostFaults {
+			lines = append(lines, Line{Fail, "audit log", what})
 		}
 	}
-	lines = append(lines, freshness(f.Now, l), Line{Note, "open intents", fmt.Sprintf("%d, under way or ended by a crash; nothing of them was released", len(r.Open))})
 	lines = append(lines, anchors(f)...)
 	keep := Line{Pass, "retention", "for ever"}
 	if l.Retention != 0 {
@@ -34,17 +39,59 @@ func a11(f Facts) []Line {
 	return append(lines, keep)
 }
 
-// freshness is the age of the last checkpoint. One that is old is stale only if there are
-// entries behind it.
-func freshness(now time.Time, l Log) Line {
+// mostFaults is how many are listed.
+const mostFaults = 20
+
+// ofLog is one log of the database. One that never had an entry has nothing to show.
+func ofLog(now time.Time, l Log, r audit.LogReport) []Line {
+	name := "audit log " + r.Report.Origin
+	lines := []Line{{Pass, name, fmt.Sprintf("%d entries (%d expired), root %s, all verified against %d checkpoints", r.Entries, r.Expired, r.Root, r.Checkpoints)}}
+	for i, fault := range r.Faults {
+		lines[0].Verdict, lines[0].Found = Fail, fmt.Sprintf("%d entries, %d faults", r.Entries, len(r.Faults))
+		if i < mostFaults {
+			lines = append(lines, Line{Fail, name, fault.String()})
+		}
+	}
+	if r.Entries == 0 && len(r.Faults) == 0 && len(l.Report.Logs) > 1 {
+		return []Line{{Note, fmt.Sprintf("audit log %s", r.LogInfo), "nothing was written to it"}}
+	}
+	return append(lines, freshness(now, l, r), Line{Note, "open intents", fmt.Sprintf("%d, under way or ended by a crash; nothing of them was released", len(r.Open))})
+}
+
+// freshness is the age of a log's last checkpoint. One that is old is stale only if there are
+// entries behind it, and somebody writes the log: whoever takes it next signs them.
+func freshness(now time.Time, l Log, r audit.LogReport) Line {
+	signed := l.Signed[r.Number]
 	line := Line{Pass, "last checkpoint", fmt.Sprintf("covers %d of %d entries, made %s, %v ago",
-		l.Report.Covered, l.Report.Entries, l.Signed.UTC().Format(time.RFC3339), now.Sub(l.Signed).Round(time.Second))}
+		r.Covered, r.Entries, signed.UTC().Format(time.RFC3339), now.Sub(signed).Round(time.Second))}
 	switch {
-	case l.Signed.IsZero():
+	case r.Tail():
+		line.Found += "; nobody writes this log, and whoever takes it next signs the rest"
+	case signed.IsZero():
 		line.Verdict, line.Found = Fail, "there is none"
-	case l.Report.Covered < l.Report.Entries && now.Sub(l.Signed) > l.MaxUnsigned:
+	case r.Covered < r.Entries && now.Sub(signed) > l.MaxUnsigned:
 		line.Verdict = Fail
 		line.Found += fmt.Sprintf(": STALE, entries after it may wait %v at most", l.MaxUnsigned)
+	}
+	return line
+}
+
+// ofAnchor is the newest that was kept of one log. Whether it agrees with the log the
+// verification says.
+func ofAnchor(l Log, at Kept) Line {
+	c := l.Anchored[at]
+	line := Line{Pass, "anchor " + at.Where, fmt.Sprintf("its last checkpoint covers %d entries, made %s", c.Size, c.At.UTC().Format(time.RFC3339))}
+	if len(l.Report.Logs) > 1 {
+		line.Found = "of " + at.Origin + ": " + line.Found
+	}
+	i := slices.IndexFunc(l.Report.Logs, func(r audit.LogReport) bool { return r.Report.Origin == at.Origin })
+	if i < 0 {
+		return line
+	}
+	r := l.Report.Logs[i]
+	if signed := l.Signed[r.Number]; c.Size < r.Covered && signed.Sub(c.At) > l.MaxUnsigned {
+		line.Verdict = Fail
+		line.Found += fmt.Sprintf(": STALE, the log's last covers %d, made %s", r.Covered, signed.UTC().Format(time.RFC3339))
 	}
 	return line
 }
@@ -55,15 +102,10 @@ func anchors(f Facts) []Line {
 	for _, where := range f.Log.Missing {
 		lines = append(lines, Line{Fail, "anchor " + where, "not read: it is configured, and there is no such file"})
 	}
-	for _, where := range slices.Sorted(maps.Keys(f.Log.Anchored)) {
-		c := f.Log.Anchored[where]
-		l := Line{Pass, "anchor " + where, fmt.Sprintf("its last checkpoint covers %d entries, made %s", c.Size, c.At.UTC().Format(time.RFC3339))}
-		// Whether it agrees with the log the verification says.
-		if c.Size < f.Log.Report.Covered && f.Log.Signed.Sub(c.At) > f.Log.MaxUnsigned {
-			l.Verdict = Fail
-			l.Found += fmt.Sprintf(": STALE, the log's last covers %d, made %s", f.Log.Report.Covered, f.Log.Signed.UTC().Format(time.RFC3339))
-		}
-		lines = append(lines, l)
+	for _, at := range slices.SortedFunc(maps.Keys(f.Log.Anchored), func(a, b Kept) int {
+		return cmp.Or(cmp.Compare(a.Where, b.Where), cmp.Compare(a.Origin, b.Origin))
+	}) {
+		lines = append(lines, ofAnchor(f.Log, at))
 	}
 	if f.Service != nil {
 		for _, a := range f.Service.Anchors {

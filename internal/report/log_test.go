@@ -94,7 +94,7 @@ func (w *written) do(statement string) {
 func (w *written) facts(at time.Time, anchored bool) report.Log {
 	w.Helper()
 	l := report.Log{MaxUnsigned: 2 * time.Minute, Configured: 1}
-	v := audit.Verification{Source: w.store, Rows: w.store, Origin: origin, Keys: [][]byte{w.spki}, Now: at}
+	v := audit.Verification{Rows: w.store, Origin: origin, Keys: [][]byte{w.spki}, Now: at}
 	if anchored {
 		kept, err := (&audit.FileAnchor{Path: w.anchor}).Kept()
 		if err != nil {
@@ -102,7 +102,7 @@ func (w *written) facts(at time.Time, anchored bool) report.Log {
 		}
 		v.Anchored = map[string][]audit.Checkpoint{"kept": kept}
 	}
-	if err := l.Read(context.Background(), v); err != nil {
+	if err := l.Read(context.Background(), v, w.store); err != nil {
 		w.Fatal(err)
 	}
 	return l
@@ -144,9 +144,10 @@ func TestLogsThatAreNotWholeFail(t *testing.T) {
 	failing := &report.Service{Anchors: []report.AnchorState{{Name: "webhook", Size: 3, Failing: true}}}
 	requireVerdict(t, report.Make(report.Facts{Now: time.Now(), Log: l, Service: failing}), "A11", report.Fail, "takes no more at the moment")
 	stale := w.facts(time.Now(), true)
-	kept := stale.Anchored["kept"]
+	at := report.Kept{Where: "kept", Origin: origin}
+	kept := stale.Anchored[at]
 	kept.Size, kept.At = 1, kept.At.Add(-time.Hour)
-	stale.Anchored["kept"] = kept
+	stale.Anchored[at] = kept
 	requireVerdict(t, report.Make(report.Facts{Now: time.Now(), Log: stale}), "A11", report.Fail, "anchor kept: its last checkpoint covers 1 entries")
 	requireVerdict(t, report.Make(report.Facts{Log: report.Log{Err: "database: read the log failed"}}), "A11", report.Fail, "not read")
 }
@@ -327,7 +328,9 @@ func TestReportIsSignedAsItIs(t *testing.T) {
 // What was not there to be looked at does not pass.
 func TestNothingSeenIsNoPass(t *testing.T) {
 	at := time.Now()
-	log := report.Log{Report: audit.Report{Entries: 3, Covered: 3}, Signed: at, Configured: 1}
+	log := report.Log{
+		Report: audit.Reports{Logs: []audit.LogReport{{Report: audit.Report{Entries: 3, Covered: 3}}}}, Signed: map[int]time.Time{0: at}, Configured: 1,
+	}
 	idle := report.Member{Name: "hsm"}
 	for name, c := range map[string]struct {
 		facts   report.Facts

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"strings"
+	"time"
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/audit"
@@ -119,23 +120,28 @@ func tryAll(ctx context.Context, t *hsm.Token, keys []hsm.KeyInventory) []Tried 
 	return all
 }
 
-// Read verifies the whole log.
-func (l *Log) Read(ctx context.Context, v audit.Verification) (err error) {
+// Read verifies all logs of a database.
+func (l *Log) Read(ctx context.Context, v audit.Verification, logs audit.Logs) (err error) {
 	v.MaxUnsigned = l.MaxUnsigned
-	l.Anchored = map[string]audit.Checkpoint{}
+	l.Anchored, l.Signed = map[Kept]audit.Checkpoint{}, map[int]time.Time{}
 	for where, kept := range v.Anchored {
 		for _, c := range kept {
-			if c.Size >= l.Anchored[where].Size {
-				l.Anchored[where] = c
+			if at := (Kept{where, c.Origin}); c.Size >= l.Anchored[at].Size {
+				l.Anchored[at] = c
 			}
 		}
 	}
-	if l.Report, err = audit.Verify(ctx, v); err != nil {
+	if l.Report, err = audit.VerifyAll(ctx, v, logs); err != nil {
 		return err
 	}
-	last, err := v.Source.Checkpoints(ctx, l.Report.Covered, 1)
-	if err == nil && len(last) == 1 && last[0].Size == l.Report.Covered {
-		l.Signed = last[0].At
+	for _, one := range l.Report.Logs {
+		last, err := logs.LogAt(one.Number).Checkpoints(ctx, one.Covered, 1)
+		if err != nil {
+			return err
+		}
+		if len(last) == 1 && last[0].Size == one.Covered {
+			l.Signed[one.Number] = last[0].At
+		}
 	}
-	return err
+	return nil
 }

@@ -15,6 +15,11 @@ var _ audit.Logs = (*Store)(nil)
 // LogAt is Log, for whoever knows nothing of a Store.
 func (s *Store) LogAt(number int) audit.Source { return s.Log(number) }
 
+// LastOf gives the largest checkpoint of a log; false if there is none.
+func (s *Store) LastOf(ctx context.Context, number int) (audit.Checkpoint, bool, error) {
+	return s.Log(number).LastCheckpoint(ctx)
+}
+
 // OwnLog gives the log that this process writes.
 func (s *Store) OwnLog(ctx context.Context) (audit.LogInfo, error) {
 	all, err := s.listed(ctx)
