@@ -95,9 +95,7 @@ func TestNonceClaimsAreLinearizable(t *testing.T) {
 			t.Errorf("for the claim %s a card was sealed %d times", claim, n)
 		}
 	}
-	for _, p := range r.replicas() {
-		p.Stop()
-	}
+	r.stopBoth()
 	t.Logf("audit verify: %s", r.verifyLogs())
 	r.claimTakenAwayIsFound()
 }

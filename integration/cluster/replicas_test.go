@@ -314,9 +314,7 @@ func (r *rig) awaitIn(n int) {
 // logsAreWhole stops both and has every log verified, and every sealed card looked for in
 // them: each nonce that is used has one result.
 func logsAreWhole(t *testing.T, r *rig) {
-	for _, p := range r.replicas() {
-		p.Stop()
-	}
+	r.stopBoth()
 	t.Logf("audit verify: %s", r.verifyLogs())
 	sealed := r.sealed()
 	for claim, n := range sealed {
@@ -327,6 +325,15 @@ func logsAreWhole(t *testing.T, r *rig) {
 	if used := r.count(`SELECT COUNT(*) FROM apple_nonces WHERE state = 'used'`); used != len(sealed) || used == 0 {
 		t.Errorf("%d nonces are used, for %d a card was sealed", used, len(sealed))
 	}
+}
+
+// stopBoth stops the replicas, at the same time.
+func (r *rig) stopBoth() {
+	var stopping sync.WaitGroup
+	for _, p := range r.replicas() {
+		stopping.Go(p.Stop)
+	}
+	stopping.Wait()
 }
 
 // sealed is how often a card was sealed for each nonce, by the claim of the intent, in the
