@@ -26,6 +26,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 		what string
 		do   func()
 	}
+	const killed = "one replica killed -9, and started"
 	var table strings.Builder
 	table.WriteString("\n| what | requests | failed | longest gap | lasted |\n|---|---|---|---|---|\n")
 	for _, restart := range []row{
@@ -37,7 +38,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 				r.awaitIn(2)
 			}
 		}},
-		{"one replica killed -9, and started", func() {
+		{killed, func() {
 			r.a.Kill()
 			r.a.again()
 			r.awaitIn(2)
@@ -62,6 +63,10 @@ func TestRestartsUnderLoad(t *testing.T) {
 		bad := failures(all)
 		fmt.Fprintf(&table, "| %s | %d | %d | %d ms | %.1f s |\n", restart.what, len(all), len(bad), longestGap(all).Milliseconds(), lasted.Seconds())
 		for _, a := range all {
+			// What a killed replica had taken nobody can answer for: the balancer says 502.
+			if a.Status == http.StatusBadGateway && restart.what == killed {
+				continue
+			}
 			if a.failed() && a.err == nil && (a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "") {
 				t.Errorf("%s: a failed request is answered %d: %s", restart.what, a.Status, a.Body)
 			}

@@ -57,7 +57,7 @@ type PassPush struct {
 	// RSASSA-PSS), and 1.3 for others.
 	MaxTLSVersion string `yaml:"maxTLSVersion"`
 	// Lease is how long pushes are a process's own: those of one that was killed are made by
-	// another when it is over. What takes longer may be pushed twice. 5s to 1h; default 60s.
+	// another when it is over. What takes longer may be pushed twice. Default 60s; 5s to 1h.
 	Lease time.Duration `yaml:"lease"`
 	// PushType is the header apns-push-type. Default: none is sent.
 	PushType string `yaml:"pushType"`
