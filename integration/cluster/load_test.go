@@ -44,7 +44,7 @@ func (r *rig) mix(at string) ask {
 		if sealed {
 			return "card", r.seal(at, r.sealing())
 		}
-		return "merchant token", r.mint(at, r.bearer)
+		return "merchant token", r.mint(at, r.bearer())
 	}
 }
 

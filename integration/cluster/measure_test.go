@@ -136,7 +136,7 @@ func (r *rig) rate(from ...*replica) float64 {
 		n++
 		at := from[n%len(from)].api
 		mu.Unlock()
-		return "merchant token", r.mint(at, r.bearer)
+		return "merchant token", r.mint(at, r.bearer())
 	}
 	const lasts = 5 * time.Second
 	l := newLoad(64, next)

@@ -95,7 +95,7 @@ func quotaIsOne(t *testing.T, r *rig) {
 func attemptsAreCountedOnce(t *testing.T, r *rig) {
 	const attempts = 3
 	var sent struct{ PasscodeID string }
-	r.into(r.call(http.MethodPost, r.a.api+"/v1/one-time-passcodes", r.bearer, map[string]string{"externalCardId": card, "channelId": "sms"}), 200, &sent)
+	r.into(r.call(http.MethodPost, r.a.api+"/v1/one-time-passcodes", r.bearer(), map[string]string{"externalCardId": card, "channelId": "sms"}), 200, &sent)
 	actors.Eventually(t, 20*time.Second, func() error {
 		if r.network.Code("sms") == "" {
 			return errors.New("the passcode has not arrived")
@@ -107,7 +107,7 @@ func attemptsAreCountedOnce(t *testing.T, r *rig) {
 	}
 	wrong := strings.Map(func(c rune) rune { return '0' + (c-'0'+1)%10 }, r.network.Code("sms"))
 	_, all := r.together(10, func(at string) actors.Call {
-		return actors.Call{Method: http.MethodPost, URL: at + "/v1/one-time-passcodes/" + sent.PasscodeID + "/verifications", Token: r.bearer, Body: map[string]string{"passcode": wrong}}
+		return actors.Call{Method: http.MethodPost, URL: at + "/v1/one-time-passcodes/" + sent.PasscodeID + "/verifications", Token: r.bearer(), Body: map[string]string{"passcode": wrong}}
 	})
 	left := map[int]int{}
 	for _, a := range all {
@@ -184,14 +184,14 @@ func (r *rig) setUpPass(device int) (path, pushToken string) {
 	icon, err := passtest.PNG(38, 38)
 	r.check(err)
 	var asset struct{ SHA256 string }
-	r.into(r.call(http.MethodPut, api+"/assets", r.bearer, icon), 200, &asset)
-	r.into(r.call(http.MethodPut, api+"/pass-types/"+passType, r.bearer, map[string]any{
+	r.into(r.call(http.MethodPut, api+"/assets", r.bearer(), icon), 200, &asset)
+	r.into(r.call(http.MethodPut, api+"/pass-types/"+passType, r.bearer(), map[string]any{
 		"files": map[string]string{"icon.png": asset.SHA256}, "template": map[string]any{"organizationName": "Shop", "description": "Card"}}), 200, nil)
 	path = "/api/" + tenant + "/passes/" + passType + "/1"
 	var made struct {
 		Pass struct{ AuthenticationToken string }
 	}
-	r.into(r.call(http.MethodPut, r.a.api+path, r.bearer, passOf(0)), 201, &made)
+	r.into(r.call(http.MethodPut, r.a.api+path, r.bearer(), passOf(0)), 201, &made)
 	pushToken = actors.DeviceToken(device)
 	// The device registers at the other replica.
 	a, err := actors.Call{
@@ -214,7 +214,7 @@ func otherTakesUp(t *testing.T, r *rig) {
 	path, pushToken := r.setUpPass(1)
 	r.b.Stop() // so that what is leased is the first one's
 	r.pushes.Tell(pushToken, actors.PushAnswer{Never: true})
-	r.into(r.call(http.MethodPut, r.a.api+path, r.bearer, passOf(1)), 200, nil)
+	r.into(r.call(http.MethodPut, r.a.api+path, r.bearer(), passOf(1)), 200, nil)
 	actors.Eventually(t, 10*time.Second, func() error {
 		if r.pushes.Asked(pushToken) == 0 {
 			return errors.New("the push service was not asked")
@@ -260,7 +260,7 @@ func otherTakesUp(t *testing.T, r *rig) {
 func databaseGoesAndComes(t *testing.T, r *rig) {
 	r.postgres.Halt(true)
 	for _, p := range r.replicas() {
-		a := r.call(http.MethodPost, p.api+"/issuer/push-provisioning/signed-cards", r.bearer, r.sealing())
+		a := r.call(http.MethodPost, p.api+"/issuer/push-provisioning/signed-cards", r.bearer(), r.sealing())
 		if a.Status != 503 || a.Header.Get("Retry-After") == "" {
 			t.Errorf("%s answers %d with Retry-After %q: %s", p.name, a.Status, a.Header.Get("Retry-After"), a.Body)
 		}
@@ -270,7 +270,7 @@ func databaseGoesAndComes(t *testing.T, r *rig) {
 	}
 	// The balancer has nobody left to ask, and says when to come again too.
 	actors.Eventually(t, 10*time.Second, func() error {
-		a, err := r.mint(r.balancer, r.bearer).By(client)
+		a, err := r.mint(r.balancer, r.bearer()).By(client)
 		if err == nil && (a.Status != 503 || a.Header.Get("Retry-After") == "" || strings.Contains(string(a.Body), "urn:mintmark")) {
 			err = fmt.Errorf("the balancer answers %d with Retry-After %q: %s", a.Status, a.Header.Get("Retry-After"), a.Body)
 		}

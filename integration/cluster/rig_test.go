@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,10 +62,13 @@ type rig struct {
 	limited  *actors.Party // who may have quota merchant tokens signed a day
 	ada      *actors.Party // who proposes changes
 	grace    *actors.Party // who approves them
-	bearer   string        // of the backend
 	a, b     *replica
 	jwks     jose.JSONWebKeySet
 	balancer string // URL
+
+	mu    sync.Mutex // guards the two
+	token string     // of the backend
+	until time.Time  // when another is to be made
 }
 
 // replica is one `mintmark serve` with a token of its own.
@@ -109,9 +113,18 @@ func newRig(t *testing.T, o options) *rig {
 		p.awaitReady()
 	}
 	r.balance()
-	r.bearer = r.backend.Token(nil)
 	r.storeCard()
 	return r
+}
+
+// bearer is a token of the backend's. Tests go on for longer than one lives.
+func (r *rig) bearer() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Now().After(r.until) {
+		r.token, r.until = r.backend.Token(nil), time.Now().Add(5*time.Minute)
+	}
+	return r.token
 }
 
 func (r *rig) replicas() []*replica { return []*replica{r.a, r.b} }
@@ -302,7 +315,7 @@ func (r *rig) storeCard() {
 		"tenant": tenant, "iss": r.backend.Issuer, "sub": r.backend.Subject, "externalCardId": card,
 		"exp": time.Now().Add(time.Hour).Unix(), "jti": rand.Text(),
 	}, `{"primaryAccountNumber":"5204245250001488","expiration":"12/49","name":"Holder","product":"mastercard"}`)
-	r.into(r.call(http.MethodPut, r.a.api+"/v1/cards/"+card, r.bearer, map[string]string{"encryptedCard": message}), 200, nil)
+	r.into(r.call(http.MethodPut, r.a.api+"/v1/cards/"+card, r.bearer(), map[string]string{"encryptedCard": message}), 200, nil)
 }
 
 // sealing is a request to seal the card, with a fresh nonce.
@@ -321,7 +334,7 @@ func (r *rig) sealing() map[string]any {
 
 // seal is the call with a request to seal.
 func (r *rig) seal(at string, request map[string]any) actors.Call {
-	return actors.Call{Method: http.MethodPost, URL: at + "/issuer/push-provisioning/signed-cards", Token: r.bearer, Body: request}
+	return actors.Call{Method: http.MethodPost, URL: at + "/issuer/push-provisioning/signed-cards", Token: r.bearer(), Body: request}
 }
 
 // database is a connection of the tests' own.
