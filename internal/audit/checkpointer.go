@@ -23,13 +23,15 @@ type CheckpointStore interface {
 	LastCheckpoint(ctx context.Context) (Checkpoint, bool, error)
 	// Rows gives entries from a number on, at most limit, in order.
 	Rows(ctx context.Context, from uint64, limit int) ([]Row, error)
+	// Logs gives the logs of the database, this one among them.
+	Logs(ctx context.Context) ([]LogInfo, error)
 }
 
 // CheckpointConfig says how checkpoints are made.
 type CheckpointConfig struct {
 	Origin string
 	// Base is the origin of the database's log 0. What anchors kept of the logs beside this one
-	// is not compared. Empty for a log that has none beside it.
+	// is left to them to compare, but each must be there. Empty for a log that has none beside it.
 	Base   string
 	Signer Signer
 	Store  CheckpointStore
@@ -100,9 +102,27 @@ func (c *Checkpointer) Start(ctx context.Context) error {
 	if err := c.takeUp(ctx, last, ok); err != nil {
 		return err
 	}
+	logs, err := c.cfg.Store.Logs(ctx)
+	if err != nil {
+		return fmt.Errorf("list the logs: %w", err)
+	}
+	if err := c.listed(logs, ok); err != nil {
+		return err
+	}
 	for _, a := range c.cfg.Anchors {
-		if err := c.anchorAgrees(ctx, a); err != nil {
+		if err := c.anchorAgrees(ctx, a, logs); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// listed compares what the database's list says of this log with its checkpoints. Where one
+// was kept there is one for good.
+func (c *Checkpointer) listed(logs []LogInfo, signed bool) error {
+	for _, l := range logs {
+		if l.Origin == c.cfg.Origin && !signed {
+			return c.object(fmt.Errorf("%w: the log has no checkpoint, and had one", ErrChanged))
 		}
 	}
 	return nil
@@ -115,7 +135,7 @@ const maxCompared = 4096
 // anchorAgrees compares the database with what an anchor that can be read has kept: the
 // newest checkpoints, and before them those that a smaller one follows, where a history
 // ended.
-func (c *Checkpointer) anchorAgrees(ctx context.Context, a Anchor) error {
+func (c *Checkpointer) anchorAgrees(ctx context.Context, a Anchor, logs []LogInfo) error {
 	reader, ok := a.(interface{ Kept() ([]Checkpoint, error) })
 	if !ok {
 		return nil
@@ -124,7 +144,17 @@ func (c *Checkpointer) anchorAgrees(ctx context.Context, a Anchor) error {
 	if err != nil {
 		return fmt.Errorf("read anchor %s: %w", a.Name(), err)
 	}
-	kept = slices.DeleteFunc(kept, func(k Checkpoint) bool { return k.Origin != c.cfg.Origin && sibling(c.cfg.Base, k.Origin) })
+	own := kept[:0:0]
+	for _, k := range kept {
+		if k.Origin == c.cfg.Origin || !sibling(c.cfg.Base, k.Origin) {
+			own = append(own, k)
+			continue
+		}
+		if !slices.ContainsFunc(logs, func(l LogInfo) bool { return OriginOf(c.cfg.Base, l) == k.Origin }) {
+			return fmt.Errorf("%w: anchor %s has checkpoints of the log %s, and the database no such log", ErrChanged, a.Name(), k.Origin)
+		}
+	}
+	kept = own
 	for i, k := range kept {
 		if len(kept)-i > maxCompared && kept[i+1].Size > k.Size {
 			continue
