@@ -104,6 +104,69 @@ func TestCheckpointIsPublished(t *testing.T) {
 	}
 }
 
+// With several servers on a database each gives the last checkpoint of any log, by its name or
+// its number, and asks the database for all of them once a second.
+func TestCheckpointOfAnotherLogIsPublished(t *testing.T) {
+	l := logOf(t, 3)
+	l.others = map[int][]audit.Checkpoint{1: logOf(t, 7).checkpoints}
+	now := time.UnixMilli(0)
+	h := New(Config{
+		Groups: []Group{KeysGroup}, Checkpoints: l, Published: &Published{Logs: l, Now: func() time.Time { return now }},
+		Metrics: NewMetrics("test"), Log: slog.New(slog.DiscardHandler), RequestTimeout: time.Second, Stopping: context.Background(),
+	})
+	for log, want := range map[string]int{"mint-a": 1, "1": 1, "0": 0, "mint-b": -1, "2": -1, "01": -1} {
+		got := get(h, "/v1/audit/checkpoint?log="+log)
+		switch {
+		case want < 0 && got.status != http.StatusNotFound:
+			t.Errorf("%s: %d %s", log, got.status, got.body)
+		case want == 0 && got.body != l.checkpoints[0].Note, want == 1 && got.body != l.others[1][0].Note:
+			t.Errorf("%s: %d %s", log, got.status, got.body)
+		}
+	}
+	if l.asked != 2 { // once for each log
+		t.Errorf("the database was asked %d times", l.asked)
+	}
+	now = now.Add(time.Second)
+	l.others[1] = logOf(t, 8).checkpoints
+	if got := get(h, "/v1/audit/checkpoint?log=mint-a"); got.body != l.others[1][0].Note {
+		t.Errorf("a second later: %d %s", got.status, got.body)
+	}
+	now = now.Add(time.Second)
+	l.err = errors.New("canary")
+	if got := get(h, "/v1/audit/checkpoint?log=mint-a"); got.status != http.StatusInternalServerError || strings.Contains(got.body, "canary") {
+		t.Errorf("without the database: %d %s", got.status, got.body)
+	}
+	if got := get(h, "/v1/audit/checkpoint"); got.body != l.checkpoints[0].Note {
+		t.Errorf("the own, without the database: %d %s", got.status, got.body)
+	}
+}
+
+// The admin listener gives every log of the database.
+func TestAdminShowsTheOtherLogs(t *testing.T) {
+	l := logOf(t, 5)
+	l.others = map[int][]audit.Checkpoint{1: logOf(t, 7).checkpoints}
+	h := adminWith(l)
+	for path, want := range map[string]string{
+		"/v1/audit/logs":                     `{"own":0,"logs":[{"log":0},{"log":1,"name":"mint-a","origin":"mintmark/test/mint-a"}]}`,
+		"/v1/audit/checkpoint?log=mint-a":    l.others[1][0].Note,
+		"/v1/audit/checkpoint?log=0":         l.checkpoints[0].Note,
+		"/v1/audit/entries?log=1":            "",
+		"/v1/audit/checkpoints?log=1&from=8": "",
+	} {
+		if got := get(h, path); got.status != http.StatusOK || strings.TrimSpace(got.body) != strings.TrimSpace(want) {
+			t.Errorf("%s: %d %s", path, got.status, got.body)
+		}
+	}
+	if got := get(h, "/v1/audit?log=mint-a"); got.status != http.StatusOK || !strings.Contains(got.body, `"log":1,"size":0`) {
+		t.Errorf("state: %d %s", got.status, got.body)
+	}
+	for _, path := range []string{"", "/checkpoint", "/entries", "/checkpoints", "/tile/0/000.p/5"} {
+		if got := get(h, "/v1/audit"+path+"?log=mint-b"); got.status != http.StatusNotFound {
+			t.Errorf("%s of a log that is not there: %d", path, got.status)
+		}
+	}
+}
+
 func adminWith(l *fakeLog) http.Handler {
 	return NewAdmin(NewMetrics("test"), nil, AuditRoutes(l, 0, l))
 }

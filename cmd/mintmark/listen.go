@@ -162,8 +162,11 @@ func bind(ctx context.Context, servers []*http.Server) ([]net.Listener, error) {
 // listener goes last: it says how far the stop is.
 func drain(ctx context.Context, servers []*http.Server, delay time.Duration) error {
 	within := drainWithin
-	if errors.Is(context.Cause(ctx), errWedged) {
+	switch {
+	case errors.Is(context.Cause(ctx), errWedged):
 		within, delay = wedgedWithin, 0
+	case ctx.Err() == nil: // a listener failed, and no load balancer is being told
+		delay = 0
 	}
 	// Clients that are at work close their connections with their next answer; an idle
 	// one that is closed under a request would leave it unanswered.

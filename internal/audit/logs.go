@@ -18,10 +18,10 @@ type LogInfo struct {
 	Origin  string    `json:"origin,omitempty"`
 	Created time.Time `json:"createdAt,omitzero"` // zero for the first
 	// Unlisted says that the database has entries or checkpoints of it and does not list it.
-	Unlisted bool `json:"unlisted,omitempty"`
+	Unlisted bool `json:"unlisted,omitzero"`
 	// Idle says that no process writes it at the moment. It is false where that cannot be
 	// known.
-	Idle bool `json:"idle,omitempty"`
+	Idle bool `json:"idle,omitzero"`
 }
 
 // String is what the log is called: its name, or its number.

@@ -30,7 +30,8 @@ func (a *Append) Err() error { return a.err }
 // Store keeps the log. A method that fails for a reason of its own gives an error with a
 // method RetryAfter. Nothing is retried in it.
 type Store interface {
-	// Commit writes a batch in one durable transaction. It applies each append's changes
+	// Commit writes a batch in one durable transaction. Other writers of the database may have
+	// it try again. It applies each append's changes
 	// in order; the first of them that cannot be made undoes those of its append, and no
 	// other's, and is told to Refuse. Then it asks number for the rows of those that are
 	// left, in order, and writes them. An error means that nothing was committed, or that
@@ -55,7 +56,7 @@ var ErrChanged error = &unavailable{"the database does not hold what was written
 // them, many in one transaction. What queued up while one transaction was committed goes
 // into the next; a caller that is alone waits for nobody.
 //
-// There may be one writer to a database; the store sees to it.
+// There may be one writer to a log; the store sees to it.
 type Writer struct {
 	store Store
 	now   func() time.Time

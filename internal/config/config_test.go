@@ -323,12 +323,17 @@ func TestEachFaultIsNamedByItsKey(t *testing.T) {
 		"pushProvisioning.tav.validity must be positive and at most 720h":                                        {push("tav: {validity: -1s}"), push("tav: {validity: 721h}")},
 		"log.level must be debug, info, warn or error":                                                           {least + "log: {level: INFO}\n", least + "log: {level: trace}\n"},
 		"audit.log must be of printable ASCII without blanks and plus signs":                                     {least + "audit: {log: \"a b\"}\n", least + "audit: {log: a+b}\n"},
-		"audit.every must be at least 100ms":                                                                     {least + "audit: {every: 99ms}\n", least + "audit: {every: -1s}\n"},
-		"audit.maxUnsigned must be at least 1":                                                                   {least + "audit: {maxUnsigned: -1}\n"},
-		"audit.maxUnsignedAge must be at least twice audit.every":                                                {least + "audit: {maxUnsignedAge: 1s}\n"},
-		"audit.minFree must be at least 1":                                                                       {least + "audit: {minFree: -1}\n"},
-		"audit.retention must be 0, or at least 8760h in production":                                             {least + "audit: {retention: -1h}\n"},
-		"audit.anchors[0] must name one of file, syslog and webhook":                                             {least + "audit: {anchors: [{}]}\n", least + "audit: {anchors: [{file: a, webhook: \"https://a\"}]}\n"},
+		"audit.replica must be of a-z, 0-9 and hyphens, at most 32, with a letter": {
+			replicated + "audit: {replica: Mint}\n", replicated + "audit: {replica: a b}\n", replicated + "audit: {replica: \"12\"}\n",
+			replicated + "audit: {replica: a23456789012345678901234567890123}\n", replicated + "audit: {replica: a/b}\n",
+		},
+		"audit.replica is for store.postgres: a SQLite database has one log": {least + "audit: {replica: mint-1}\n"},
+		"audit.every must be at least 100ms":                                 {least + "audit: {every: 99ms}\n", least + "audit: {every: -1s}\n"},
+		"audit.maxUnsigned must be at least 1":                               {least + "audit: {maxUnsigned: -1}\n"},
+		"audit.maxUnsignedAge must be at least twice audit.every":            {least + "audit: {maxUnsignedAge: 1s}\n"},
+		"audit.minFree must be at least 1":                                   {least + "audit: {minFree: -1}\n"},
+		"audit.retention must be 0, or at least 8760h in production":         {least + "audit: {retention: -1h}\n"},
+		"audit.anchors[0] must name one of file, syslog and webhook":         {least + "audit: {anchors: [{}]}\n", least + "audit: {anchors: [{file: a, webhook: \"https://a\"}]}\n"},
 		"audit.anchors[1].syslog must be unix:///path, tcp://host:port or tls://host:port": {
 			least + "audit: {anchors: [{file: a}, {syslog: \"udp://a:514\"}]}\n", least + "audit: {anchors: [{file: a}, {syslog: \"tcp://a\"}]}\n",
 			least + "audit: {anchors: [{file: a}, {syslog: \"/dev/log\"}]}\n",
@@ -422,6 +427,17 @@ func TestModulesAreIsolatedInProduction(t *testing.T) {
 	const want = "hsm.isolation must be none or process"
 	if diff := cmp.Diff([]string{want}, refused(t, least, "MINTMARK_HSM_ISOLATION=thread")); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// replicated is the least configuration with a database that several processes may share.
+var replicated = strings.Replace(least, "sqlite: mintmark.db", "postgres: {dsnFile: dsn}", 1) + "dataDir: d\n"
+
+func TestReplicaIsNamed(t *testing.T) {
+	for text, want := range map[string]string{"": "", "audit: {replica: mint-1}\n": "mint-1", "audit: {replica: 0-a}\n": "0-a"} {
+		if got := load(t, replicated+text).Audit.Replica; got != want {
+			t.Errorf("%q: %q", text, got)
+		}
 	}
 }
 

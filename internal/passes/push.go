@@ -59,7 +59,8 @@ const (
 	laneRest    = time.Minute      // between two tries where the push service has trouble
 )
 
-// Pusher empties the outbox, beside those of other processes on the same database.
+// Pusher empties the outbox, beside those of other processes on the same database: an entry is
+// leased by one.
 type Pusher struct{ cfg PushConfig }
 
 // NewPusher gives a pusher.
