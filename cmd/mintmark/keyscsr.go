@@ -50,7 +50,7 @@ func keysCSRCommand() *cobra.Command {
 			"key that is active or next, signed by the key in the token and on record, and prints\n" +
 			"it in PEM. Apple's portal takes it for a pass type; a CA for a TLS key. What comes back\n" +
 			"is taken up with mintmark keys import-certificate.\n\n" +
-			"A running service holds its database: give the record of this another one meanwhile,\n" +
+			"A running service holds its SQLite database: give the record of this another one meanwhile,\n" +
 			"with MINTMARK_STORE_SQLITE=FILE.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -255,6 +255,40 @@ func TestOpenTailOfALogThatNobodyWrites(t *testing.T) {
 	}
 }
 
+// Commands that write beside a service leave a few entries that nobody signs, in whatever time;
+// a process leaves no such thing.
+func TestLogThatCommandsWroteIsNoFault(t *testing.T) {
+	f := newFleet(t)
+	command := func(entries int) {
+		t.Helper()
+		s, err := store.OpenReplica(t.Context(), f.dsn, "test", "c")
+		if err != nil {
+			t.Fatal(err)
+		}
+		log := audit.New(s, f.each["a"].clock)
+		for range entries {
+			if err := log.Note(t.Context(), audit.Lifecycle{Event: "ceremony"}); err != nil {
+				t.Fatal(err)
+			}
+			f.each["a"].later(time.Hour)
+		}
+		if faults := f.verify(true).Faults(); len(faults) != 1 || !strings.HasPrefix(faults[0], "log c, entry 0: nothing is signed") {
+			t.Errorf("while somebody writes it: %v", faults)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	command(3)
+	if r := f.verify(true); len(r.Faults()) != 0 || len(r.Logs) != 4 || !r.Logs[3].Tail() {
+		t.Errorf("faults %v, %+v", r.Faults(), r.Logs)
+	}
+	command(62)
+	if faults := f.verify(true).Faults(); len(faults) != 1 || !strings.HasPrefix(faults[0], "log c, entry 0: nothing is signed") {
+		t.Errorf("more than a command writes: %v", faults)
+	}
+}
+
 // A process starts beside the checkpoints of others in its anchor, and not where the anchor
 // knows a log that is gone, or its own went back.
 func TestStartHoldsTheLogsAgainstTheAnchor(t *testing.T) {
