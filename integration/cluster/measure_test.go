@@ -88,10 +88,10 @@ func (r *rig) restartPostgres(cleanly bool, away time.Duration) {
 	r.awaitIn(2)
 }
 
-// politely keeps clients from asking again and again where nobody serves: each asks at most
-// 50 times a second.
+// politely keeps clients from asking again and again where nobody serves: all together ask at
+// most 800 times a second.
 func politely(next ask) ask {
-	tick := time.NewTicker(20 * time.Millisecond / callers)
+	tick := time.NewTicker(time.Second / 800)
 	return func() (string, actors.Call) {
 		<-tick.C
 		return next()
