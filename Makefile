@@ -9,7 +9,7 @@ DATA    ?= .mintmark
 export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench cost bench-log loadgen passload registrations rotation passpeers console-test lint-api fuzz clean
+.PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench cost bench-log loadgen passload registrations rotation passpeers console-test lint-api cluster linearizability fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -28,7 +28,7 @@ loadgen: ## build bin/loadgen, which puts a constant load on a running server
 	@$(GO) build -trimpath -o bin/loadgen ./cmd/loadgen
 
 test: softhsm ## run every test, from scratch
-	@tools/ensure.sh gcc node openssl ssh-keygen curl nss postgresql
+	@tools/ensure.sh gcc node openssl ssh-keygen curl nss postgresql haproxy
 	$(GO) test -race -count=1 ./...
 	$(GO) test -race -count=1 -tags trace -run Trace ./signer ./internal/provisioning ./integration
 
@@ -95,6 +95,14 @@ passpeers: softhsm ## have passkit-generator and @walletpass/pass-js check passe
 console-test: softhsm ## look at every page of the console in Chromium, with axe-core (npm, Node.js 20; CONSOLE_SHOTS keeps the screenshots)
 	@tools/ensure.sh gcc node chromium
 	$(GO) test -count=1 -v -timeout 20m -tags console -run TestConsoleInABrowser ./integration
+
+cluster: softhsm postgresql ## two replicas: restarts under load, and what the second is worth, as in docs/cluster.md (minutes)
+	@tools/ensure.sh gcc haproxy
+	$(GO) test -count=1 -v -timeout 30m -tags cluster -run 'TestRestartsUnderLoad|TestSecondReplica' ./integration/cluster
+
+linearizability: softhsm postgresql ## nonces through two replicas under kills and pauses, held against a model (10 minutes; LIN_SECONDS)
+	@tools/ensure.sh gcc haproxy
+	$(GO) test -count=1 -v -timeout 60m -tags linearizability -run TestNonceClaimsAreLinearizable ./integration/cluster
 
 fuzz: softhsm ## fuzz every parser for 30 seconds each
 	@tools/fuzz.sh 30s

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mintmark/mintmark/integration/actors"
 )
 
 // androidService is where Android wallets are pushed: https, with a secret of its own. It
@@ -74,7 +76,7 @@ func (s *androidService) trust(p *passServer) {
 
 // An Android wallet is told at the endpoint of its kind, in the form that it knows. While
 // that hangs, devices of the same type that are Apple's are told, and again.
-func androidsAreTold(t *testing.T, apple *pushService, android *androidService, p *passServer) {
+func androidsAreTold(t *testing.T, apple *actors.PushService, android *androidService, p *passServer) {
 	token := p.setUp(ecPasses, "9")
 	const iPhone = 300
 	p.register(ecPasses, "9", token, iPhone)
@@ -89,7 +91,7 @@ func androidsAreTold(t *testing.T, apple *pushService, android *androidService, 
 		t.Errorf("asked for %q, want %q", got, want)
 	}
 	for n := range 3 { // the first call still hangs, or the second
-		p.await("the iPhone is told", func() bool { return apple.took(deviceToken(iPhone)) == n+1 })
+		p.await("the iPhone is told", func() bool { return apple.Took(deviceToken(iPhone)) == n+1 })
 		p.change(ecPasses, "9", n+2)
 	}
 	close(android.slow)

@@ -16,7 +16,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -110,34 +109,15 @@ func startServe(t *testing.T, dir, more string, env ...string) *server {
 	if err := os.WriteFile(path, append(base, more...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, dir: dir, stderr: &lockedBuffer{}, stdout: &lockedBuffer{}, exited: make(chan struct{})}
-	s.cmd = exec.Command(mintmark, "serve", "--config", path)
-	s.cmd.Env = append(os.Environ(), env...)
-	s.cmd.Stderr = s.stderr
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		s.err = s.cmd.Wait()
-		close(s.exited)
-	}()
-	t.Cleanup(s.stop)
-	listening := regexp.MustCompile(`msg=listening api=(\S+) admin=(\S+)`)
-	deadline := time.Now().Add(startWithin)
-	for tick := time.NewTicker(20 * time.Millisecond); ; {
-		if m := listening.FindStringSubmatch(s.stderr.String()); m != nil {
-			s.info.BaseURL, s.info.AdminURL = "http://"+m[1], "http://"+m[2]
-			break
+	s := process(t, env, "serve", "--config", path)
+	s.dir = dir
+	s.await(func() bool {
+		at := listening.FindStringSubmatch(s.stderr.String())
+		if at != nil {
+			s.info.BaseURL, s.info.AdminURL = "http://"+at[1], "http://"+at[2]
 		}
-		select {
-		case <-tick.C:
-		case <-s.exited:
-			t.Fatalf("mintmark serve ended: %v\n%s", s.err, s.stderr)
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("mintmark serve does not listen\n%s", s.stderr)
-		}
-	}
+		return at != nil
+	})
 	return s
 }
 

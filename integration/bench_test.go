@@ -101,22 +101,15 @@ func (r *benchRig) run(v variant, dir, config string) *server {
 		r.t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	s := &server{t: r.t, dir: dir, stderr: &lockedBuffer{}, stdout: &lockedBuffer{}, exited: make(chan struct{})}
-	s.cmd = exec.Command(v.binary, "serve", "--config", config)
-	s.cmd.Env, s.cmd.Stderr = append(os.Environ(), v.env...), log
-	if err := s.cmd.Start(); err != nil {
-		r.t.Fatal(err)
-	}
-	go func() {
-		s.err = s.cmd.Wait()
-		close(s.exited)
-	}()
+	cmd := exec.Command(v.binary, "serve", "--config", config)
+	cmd.Env, cmd.Stderr = append(os.Environ(), v.env...), log
 	r.t.Cleanup(func() {
-		s.stop()
 		if r.t.Failed() {
 			r.t.Logf("the end of the server's log:\n%s", lastLines(readFile(r.t, log.Name()), 20))
 		}
 	})
+	s := running(r.t, cmd)
+	s.dir = dir
 	s.await(func() bool {
 		text := readFile(r.t, log.Name())
 		at := listening.FindStringSubmatch(text)

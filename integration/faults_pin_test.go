@@ -72,7 +72,7 @@ func testWrongPIN(t *testing.T, where hsm.Isolation) {
 			p := process(t, nil, append(args, "--config", filepath.Join(dev.dir, "mintmark.yaml"))...)
 			<-p.exited
 			t.Logf("start %d: %s ends with %d: %s", restart, command, p.cmd.ProcessState.ExitCode(), lastLines(p.stderr.String(), 2))
-			if p.err == nil {
+			if p.process.Err() == nil {
 				t.Errorf("%s succeeds", command)
 			}
 		}

@@ -1,18 +1,10 @@
 package integration
 
 import (
-	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"io"
-	"maps"
 	"net/http"
 	"os"
 	"strconv"
@@ -20,11 +12,12 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-	"github.com/google/uuid"
+
+	"github.com/mintmark/mintmark/integration/actors"
 )
 
 // claims are those of a JWT. As a change to others, a nil value takes a claim away.
-type claims = map[string]any
+type claims = actors.Claims
 
 // party is a client of the service as its own software sees it: its names, its private
 // key, and what its tokens say. Tokens are made by golang-jwt.
@@ -38,11 +31,8 @@ type party struct {
 // newParty is a party with a P-256 key.
 func newParty(t *testing.T, iss, aud string) *party {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &party{t: t, iss: iss, kid: iss + "-1", aud: aud, sub: iss + "-user", key: key}
+	p := actors.NewParty(t, iss, aud)
+	return &party{t: t, iss: p.Issuer, kid: p.KeyID, aud: p.Audience, sub: p.Subject, key: p.Key}
 }
 
 // merchant is the development server's merchant client, made of what dev.json says.
@@ -66,24 +56,13 @@ func (s *server) privateKey(path string) crypto.Signer {
 	return key.(crypto.Signer)
 }
 
-// unsigned is a token of the party for the next minutes, with its claims changed.
-func (p *party) unsigned(change claims) *jwt.Token {
-	now := time.Now()
-	all := jwt.MapClaims{
-		"iss": p.iss, "sub": p.sub, "aud": p.aud, "jti": uuid.NewString(),
-		"iat": now.Unix(), "exp": now.Add(10 * time.Minute).Unix(),
-	}
-	maps.Copy(all, p.claims)
-	maps.Copy(all, change)
-	maps.DeleteFunc(all, func(_ string, v any) bool { return v == nil })
-	var method jwt.SigningMethod = jwt.SigningMethodES256
-	if _, ok := p.key.(*rsa.PrivateKey); ok {
-		method = jwt.SigningMethodRS256
-	}
-	unsigned := jwt.NewWithClaims(method, all)
-	unsigned.Header["kid"] = p.kid
-	return unsigned
+// actor is the party as package actors has it.
+func (p *party) actor() *actors.Party {
+	return &actors.Party{T: p.t, Issuer: p.iss, KeyID: p.kid, Audience: p.aud, Subject: p.sub, Claims: p.claims, Key: p.key}
 }
+
+// unsigned is a token of the party for the next minutes, with its claims changed.
+func (p *party) unsigned(change claims) *jwt.Token { return p.actor().Unsigned(change) }
 
 // token is a signed token of the party, with its claims changed.
 func (p *party) token(change claims) string {
@@ -93,11 +72,7 @@ func (p *party) token(change claims) string {
 
 func (p *party) signed(unsigned *jwt.Token) string {
 	p.t.Helper()
-	token, err := unsigned.SignedString(p.key)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return token
+	return p.actor().Signed(unsigned)
 }
 
 // publicPEM is the party's public key as it hands it over.
@@ -108,11 +83,7 @@ func (p *party) publicPEM() string {
 
 func publicPEM(t *testing.T, key crypto.PublicKey) string {
 	t.Helper()
-	der, err := x509.MarshalPKIXPublicKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	return actors.PublicPEM(t, key)
 }
 
 // call is one request: to post a body, or a GET without one.
@@ -125,33 +96,8 @@ type call struct {
 
 // by sends the request.
 func (c call) by(with *http.Client) (answer, error) {
-	var body io.Reader
-	contentType := "application/json"
-	if raw, ok := c.body.([]byte); ok {
-		body, contentType = bytes.NewReader(raw), "application/octet-stream"
-	} else if c.body != nil {
-		b, err := json.Marshal(c.body)
-		if err != nil {
-			return answer{}, err
-		}
-		body = bytes.NewReader(b)
-	}
-	req, err := http.NewRequest(c.method, c.url, body)
-	if err != nil {
-		return answer{}, err
-	}
-	maps.Copy(req.Header, c.header)
-	if c.body != nil {
-		req.Header.Set("Content-Type", contentType)
-	}
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
-	}
-	resp, err := with.Do(req)
-	if err != nil {
-		return answer{}, err
-	}
-	return read(resp)
+	a, err := actors.Call{Method: c.method, URL: c.url, Token: c.token, Body: c.body, Header: c.header}.By(with)
+	return answer{a.Status, a.Header, a.Body}, err
 }
 
 // patiently sends the request again, as a client should, while the answer says when to come

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/integration/actors"
 )
 
 func init() { raceDetector = false } // it makes the server three times slower
@@ -158,18 +159,14 @@ func TestMillionRegistrations(t *testing.T) {
 // One change is told to everybody, also when the process dies in the middle of it.
 func TestFanOutThroughAKill(t *testing.T) {
 	devices := number(t, "PASS_DEVICES", 100_000)
-	apple := newPushService(t)
-	p := newPassServer(t, apple.config())
-	apple.trust(p)
+	apple := actors.NewPushService(t)
+	p := newPassServer(t, apple.Config())
+	p.trusted(apple)
 	p.run()
 	p.setUp(ecPasses, "0")
 	db := p.database()
 	p.seed(db, ecPasses, "0", 0, devices)
-	taken := func() (n int) {
-		apple.mu.Lock()
-		defer apple.mu.Unlock()
-		return len(apple.pushes)
-	}
+	taken := apple.Told
 	began := time.Now()
 	p.change(ecPasses, "0", 1)
 	t.Logf("the change, with its %d entries, took %v", devices, time.Since(began))
@@ -187,17 +184,15 @@ func TestFanOutThroughAKill(t *testing.T) {
 		var n int
 		return db.QueryRow(`SELECT COUNT(*) FROM pass_pushes`).Scan(&n) == nil && n == 0
 	})
-	apple.mu.Lock()
 	twice := 0
-	for _, n := range apple.pushes {
+	for _, n := range apple.Pushes() {
 		twice += n - 1
 	}
-	apple.mu.Unlock()
 	t.Logf("%.0f pushes a second; killed after %d, with %d entries left; lost %d, pushed twice %d", rate, at, left, devices-taken(), twice)
 	if twice > 128 {
 		t.Errorf("%d were pushed twice; one batch is 128", twice)
 	}
-	apple.check()
+	apple.Check()
 }
 
 // What is signed for the first time costs the token; what is kept costs nothing.

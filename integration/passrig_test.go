@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/integration/actors"
 	"github.com/mintmark/mintmark/passkit"
 	"github.com/mintmark/mintmark/passkit/passtest"
 )
@@ -135,12 +135,7 @@ func replaceSection(text, head, by string) string {
 
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return actors.FreeAddress(t)
 }
 
 // addECKey makes a P-256 pass key in the token, with a certificate of its own simulation.

@@ -19,6 +19,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/integration/actors"
 	"github.com/mintmark/mintmark/integration/faultmodule"
 	"github.com/mintmark/mintmark/softhsm"
 )
@@ -155,19 +156,7 @@ func (r *rig) everything() error {
 // eventually tries until it succeeds, and says how long it took.
 func eventually(t *testing.T, within time.Duration, try func() error) time.Duration {
 	t.Helper()
-	began := time.Now()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := try()
-		if err == nil {
-			return time.Since(began)
-		}
-		if time.Since(began) > within {
-			t.Fatalf("not well after %v: %v", within, err)
-		}
-		<-tick.C
-	}
+	return actors.Eventually(t, within, try)
 }
 
 // Lost sessions and logins are cured within the request that meets them.

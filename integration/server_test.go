@@ -9,20 +9,18 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	_ "github.com/mattn/go-sqlite3"
 
 	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/integration/actors"
 )
 
 // mintmark is the binary under test.
@@ -49,10 +47,8 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer func() { _ = os.RemoveAll(dir) }()
-		mintmark = filepath.Join(dir, "mintmark")
-		build := exec.Command("go", "build", fmt.Sprintf("-race=%t", raceDetector), "-tags="+buildTags, "-o", mintmark, "../cmd/mintmark")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build mintmark: %v\n%s", err, out)
+		if mintmark, err = actors.Build(dir, raceDetector, buildTags); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 		return m.Run()
@@ -77,38 +73,22 @@ type devInfo struct {
 
 // server is mintmark in a process of its own, mostly as a server.
 type server struct {
-	t    *testing.T
-	cmd  *exec.Cmd
-	info devInfo // of mintmark serve no more than the two URLs
-	dir  string
+	t       *testing.T
+	process *actors.Process
+	info    devInfo // of mintmark serve no more than the two URLs
+	dir     string
 
+	// of the process
+	cmd    *exec.Cmd
 	stderr *lockedBuffer
 	stdout *lockedBuffer
-	exited chan struct{} // closed when the process has ended
-	err    error         // how it ended; read after exited
+	exited chan struct{}
 }
 
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
+// lockedBuffer is what a process writes while others read it.
+type lockedBuffer = actors.Buffer
 
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func lastLines(text string, n int) string {
-	lines := strings.SplitAfter(text, "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "")
-}
+func lastLines(text string, n int) string { return actors.LastLines(text, n) }
 
 // unsigned is the environment of a server that signs no checkpoints after its start: the
 // calls to the token are then those of the test alone.
@@ -118,39 +98,20 @@ var unsigned = []string{"MINTMARK_AUDIT_EVERY=1h", "MINTMARK_AUDIT_MAX_UNSIGNED_
 // stopped when the test ends.
 func process(t *testing.T, env []string, args ...string) *server {
 	t.Helper()
-	s := &server{t: t, stderr: &lockedBuffer{}, stdout: &lockedBuffer{}, exited: make(chan struct{})}
-	s.cmd = exec.Command(mintmark, args...)
-	s.cmd.Env = append(os.Environ(), env...)
-	s.cmd.Stdout, s.cmd.Stderr = s.stdout, s.stderr
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		s.err = s.cmd.Wait()
-		close(s.exited)
-	}()
-	t.Cleanup(func() {
-		s.stop()
-		if t.Failed() {
-			t.Logf("what the server's log complains of, and its end:\n%s%s", lastLines(s.complaints(), 30), lastLines(s.stderr.String(), 30))
-		}
-		if strings.Contains(s.stderr.String(), "DATA RACE") {
-			t.Errorf("the race detector found something:\n%s", s.stderr)
-		}
-	})
-	return s
+	cmd := exec.Command(mintmark, args...)
+	cmd.Env = append(os.Environ(), env...)
+	return running(t, cmd)
+}
+
+// running is a command as a server, started.
+func running(t *testing.T, cmd *exec.Cmd) *server {
+	t.Helper()
+	p := actors.Start(t, cmd)
+	return &server{t: t, process: p, cmd: p.Cmd, stderr: p.Stderr, stdout: p.Stdout, exited: p.Exited}
 }
 
 // complaints are the lines of the log above the level of information.
-func (s *server) complaints() string {
-	var b strings.Builder
-	for line := range strings.Lines(s.stderr.String()) {
-		if strings.Contains(line, "level=ERROR") || strings.Contains(line, "level=WARN") {
-			b.WriteString(line)
-		}
-	}
-	return b.String()
-}
+func (s *server) complaints() string { return s.process.Complaints() }
 
 // startWithin is the development mode's own promise.
 const startWithin = 20 * time.Second
@@ -158,18 +119,7 @@ const startWithin = 20 * time.Second
 // await waits until the server is ready, and fails the test if it ends before.
 func (s *server) await(ready func() bool) {
 	s.t.Helper()
-	limit := time.After(startWithin)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ready() {
-		select {
-		case <-s.exited:
-			s.t.Fatalf("mintmark ended: %v\n%s", s.err, s.stderr)
-		case <-limit:
-			s.t.Fatalf("mintmark is not ready after %v\n%s", startWithin, s.stderr)
-		case <-tick.C:
-		}
-	}
+	s.process.Await(startWithin, ready)
 }
 
 // start runs mintmark dev in dir with further arguments and environment, and waits
@@ -192,29 +142,10 @@ func start(t *testing.T, dir string, args, env []string) *server {
 }
 
 // stop asks the server to end, and waits for it.
-func (s *server) stop() {
-	select {
-	case <-s.exited:
-		return
-	default:
-	}
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-s.exited:
-		if s.err != nil {
-			s.t.Errorf("mintmark stopped with %v\n%s", s.err, s.stderr)
-		}
-	case <-time.After(40 * time.Second):
-		s.t.Error("mintmark does not stop")
-		s.kill()
-	}
-}
+func (s *server) stop() { s.process.Stop() }
 
 // kill is kill -9.
-func (s *server) kill() {
-	_ = s.cmd.Process.Kill()
-	<-s.exited
-}
+func (s *server) kill() { s.process.Kill() }
 
 // request is a body of signed-cards.
 type request map[string]any
@@ -321,9 +252,8 @@ func do(req *http.Request) (answer, error) {
 
 // read takes an answer in.
 func read(resp *http.Response) (answer, error) {
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header, body}, err
+	a, err := actors.Read(resp)
+	return answer{a.Status, a.Header, a.Body}, err
 }
 
 func (s *server) get(url string) answer {

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
+	"github.com/mintmark/mintmark/integration/actors"
 )
 
 // as makes a call with a token of the tenant's backend.
@@ -23,31 +23,10 @@ func (w *tenancy) as(t *testing.T, who tenant, method, path string, body any) an
 // encrypted is a tenant's card, encrypted to the service for a card's name.
 func (w *tenancy) encrypted(t *testing.T, who tenant, card string) request {
 	t.Helper()
-	var key jose.JSONWebKey
-	for _, k := range w.jwks.Keys {
-		if k.Use == "enc" && k.Algorithm == string(jose.ECDH_ES_A256KW) {
-			key = k
-		}
-	}
-	options := (&jose.EncrypterOptions{}).WithType("mintmark-card+jwe")
-	for name, value := range map[jose.HeaderKey]any{
+	text := actors.EncryptedCard(t, w.jwks, map[string]any{
 		"tenant": who.name, "iss": who.backend.iss, "sub": who.backend.sub, "externalCardId": card,
 		"exp": time.Now().Add(time.Hour).Unix(), "jti": rand.Text(),
-	} {
-		options = options.WithHeader(name, value)
-	}
-	e, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.ECDH_ES_A256KW, Key: key.Key, KeyID: key.KeyID}, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	message, err := e.Encrypt(fmt.Appendf(nil, `{"primaryAccountNumber":%q,"expiration":"12/49","name":"Holder","product":"mastercard"}`, who.pan))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := message.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
+	}, fmt.Sprintf(`{"primaryAccountNumber":%q,"expiration":"12/49","name":"Holder","product":"mastercard"}`, who.pan))
 	return request{"encryptedCard": text}
 }
 

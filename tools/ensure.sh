@@ -12,6 +12,7 @@
 #	p11-kit     p11-kit's client and server of remote modules
 #	chromium    a browser without a window, and a font for it
 #	postgresql  the server's programs, such as initdb; no server is set up or started
+#	haproxy     the load balancer's program
 #
 # Knows apt-get (Debian, Ubuntu), dnf (Fedora), apk (Alpine) and brew (macOS), and uses
 # sudo where root is needed. Says nothing and takes no time when all is there. If it
@@ -98,8 +99,9 @@ present() {
 			/opt/homebrew/lib/pkcs11/p11-kit-client.so
 		;;
 	chromium) has chromium || has chromium-browser ;;
+	haproxy) has haproxy || any_program /usr/sbin/haproxy /usr/local/sbin/haproxy ;;
 	node | openssl | ssh-keygen | curl) has "$1" ;;
-	*) die "unknown tool $1 (known: softhsm nss p11-kit gcc node openssl ssh-keygen curl chromium postgresql)" ;;
+	*) die "unknown tool $1 (known: softhsm nss p11-kit gcc node openssl ssh-keygen curl chromium postgresql haproxy)" ;;
 	esac
 }
 
@@ -169,6 +171,7 @@ install() {
 }
 
 [ $# -gt 0 ] || die "usage: ensure.sh softhsm|nss|p11-kit|gcc|node|openssl|ssh-keygen|curl|chromium|postgresql..."
+[ $# -gt 0 ] || die "usage: ensure.sh softhsm|nss|p11-kit|gcc|node|openssl|ssh-keygen|curl|postgresql|haproxy..."
 
 missing=
 for name in "$@"; do

@@ -13,6 +13,7 @@ fi
 
 go vet ./...
 go vet -tags faults,soak,bench,benchlog,cost,bulk,passload,rotation,passpeers,console ./integration
+go vet -tags cluster,linearizability ./integration/cluster
 go vet -tags modules ./hsm/conformance
 go vet -tags registrations ./internal/store
 go vet -tags benchbare ./hsm ./internal/audit ./cmd/mintmark
@@ -34,7 +35,7 @@ staticcheck() {
 }
 
 go tool -modfile=tools/go.mod staticcheck -version >/dev/null # a pipe would hide that it is not there
-staticcheck -tags faults,soak,bench,benchlog,cost,bulk,passload,rotation,passpeers,console ./...
+staticcheck -tags faults,soak,bench,benchlog,cost,bulk,passload,rotation,passpeers,console,cluster,linearizability ./...
 staticcheck -tags modules ./hsm/conformance
 staticcheck -tags registrations ./internal/store
 staticcheck -tags trace,faults,soak,bench,benchlog,cost,bulk,passload,rotation,passpeers,console ./signer ./internal/provisioning ./cmd/mintmark ./integration

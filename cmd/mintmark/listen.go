@@ -91,7 +91,7 @@ func (s *service) listen(ctx context.Context, ready func(addresses) error) error
 		routes = append(routes, httpapi.CardRoutes(s.provisioning, s.plan.log),
 			httpapi.EnablementRoutes(s.enablementKeeper(), s.plan.cfg.Environment, s.plan.log))
 	}
-	admin := httpapi.NewAdmin(s.metrics, s.checks(), routes...)
+	admin := httpapi.NewAdmin(s.metrics, append(s.checks(), stopping(ctx)), routes...)
 	servers := []*http.Server{httpapi.Server(httpapi.GuardAdmin(admin, s.plan.cfg.Admin.Listen), s.plan.cfg.Admin.Listen, s.plan.log)}
 	for _, l := range s.listeners {
 		l.srv = httpapi.Server(s.handler(l, ctx), l.Listen, s.plan.log)
@@ -130,12 +130,23 @@ func (s *service) listen(ctx context.Context, ready func(addresses) error) error
 	if err == nil {
 		select {
 		case <-ctx.Done():
-			s.plan.log.Info("stopping")
+			s.plan.log.Info("stopping", "delay", s.plan.cfg.ShutdownDelay)
 		case err = <-failed:
 			err = fmt.Errorf("serve: %w", err)
 		}
 	}
-	return errors.Join(err, drain(ctx, servers))
+	return errors.Join(err, drain(ctx, servers, s.plan.cfg.ShutdownDelay))
+}
+
+// stopping is not well once the service was told to stop: a load balancer then sends no
+// more, while what it has sent is answered.
+func stopping(ctx context.Context) httpapi.Check {
+	return httpapi.Check{Name: "service", Required: true, Probe: func(context.Context) error {
+		if ctx.Err() != nil {
+			return errors.New("it is stopping")
+		}
+		return nil
+	}}
 }
 
 // bind opens the sockets of all servers, or none.
@@ -156,16 +167,19 @@ func bind(ctx context.Context, servers []*http.Server) ([]net.Listener, error) {
 	return sockets, nil
 }
 
-// drain answers what is under way. The admin listener goes last: it says how far the stop
-// is.
-func drain(ctx context.Context, servers []*http.Server) error {
+// drain answers what is under way, and for the time of delay what still comes. The admin
+// listener goes last: it says how far the stop is.
+func drain(ctx context.Context, servers []*http.Server, delay time.Duration) error {
+	within := drainWithin
+	switch {
+	case errors.Is(context.Cause(ctx), errWedged):
+		within, delay = wedgedWithin, 0
+	case ctx.Err() == nil: // a listener failed, and no load balancer is being told
+		delay = 0
+	}
 	// Clients that are at work close their connections with their next answer; an idle
 	// one that is closed under a request would leave it unanswered.
-	<-time.After(lastAnswers)
-	within := drainWithin
-	if errors.Is(context.Cause(ctx), errWedged) {
-		within = wedgedWithin
-	}
+	<-time.After(max(delay, lastAnswers))
 	limit, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	var errs []error

@@ -67,7 +67,7 @@ func (s *service) newPusher(cfg config.PassPush) (*passes.Pusher, error) {
 		return nil, err
 	}
 	pc := passes.PushConfig{
-		Service: s.passes, Outbox: s.store, Host: cfg.Host, PushType: cfg.PushType, Dial: out.Dial,
+		Service: s.passes, Outbox: s.store, Host: cfg.Host, PushType: cfg.PushType, Lease: cfg.Lease, Dial: out.Dial,
 		Endpoints: map[webservice.ClientKind]passes.Endpoint{}, Post: pushPoster{out}, Log: s.plan.log,
 	}
 	switch cfg.MaxTLSVersion {

@@ -57,6 +57,25 @@ func Without(p hsm.Purpose) Option {
 // New makes a token with its keys and opens it; the test's end closes and removes it.
 func New(t softhsm.TB, options ...Option) *Token {
 	t.Helper()
+	p := prototypeOf(t, options)
+	tok := &Token{on: softhsm.NewFrom(t, p.image), ring: &hsm.Keyring{Environment: environment, Keys: slices.Clone(p.keys)}}
+	tok.Token = tok.open(t)
+	tok.counts.reset()
+	t.Cleanup(func() { tok.shut(t) })
+	return tok
+}
+
+// Image gives what New opens: a token's files and its keyring, for tests whose processes each
+// open a copy, as replicated HSMs are.
+func Image(t softhsm.TB, options ...Option) (softhsm.Image, *hsm.Keyring) {
+	t.Helper()
+	p := prototypeOf(t, options)
+	return p.image, &hsm.Keyring{Environment: environment, Keys: slices.Clone(p.keys)}
+}
+
+// prototypeOf gives the token that these options ask for.
+func prototypeOf(t softhsm.TB, options []Option) prototype {
+	t.Helper()
 	var keys []hsm.NewKey
 	for _, p := range hsm.Purposes() {
 		k := hsm.NewKey{Name: string(p), Purpose: p}
@@ -73,11 +92,7 @@ func New(t softhsm.TB, options ...Option) *Token {
 		p = newPrototype(t, keys)
 		prototypes[fmt.Sprint(keys)] = p
 	}
-	tok := &Token{on: softhsm.NewFrom(t, p.image), ring: &hsm.Keyring{Environment: environment, Keys: slices.Clone(p.keys)}}
-	tok.Token = tok.open(t)
-	tok.counts.reset()
-	t.Cleanup(func() { tok.shut(t) })
-	return tok
+	return p
 }
 
 // prototypes are the tokens that tests asked for, by their keys: making keys takes longer than

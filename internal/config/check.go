@@ -19,6 +19,9 @@ func (c *Config) Check() error {
 	c.checkRoles(&w)
 	c.checkListeners(&w)
 	c.checkLeases(&w)
+	if c.ShutdownDelay < 0 || c.ShutdownDelay > 5*time.Minute {
+		w.say("shutdownDelay", "must be 0 to 5m")
+	}
 	c.checkHSM(&w)
 	w.need("keyring", c.Keyring)
 	if (c.Store.SQLite == "") == (c.Store.Postgres.DSNFile == "") {

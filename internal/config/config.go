@@ -42,6 +42,11 @@ type Config struct {
 	PassesAPI *API `yaml:"passesAPI"`
 	// Admin is the listener for health and metrics.
 	Admin Admin `yaml:"admin"`
+	// ShutdownDelay is how long the service still takes requests after it was told to stop,
+	// while /readyz says 503 and every answer closes its connection: longer than the load
+	// balancer's health checks need to notice (docs/cluster.md). At most 5m; the supervisor
+	// must allow it on top of its own limit. Default 0.
+	ShutdownDelay time.Duration `yaml:"shutdownDelay"`
 	// HSM says which tokens hold the keys.
 	HSM HSM `yaml:"hsm"`
 	// Keyring is the path of the keyring file, the reviewed list of keys. Required. What

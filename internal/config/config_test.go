@@ -119,7 +119,7 @@ func TestDefaultsFillWhatIsLeftOut(t *testing.T) {
 		}},
 		Merchant: config.Merchant{MaxLifetime: 15 * time.Minute},
 		Passes: config.Passes{
-			BundleCacheMiB: 16, FileCacheMiB: 16, MaxFiles: 10000, MaxFilesMiB: 1024, MaxRegistrations: 10000, PersonalizationLease: time.Minute, Push: config.PassPush{Host: "api.push.apple.com"},
+			BundleCacheMiB: 16, FileCacheMiB: 16, MaxFiles: 10000, MaxFilesMiB: 1024, MaxRegistrations: 10000, PersonalizationLease: time.Minute, Push: config.PassPush{Host: "api.push.apple.com", Lease: time.Minute},
 		},
 		Outbound: config.Outbound{Timeout: 5 * time.Second},
 		PushProvisioning: config.PushProvisioning{
@@ -156,6 +156,7 @@ api:
   tls: {certificateFile: /c.pem, keyFile: /k.pem, minVersion: "1.2", clientCertificates: {issuer: require}}
 merchantAPI: {listen: "0.0.0.0:444", requestTimeout: 21s, tls: {keyInToken: true, clientCertificates: {merchant: request}}}
 admin: {listen: "[::1]:9"}
+shutdownDelay: 7s
 hsm:
   policy: spread
   isolation: process
@@ -213,7 +214,7 @@ audit:
 		MerchantAPI: &config.API{Listen: "0.0.0.0:444", RequestTimeout: 21 * time.Second, TLS: &config.TLS{
 			KeyInToken: true, MinVersion: "1.3", ClientCertificates: map[string]string{"merchant": "request"},
 		}},
-		Admin: config.Admin{Listen: "[::1]:9"},
+		Admin: config.Admin{Listen: "[::1]:9"}, ShutdownDelay: 7 * time.Second,
 		HSM: config.HSM{
 			Policy:      "spread",
 			Isolation:   "process",
@@ -251,7 +252,7 @@ audit:
 			RateLimit: usual, MaxLifetime: 15 * time.Minute, Leeway: 10 * time.Second,
 		}},
 		Passes: config.Passes{
-			BundleCacheMiB: 16, FileCacheMiB: 16, MaxFiles: 10000, MaxFilesMiB: 1024, MaxRegistrations: 10000, PersonalizationLease: time.Minute, Push: config.PassPush{Host: "api.push.apple.com"},
+			BundleCacheMiB: 16, FileCacheMiB: 16, MaxFiles: 10000, MaxFilesMiB: 1024, MaxRegistrations: 10000, PersonalizationLease: time.Minute, Push: config.PassPush{Host: "api.push.apple.com", Lease: time.Minute},
 		},
 		Merchant: config.Merchant{
 			MaxLifetime: time.Hour, Audience: "mint.example", AudFingerprints: []string{"sha256/AAAA"},
@@ -301,6 +302,7 @@ func TestEachFaultIsNamedByItsKey(t *testing.T) {
 		"api.tls is required where api.listen is not a loopback address": {least + "api: {listen: \"0.0.0.0:8080\"}\n", least + "api: {listen: \":8080\"}\n", least + "api: {listen: \"[::]:8080\"}\n", least + "api: {listen: \"mint.example:443\"}\n", least + "api: {listen: \"192.0.2.1:443\"}\n", least + "api: {listen: \"localhost.example:443\"}\n"},
 		"api.tls.certificateFile is missing":                             {strings.Replace(tls, "certificateFile: c.pem, ", "", 1) + least},
 		"api.tls.keyFile is missing":                                     {strings.Replace(tls, ", keyFile: k.pem", "", 1) + least, least + "api: {tls: {certificateFile: c.pem}}\n"},
+		"shutdownDelay must be 0 to 5m":                                  {least + "shutdownDelay: 301s\n", least + "shutdownDelay: -1s\n"},
 		"api.requestTimeout must be at least 1s":                         {least + "api: {requestTimeout: 999ms}\n", least + "api: {requestTimeout: -1s}\n"},
 		"admin.listen must be host:port of a loopback address":           {least + "admin: {listen: \"0.0.0.0:9090\"}\n", least + "admin: {listen: \":9090\"}\n", least + "admin: {listen: \"9090\"}\n", least + "admin: {listen: \"[::]:9090\"}\n"},
 		"hsm.members[0].name is missing":                                 {with(t, "name: hsm-a\n      module", "module")},

@@ -56,6 +56,9 @@ type PassPush struct {
 	// MaxTLSVersion is 1.2 or 1.3. Default 1.2 for RSA keys, which cannot have 1.3 (it needs
 	// RSASSA-PSS), and 1.3 for others.
 	MaxTLSVersion string `yaml:"maxTLSVersion"`
+	// Lease is how long pushes are a process's own: those of one that was killed are made by
+	// another when it is over. What takes longer may be pushed twice. Default 60s; 5s to 1h.
+	Lease time.Duration `yaml:"lease"`
 	// PushType is the header apns-push-type. Default: none is sent.
 	PushType string `yaml:"pushType"`
 	// Endpoints are where wallets other than Apple's are pushed.
@@ -84,6 +87,7 @@ func (p *Passes) defaults() {
 	setDefault(&p.MaxRegistrations, 10_000)
 	setDefault(&p.PersonalizationLease, time.Minute)
 	setDefault(&p.Push.Host, appleHosts[0])
+	setDefault(&p.Push.Lease, time.Minute)
 }
 
 func (c *Config) checkPasses(w *wrongs) {
@@ -146,6 +150,9 @@ func (p PassPush) check(w *wrongs, environment string) {
 	}
 	if p.MaxTLSVersion != "" && p.MaxTLSVersion != "1.2" && p.MaxTLSVersion != "1.3" {
 		w.say("passes.push.maxTLSVersion", "must be 1.2 or 1.3, or left out")
+	}
+	if p.Lease < 5*time.Second || p.Lease > time.Hour {
+		w.say("passes.push.lease", "must be 5s to 1h")
 	}
 	if strings.ContainsAny(p.PushType, " \t\r\n") {
 		w.say("passes.push.pushType", "must be one word")

@@ -27,6 +27,7 @@ func TestPassesAreReadAndTheirFaultsNamed(t *testing.T) {
 		"passes.types[1].key is that of another pass type; each has a certificate, and so a key, of its own": with("pass-card}]", "pass-card}, {tenant: rail, passTypeIdentifier: pass.b, key: pass-card}]"),
 		"passes.types[1] is there twice":                                                                     with("pass-card}]", "pass-card}, {tenant: shop, passTypeIdentifier: pass.com.example.card, key: other}]"),
 		"passes.push.maxTLSVersion must be 1.2 or 1.3, or left out":                                          least + passing + "  push: {maxTLSVersion: \"1.1\"}\n",
+		"passes.push.lease must be 5s to 1h":                                                                 least + passing + "  push: {lease: 4s}\n",
 		"passes.push.host must be Apple's in production":                                                     production + "  push: {host: push.example}\n",
 		"passes.push.endpoints[0].client must be in lower case, and not apple":                               least + passing + "  push: {endpoints: [{client: apple, url: \"https://push.example\"}]}\n",
 		"passes.personalizationLease must be longer than api.requestTimeout":                                 least + passing + "  personalizationLease: 15s\n",

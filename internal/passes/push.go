@@ -29,6 +29,7 @@ type PushConfig struct {
 	Roots    *x509.CertPool // who may certify it; nil: the system's
 	MaxTLS   uint16         // 0: as the key allows
 	PushType string         // apns-push-type; empty: none
+	Lease    time.Duration  // how long a batch is this process's own
 	Dial     func(ctx context.Context, network, address string) (net.Conn, error)
 	// Endpoints are where wallets of other makers are pushed, by kind. A kind without one
 	// is not told.
@@ -52,7 +53,6 @@ type Poster interface {
 const (
 	pushBatch   = 128 // entries leased at once: what may be pushed twice after a crash
 	pushAtOnce  = 32
-	pushLease   = time.Minute
 	pushEvery   = time.Second      // how often the outbox is looked at
 	pushRest    = 10 * time.Second // how often, where the certificate is refused
 	longestWait = 15 * time.Minute // between two tries of one entry
@@ -65,8 +65,8 @@ type Pusher struct{ cfg PushConfig }
 
 // NewPusher gives a pusher.
 func NewPusher(cfg PushConfig) (*Pusher, error) {
-	if cfg.Service == nil || cfg.Outbox == nil || cfg.Post == nil || cfg.Log == nil {
-		return nil, errors.New("passes: service, outbox, post and log are all needed to push")
+	if cfg.Service == nil || cfg.Outbox == nil || cfg.Post == nil || cfg.Log == nil || cfg.Lease <= 0 {
+		return nil, errors.New("passes: service, outbox, post, log and lease are all needed to push")
 	}
 	return &Pusher{cfg}, nil
 }
@@ -155,7 +155,7 @@ func (l *lane) round(ctx context.Context) (time.Duration, error) {
 		return pushRest, err
 	}
 	now := l.pusher.cfg.Service.cfg.Now()
-	batch, err := l.pusher.cfg.Outbox.LeasePushes(ctx, l.id, l.to, now, now.Add(pushLease), pushBatch)
+	batch, err := l.pusher.cfg.Outbox.LeasePushes(ctx, l.id, l.to, now, now.Add(l.pusher.cfg.Lease), pushBatch)
 	if err != nil || len(batch) == 0 {
 		return pushEvery, err
 	}

@@ -27,10 +27,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Server is a running server.
+// Server is a server, running unless Halt ended it.
 type Server struct {
 	dir    string
-	stop   func()
+	again  func() error // starts it
+	halt   func(syscall.Signal)
+	pid    int
 	mu     sync.Mutex // guards made
 	made   int
 	exited chan struct{}
@@ -82,7 +84,7 @@ func Start(settings ...string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir, exited: make(chan struct{})}
+	s := &Server{dir: dir}
 	if err := s.start(initdb, settings); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -120,12 +122,16 @@ func (s *Server) start(initdb string, settings []string) error {
 	for _, set := range settings {
 		args = append(args, "-c", set)
 	}
-	server := exec.Command(filepath.Join(filepath.Dir(initdb), "postgres"), args...)
-	server.SysProcAttr, server.Dir = who, s.dir
-	if err := s.run(server); err != nil {
-		return err
+	s.again = func() error {
+		server := exec.Command(filepath.Join(filepath.Dir(initdb), "postgres"), args...)
+		own := *who
+		server.SysProcAttr, server.Dir = &own, s.dir
+		if err := s.run(server); err != nil {
+			return err
+		}
+		return s.await()
 	}
-	return s.await()
+	return s.again()
 }
 
 // unprivileged gives the folder to whom the server runs as: root may not run it.
@@ -149,17 +155,19 @@ func unprivileged(dir string) (*syscall.SysProcAttr, error) {
 
 // run starts the server, which ends with this process, however that ends.
 func (s *Server) run(server *exec.Cmd) error {
-	log, err := os.Create(s.LogFile())
+	log, err := os.OpenFile(s.LogFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
+	exited := make(chan struct{})
+	s.exited = exited
 	server.Stdout, server.Stderr = log, log
 	dieWithParent(server)
 	started := make(chan error, 1)
 	go func() {
 		// A child is told of the end of the thread that made it, which must stay.
 		runtime.LockOSThread()
-		defer close(s.exited)
+		defer close(exited)
 		defer func() { _ = log.Close() }()
 		err := server.Start()
 		started <- err
@@ -170,9 +178,10 @@ func (s *Server) run(server *exec.Cmd) error {
 	if err := <-started; err != nil {
 		return err
 	}
-	s.stop = func() {
-		_ = server.Process.Signal(syscall.SIGQUIT) // at once: nothing is kept
-		<-s.exited
+	s.pid = server.Process.Pid
+	s.halt = func(with syscall.Signal) {
+		_ = server.Process.Signal(with)
+		<-exited
 	}
 	return nil
 }
@@ -193,7 +202,7 @@ func (s *Server) await() error {
 		case <-s.exited:
 			return fmt.Errorf("the server ended: %s", s.Log())
 		case <-ctx.Done():
-			s.stop()
+			s.halt(syscall.SIGQUIT)
 			return fmt.Errorf("the server does not answer: %w\n%s", err, s.Log())
 		}
 	}
@@ -234,8 +243,22 @@ func errText(err error) string {
 	return err.Error()
 }
 
+// Halt ends the server and keeps its data: at once, as a crash would, or cleanly, with its
+// connections closed and what they had begun undone.
+func (s *Server) Halt(cleanly bool) {
+	if cleanly {
+		s.halt(syscall.SIGINT) // "fast"
+		return
+	}
+	s.halt(syscall.SIGQUIT)
+}
+
+// Resume starts a server again that was halted, and waits until it answers.
+func (s *Server) Resume() error { return s.again() }
+
 // Stop ends the server and removes everything.
 func (s *Server) Stop() {
-	s.stop()
+	_ = s.Continue()        // one that is paused heeds no other signal
+	s.halt(syscall.SIGQUIT) // at once: nothing is kept
 	_ = os.RemoveAll(s.dir)
 }
