@@ -62,8 +62,9 @@ func (f *auditVerify) run(c *cobra.Command, args []string) error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
+	meter := meterTo(c.ErrOrStderr())
 	v := audit.Verification{
-		Source: log.Source, Origin: f.origin, Rows: log.rows, Progress: progress(c.ErrOrStderr()), MaxUnsigned: 2 * defaultUnsignedAge,
+		Source: log.Source, Origin: f.origin, Rows: log.rows, Progress: meter.of, MaxUnsigned: 2 * defaultUnsignedAge,
 	}
 	if _, export := log.Source.(*audit.File); !export { // an export stays as old as it is
 		v.Now = time.Now()
@@ -75,6 +76,7 @@ func (f *auditVerify) run(c *cobra.Command, args []string) error {
 		return err
 	}
 	report, err := audit.Verify(c.Context(), v)
+	meter.clear()
 	if err != nil {
 		return exit(exitStorage, fmt.Errorf("read the log: %w", err))
 	}
@@ -124,24 +126,6 @@ func readAnchors(paths []string) (map[string][]audit.Checkpoint, error) {
 	return all, nil
 }
 
-// progress writes to a terminal, and to nothing else.
-func progress(w io.Writer) func(done, of uint64) {
-	f, ok := w.(*os.File)
-	if !ok {
-		return nil
-	}
-	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return nil
-	}
-	return func(done, of uint64) {
-		end := "\r"
-		if done == of {
-			end = "\n"
-		}
-		fmt.Fprintf(f, "\r%d of %d entries (%d %%)%s", done, of, 100*done/max(of, 1), end)
-	}
-}
-
 // mostShown is how many faults and open intents are printed.
 const mostShown = 20
 
@@ -182,7 +166,13 @@ func auditExportCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return errors.Join(exit(exitStorage, audit.Export(c.Context(), log.Source, c.OutOrStdout())), log.Close())
+			out, meter := c.OutOrStdout(), meterTo(c.ErrOrStderr())
+			if meterTo(out).to == nil { // or the lines themselves show how far it is
+				out = &lineCounter{Writer: out, meter: meter}
+			}
+			err = audit.Export(c.Context(), log.Source, out)
+			meter.clear()
+			return errors.Join(exit(exitStorage, err), log.Close())
 		},
 	}
 	f.register(c)

@@ -498,8 +498,8 @@ func TestValuesOfTheWrongKindAreRefusedWithTheirLine(t *testing.T) {
 }
 
 // The YAML library gives no line for this one; the value leads to it.
-func TestDurationThatIsNoneIsRefusedWithItsText(t *testing.T) {
-	if diff := cmp.Diff([]string{`time: invalid duration "soon"`}, refused(t, least+"api:\n  requestTimeout: soon\n")); diff != "" {
+func TestDurationThatIsNoneIsRefusedWithItsLine(t *testing.T) {
+	if diff := cmp.Diff([]string{`[14:19] time: invalid duration "soon"`}, refused(t, least+"api:\n  requestTimeout: soon\n")); diff != "" {
 		t.Error(diff)
 	}
 }
