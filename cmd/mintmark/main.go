@@ -37,6 +37,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
+//go:generate go test -count=1 -run ^TestGeneratedPagesAreCurrent$ . -update
+
 // The exit statuses.
 const (
 	exitFailure       = 1

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -204,6 +205,15 @@ func openSection[T any](at **T) (tidy func()) {
 			*at = nil
 		}
 	}
+}
+
+// Variables lists the variables of the environment that set a field, sorted.
+func Variables() []string {
+	var c Config
+	defer c.openSections()()
+	fields := map[string]reflect.Value{}
+	collect(reflect.ValueOf(&c).Elem(), "MINTMARK", fields)
+	return slices.Sorted(maps.Keys(fields))
 }
 
 // collect gives the scalar fields of a struct by their variable's name.
