@@ -304,11 +304,10 @@ func TestMetricsInTheDocsExist(t *testing.T) {
 	}
 	for _, p := range texts {
 		for _, name := range named.FindAllString(p.text, -1) {
-			m, ok := defined[name]
+			_, ok := defined[name]
 			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
 				if base, cut := strings.CutSuffix(name, suffix); cut && !ok {
-					m = defined[base]
-					ok = m.kind == "histogram"
+					ok = defined[base].kind == "histogram"
 				}
 			}
 			if !ok {
