@@ -363,3 +363,32 @@ func firstColumn(text, heading string) (all []string) {
 	}
 	return all
 }
+
+// Links of the pages lead to files that there are.
+func TestLinksOfTheDocsLead(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:\s]+)(?:#[^)]*)?\)`)
+	for _, p := range pages(t) {
+		for _, m := range link.FindAllStringSubmatch(p.text, -1) {
+			if _, err := os.Stat(filepath.Join("../..", filepath.Dir(p.name), m[1])); err != nil {
+				t.Errorf("%s has a link to %s: %v", p.name, m[1], err)
+			}
+		}
+	}
+}
+
+// Every page is in the index, with what it is and for whom; pages of folders by their folder.
+func TestEveryPageIsInTheIndex(t *testing.T) {
+	index, err := os.ReadFile(filepath.Join(docsFolder, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(docsFolder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Name() != "README.md" && !strings.Contains(string(index), "| ["+e.Name()+"](") {
+			t.Errorf("the index lacks %s", e.Name())
+		}
+	}
+}
