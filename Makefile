@@ -10,6 +10,7 @@ export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench bench-log passload rotation passpeers fuzz clean
+.PHONY: check vulncheck sbom sbom-check reproducible
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -88,7 +89,29 @@ fuzz: softhsm ## fuzz every parser for 30 seconds each
 lint: ## gofmt, go vet, generated code, staticcheck
 	@tools/lint.sh
 
-generate: ## make httpapi/openapi.gen.go from openapi.yaml
+check: lint ## lint, and golangci-lint (which is built here the first time: minutes)
+	@test -x $(GOLANGCI) || { mkdir -p $(dir $(GOLANGCI)) && GOEXPERIMENT= GOBIN=$(dir $(GOLANGCI)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0; }
+	$(GOLANGCI) run ./...
+
+GOLANGCI := $(CURDIR)/bin/tools/golangci-lint
+
+vulncheck: ## look the modules up in Go's vulnerability database (needs vuln.go.dev)
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.8.0 ./...
+
+sbom: build ## write bin/mintmark.cdx.json: what the binary is made of, as CycloneDX 1.5
+	@$(GO) build -C tools -o ../bin/tools/sbom ./sbom
+	@bin/tools/sbom $(BIN) $(VERSION) >$(BIN).cdx.json
+
+sbom-check: sbom ## hold it against CycloneDX's schema (npm)
+	@tools/ensure.sh node
+	@cd tools/sbom && npm ci --silent --no-audit --no-fund --ignore-scripts
+	@node tools/sbom/validate.js $(BIN).cdx.json
+
+reproducible: ## build the committed sources twice, in two directories, and compare the bytes (minutes)
+	@tools/ensure.sh gcc
+	@tools/reproducible.sh
+
+generate: ## make httpapi/openapi.gen.go from openapi.yaml, and the generated pages of docs
 	$(GO) generate ./...
 
 clean: ## remove what was built, and the development data

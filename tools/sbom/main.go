@@ -2,7 +2,7 @@
 // with the checksums of go.sum and their licences, the Go standard library, and SQLite, which
 // is C code inside one of the modules.
 //
-//	sbom bin/mintmark >bin/mintmark.cdx.json
+//	sbom bin/mintmark v1.2.3 >bin/mintmark.cdx.json
 //
 // It reads what the linker has put into the binary, so that what is listed is what is in it,
 // and runs in the module that the binary was built from. The same binary gives the same
@@ -77,17 +77,17 @@ func (p property) MarshalJSON() ([]byte, error) {
 }
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: sbom BINARY")
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: sbom BINARY VERSION")
 		os.Exit(2)
 	}
-	if err := write(os.Stdout, os.Args[1]); err != nil {
+	if err := write(os.Stdout, os.Args[1], os.Args[2]); err != nil {
 		fmt.Fprintln(os.Stderr, "sbom:", err)
 		os.Exit(1)
 	}
 }
 
-func write(w io.Writer, path string) error {
+func write(w io.Writer, path, version string) error {
 	info, err := buildinfo.ReadFile(path)
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func write(w io.Writer, path string) error {
 	}
 	d := document{
 		Schema: "http://cyclonedx.org/schema/bom-1.5.schema.json", BOMFormat: "CycloneDX", SpecVersion: "1.5", Version: 1,
-		SerialNumber: serialNumber(sum), Metadata: metadata{Timestamp: sourceTime(info), Component: program(info, sum)},
+		SerialNumber: serialNumber(sum), Metadata: metadata{Timestamp: sourceTime(info), Component: program(info, version, sum)},
 	}
 	d.Components = append(d.Components, standardLibrary(info))
 	for _, m := range info.Deps {
@@ -133,13 +133,9 @@ func write(w io.Writer, path string) error {
 }
 
 // program is the binary itself, with how it was built.
-func program(info *debug.BuildInfo, sum [32]byte) component {
-	version := info.Main.Version
+func program(info *debug.BuildInfo, version string, sum [32]byte) component {
 	c := component{Type: "application", Name: info.Main.Path, Hashes: []hash{{"SHA-256", hex.EncodeToString(sum[:])}}, Licences: licenceList("Apache-2.0")}
 	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && (version == "" || version == "(devel)") {
-			version = s.Value
-		}
 		c.Properties = append(c.Properties, property{"go:build:" + s.Key, s.Value})
 	}
 	c.Version, c.PURL = version, "pkg:golang/"+info.Main.Path+"@"+version
