@@ -16,9 +16,11 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' Makefile
 
 run: softhsm build ## install SoftHSM if need be, build, and run the development server
+	@tools/ensure.sh curl openssl # which the README's commands and the demo use
 	@$(BIN) dev --data $(DATA)
 
 demo: softhsm build ## run the development server, the whole journey against it, and stop
+	@tools/ensure.sh openssl
 	@tools/demo.sh $(BIN) $(DATA)
 
 build: ## build bin/mintmark
