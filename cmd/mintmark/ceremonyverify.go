@@ -142,6 +142,7 @@ func ceremonyReplayCommand() *cobra.Command {
 				return fmt.Errorf("%w: its keyrings cannot be read", ceremony.ErrTranscript)
 			}
 			r := &rite{c: c, flags: f, p: p, ring: before, plan: plan, people: t.People, began: time.Now().UTC().Truncate(time.Second), meter: meterTo(c.ErrOrStderr())}
+			defer r.meter.clear()
 			if err := plan.Check(before, r.began); err != nil {
 				return exit(exitConfiguration, err)
 			}

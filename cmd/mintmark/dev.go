@@ -47,7 +47,7 @@ func runDev(c *cobra.Command, o devOptions) error {
 	switch {
 	case errors.Is(err, devdir.ErrForeign), errors.Is(err, devdir.ErrRunning):
 		return exit(exitUsage, err)
-	case errors.As(err, new(*fs.PathError)): // of our own files: no fault of the token's
+	case errors.As(err, new(*fs.PathError)) && !errors.Is(err, hsm.ErrModule): // of our own files: no fault of the token's
 		return err
 	case err != nil:
 		return exit(exitHSM, err)
