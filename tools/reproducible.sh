@@ -5,11 +5,13 @@
 set -eu
 
 cd "$(dirname "$0")/.."
+commit=$(git rev-parse HEAD) # of both, whatever is committed meanwhile
 work=$(mktemp -d)
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT INT TERM
 
 build() { # DIRECTORY
-	git clone -q . "$1"
+	git clone -q --no-checkout . "$1"
+	git -C "$1" checkout -q --detach "$commit"
 	GOCACHE="$1/cache" make -s -C "$1" build
 	sha256sum "$1/bin/mintmark" | cut -d' ' -f1
 }
