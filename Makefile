@@ -9,15 +9,18 @@ DATA    ?= .mintmark
 export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench cost bench-log loadgen passload registrations rotation passpeers console-test lint-api cluster linearizability fuzz clean
+.PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench cost bench-log loadgen passload registrations rotation passpeers console-test lint-api cluster linearizability
+.PHONY: check vulncheck sbom sbom-check reproducible fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' Makefile
 
 run: softhsm build ## install SoftHSM if need be, build, and run the development server
+	@tools/ensure.sh curl openssl # which the README's commands and the demo use
 	@$(BIN) dev --data $(DATA)
 
 demo: softhsm build ## run the development server, the whole journey against it, and stop
+	@tools/ensure.sh openssl
 	@tools/demo.sh $(BIN) $(DATA)
 
 build: ## build bin/mintmark
@@ -114,6 +117,29 @@ lint-api: ## hold httpapi/openapi.yaml against Redocly's rules (npm, Node.js 20.
 	@tools/lint-api.sh
 
 generate: ## make server and client from httpapi/openapi.yaml
+check: lint ## lint, and golangci-lint (which is built here the first time: minutes)
+	@test -x $(GOLANGCI) || { mkdir -p $(dir $(GOLANGCI)) && GOEXPERIMENT= GOBIN=$(dir $(GOLANGCI)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0; }
+	$(GOLANGCI) run ./...
+
+GOLANGCI := $(CURDIR)/bin/tools/golangci-lint
+
+vulncheck: ## look the modules up in Go's vulnerability database (needs vuln.go.dev)
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.8.0 ./...
+
+sbom: build ## write bin/mintmark.cdx.json: what the binary is made of, as CycloneDX 1.5
+	@$(GO) build -C tools -o ../bin/tools/sbom ./sbom
+	@bin/tools/sbom $(BIN) $(VERSION) >$(BIN).cdx.json
+
+sbom-check: sbom ## hold it against CycloneDX's schema (npm)
+	@tools/ensure.sh node
+	@cd tools/sbom && npm ci --silent --no-audit --no-fund --ignore-scripts
+	@node tools/sbom/validate.js $(BIN).cdx.json
+
+reproducible: ## build the committed sources twice, in two directories, and compare the bytes (minutes)
+	@tools/ensure.sh gcc
+	@tools/reproducible.sh
+
+generate: ## make httpapi/openapi.gen.go from openapi.yaml, and the generated pages of docs
 	$(GO) generate ./...
 
 clean: ## remove what was built, and the development data

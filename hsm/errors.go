@@ -141,6 +141,9 @@ var ErrBusy = errors.New("no free place on the token before the deadline")
 // the configured label and serial number.
 var ErrTokenNotFound = errors.New("token not found")
 
+// ErrModule is returned for a file that cannot be loaded as a PKCS#11 library.
+var ErrModule = errors.New("load PKCS#11 module")
+
 // ErrLoginRefused is returned when the token refused the PIN. It must not be tried
 // again: most tokens lock after a few attempts.
 var ErrLoginRefused = errors.New("token refused the PIN")

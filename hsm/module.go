@@ -48,7 +48,7 @@ func moduleFor(path string) (*module, error) {
 		file, err = os.Stat(abs)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("load PKCS#11 module %q: %w", path, err)
+		return nil, fmt.Errorf("%w %q: %w", ErrModule, path, err)
 	}
 	modules.Lock()
 	defer modules.Unlock()
@@ -59,12 +59,12 @@ func moduleFor(path string) (*module, error) {
 	}
 	ctx := pkcs11.New(abs)
 	if ctx == nil {
-		return nil, fmt.Errorf("load PKCS#11 module %q: not a PKCS#11 library, or a library it needs is missing (ldd shows which)", abs)
+		return nil, fmt.Errorf("%w %q: not a PKCS#11 library, or a library it needs is missing (ldd shows which)", ErrModule, abs)
 	}
 	direct, err := sizedFor(abs)
 	if err != nil {
 		ctx.Destroy()
-		return nil, fmt.Errorf("load PKCS#11 module %q: %w", abs, err)
+		return nil, fmt.Errorf("%w %q: %w", ErrModule, abs, err)
 	}
 	m := &module{path: abs, file: file, ctx: ctx, sized: direct}
 	m.machine = newMachine(m)

@@ -55,7 +55,8 @@ func (p Pin) check(a Algorithm) error {
 	if !ok || scheme != a.pinScheme() {
 		return fmt.Errorf("a pin of %s begins with %q", a, a.pinScheme()+":")
 	}
-	size, want := 0, sha256.Size
+	var size int
+	want := sha256.Size
 	if scheme == pinGCM {
 		b, err := base64.StdEncoding.DecodeString(value)
 		if err != nil {

@@ -25,7 +25,7 @@ type wireError struct {
 var sentinels = []error{
 	ErrClosed, ErrBusy, ErrTokenNotFound, ErrLoginRefused, ErrNotAuthentic,
 	errLate, errStuck, errSuperseded, errSignsOnly, errBindingPanic, errWrongAnswer, errBadSignature,
-	secret.ErrPINFile, context.Canceled, context.DeadlineExceeded,
+	secret.ErrPINFile, context.Canceled, context.DeadlineExceeded, ErrModule,
 }
 
 // packError gives an error as a field.

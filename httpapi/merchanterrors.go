@@ -78,7 +78,8 @@ func claimReason(err error) string {
 
 // checkFailed answers checkjwt: the one 401 that says why.
 func (s *server) checkFailed(c *gin.Context, err error) {
-	reason, code := string(access.ReasonOf(err)), 0
+	reason := string(access.ReasonOf(err))
+	var code int
 	var claim *merchant.ClaimError
 	switch {
 	case reason != "":

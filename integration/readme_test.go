@@ -17,17 +17,21 @@ import (
 //	<!-- run: NAME -->
 //	<!-- end -->
 //
-// with blocks fenced as sh. They are one shell session. Each command must succeed, and the
-// output of one that a line of the form
+// with blocks fenced as sh or console. They are one shell session. Each command must succeed,
+// and in sh the output of one that a line of the form
 //
 //	# -> REGEXP
 //
-// follows must match it. Other comments, and what stands between the blocks, are for the
-// reader.
+// follows must match it. In console a command stands behind a dollar sign, and its output as
+// it is below it, in which … stands for any text, or alone on a line for any lines. Other
+// comments, and what stands between the blocks, are for the reader.
+//
+// A block that follows <!-- shown: dev --> is what the development server says.
 var (
 	exampleBegins = regexp.MustCompile(`(?m)^<!-- run: (\S+) -->$`)
 	exampleEnds   = "\n<!-- end -->\n"
-	shellBlock    = regexp.MustCompile("(?ms)^ *```sh\n(.*?)^ *```$")
+	shellBlock    = regexp.MustCompile("(?ms)^ *```(sh|console)\n(.*?)^ *```$")
+	shownBlock    = regexp.MustCompile("(?ms)^<!-- shown: dev -->\n```text\n(.*?)^```$")
 )
 
 // command is one command of an example.
@@ -53,10 +57,17 @@ func TestReadmeExamples(t *testing.T) {
 			t.Fatalf("the example %s has no commands", name)
 		}
 		found[name] = true
-		t.Run(name, func(t *testing.T) { runExample(t, commands) })
+		t.Run(name, func(t *testing.T) {
+			s := runExample(t, commands)
+			if name == "first" {
+				checkShown(t, readme, s)
+			}
+		})
 	}
-	if !found["merchant"] {
-		t.Error("the README has no example of the merchant calls: <!-- run: merchant -->")
+	for _, name := range []string{"first", "merchant"} {
+		if !found[name] {
+			t.Errorf("the README has no example <!-- run: %s -->", name)
+		}
 	}
 }
 
@@ -65,8 +76,12 @@ func commandsOf(t *testing.T, text string) []command {
 	t.Helper()
 	var all []command
 	for _, block := range shellBlock.FindAllStringSubmatch(text, -1) {
+		if block[1] == "console" {
+			all = append(all, shownCommands(t, block[2])...)
+			continue
+		}
 		pending := ""
-		for line := range strings.Lines(block[1]) {
+		for line := range strings.Lines(block[2]) {
 			line = strings.TrimRight(line, "\n")
 			trimmed := strings.TrimSpace(line)
 			pattern, isOutput := strings.CutPrefix(trimmed, "# -> ")
@@ -99,13 +114,60 @@ func commandsOf(t *testing.T, text string) []command {
 	return all
 }
 
+// shownCommands takes a block of commands and their output apart.
+func shownCommands(t *testing.T, block string) (all []command) {
+	t.Helper()
+	for i, part := range strings.Split("\n"+block, "\n$ ") {
+		if i == 0 {
+			if strings.TrimSpace(part) != "" {
+				t.Fatalf("output of no command: %s", part)
+			}
+			continue
+		}
+		text, output, _ := strings.Cut(part, "\n")
+		c := command{text: text}
+		if strings.TrimSpace(output) != "" {
+			c.output = literally(output)
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+// literally matches a text as it stands, but for … in it, and for blanks around it.
+func literally(text string) *regexp.Regexp {
+	var b strings.Builder
+	for line := range strings.Lines(strings.TrimSpace(text) + "\n") {
+		if line == "…\n" {
+			b.WriteString(`(?:.*\n)*?`)
+			continue
+		}
+		b.WriteString(strings.ReplaceAll(regexp.QuoteMeta(line), "…", ".*"))
+	}
+	return regexp.MustCompile(`^` + strings.TrimSuffix(b.String(), "\n") + `\s*$`)
+}
+
+// What a newcomer is shown of the first start is what the server says, at the addresses and in
+// the folder that it has there.
+func checkShown(t *testing.T, readme string, s *server) {
+	t.Helper()
+	m := shownBlock.FindStringSubmatch(readme)
+	if m == nil {
+		t.Fatal("the README does not show what the server says: <!-- shown: dev -->")
+	}
+	said := strings.NewReplacer(s.info.BaseURL, "http://127.0.0.1:8080", s.info.AdminURL, "http://127.0.0.1:9090", s.dir, "/home/you/mintmark/.mintmark").Replace(s.stdout.String())
+	if !literally(m[1]).MatchString(strings.TrimSpace(said) + "\n") {
+		t.Errorf("the README shows\n%s\nand the server says\n%s", m[1], said)
+	}
+}
+
 // separator ends a command's output; the exit status follows.
 const separator = "\x1e"
 
 // runExample runs the commands in one shell, in a folder as the reader's: bin/mintmark, and
 // the development server's data in .mintmark. BASE is set to the address that the server has
 // here.
-func runExample(t *testing.T, commands []command) {
+func runExample(t *testing.T, commands []command) *server {
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "bin")
 	if err := os.Mkdir(bin, 0o700); err != nil {
@@ -116,6 +178,7 @@ func runExample(t *testing.T, commands []command) {
 	}
 	s := start(t, filepath.Join(dir, ".mintmark"), nil, nil)
 	runCommands(t, commands, dir, "PATH="+bin+":"+os.Getenv("PATH"), "BASE="+s.info.BaseURL)
+	return s
 }
 
 // runCommands runs the commands in one shell in a folder, with env added to the environment.

@@ -65,8 +65,8 @@ func initToken(module, conf, label, soPIN, pin string) error {
 	if err != nil {
 		return fmt.Errorf("pseudo-terminal for softhsm2-util: %w", err)
 	}
-	defer keyboard.Close()
-	defer terminal.Close()
+	defer func() { _ = keyboard.Close() }()
+	defer func() { _ = terminal.Close() }()
 	answers := strings.Join([]string{soPIN, soPIN, pin, pin, ""}, "\n")
 	if _, err := keyboard.WriteString(answers); err != nil {
 		return fmt.Errorf("pseudo-terminal for softhsm2-util: %w", err)

@@ -275,7 +275,7 @@ func (t *Token) initialise(soPIN string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(scratch)
+	defer func() { _ = os.RemoveAll(scratch) }()
 	conf := filepath.Join(scratch, configName)
 	made := filepath.Join(scratch, tokensName)
 	if err := os.Mkdir(made, 0o700); err != nil {
@@ -315,10 +315,10 @@ func lock(dir string) (unlock func(), err error) {
 		}
 	}
 	if err != nil {
-		d.Close()
+		_ = d.Close()
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	return func() { d.Close() }, nil
+	return func() { _ = d.Close() }, nil
 }
 
 // sweep removes what a crash left unfinished. The caller holds the lock, so nobody

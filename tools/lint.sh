@@ -19,12 +19,12 @@ go vet -tags registrations ./internal/store
 go vet -tags benchbare ./hsm ./internal/audit ./cmd/mintmark
 go vet -tags trace ./signer ./internal/provisioning ./cmd/mintmark ./integration
 
-# Generated code is current if making it again changes nothing.
-generated="httpapi/openapi.gen.go httpapi/client/client.gen.go"
+# Generated code and pages are current if making it again changes nothing.
+generated="httpapi/openapi.gen.go httpapi/client/client.gen.go docs/commands.md docs/configuration.md docs/metrics.md"
 before=$(cat $generated | cksum)
 go generate ./...
 if [ "$before" != "$(cat $generated | cksum)" ]; then
-	echo "generated code was not current; run make generate and commit it" >&2
+	echo "generated code or pages were not current; run make generate and commit them" >&2
 	exit 1
 fi
 

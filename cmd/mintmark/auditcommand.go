@@ -87,8 +87,9 @@ func (f *auditVerify) run(c *cobra.Command, args []string) error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
+	meter := meterTo(c.ErrOrStderr())
 	v := audit.Verification{
-		Origin: f.origin, Rows: log.rows, Progress: progress(c.ErrOrStderr()), MaxUnsigned: 2 * defaultUnsignedAge,
+		Origin: f.origin, Rows: log.rows, Progress: meter.of, MaxUnsigned: 2 * defaultUnsignedAge,
 	}
 	if _, export := log.logs.(*audit.File); !export { // an export stays as old as it is
 		v.Now = time.Now()
@@ -100,6 +101,7 @@ func (f *auditVerify) run(c *cobra.Command, args []string) error {
 		return err
 	}
 	reports, err := audit.VerifyAll(c.Context(), v, log.logs)
+	meter.clear()
 	if err != nil {
 		return exit(exitStorage, fmt.Errorf("read the log: %w", err))
 	}
@@ -147,21 +149,6 @@ func readAnchors(paths []string) (map[string][]audit.Checkpoint, error) {
 		all[path] = kept
 	}
 	return all, nil
-}
-
-// progress writes to a terminal, and to nothing else.
-func progress(w io.Writer) func(done, of uint64) {
-	f := terminal(w)
-	if f == nil {
-		return nil
-	}
-	return func(done, of uint64) {
-		end := "\r"
-		if done == of {
-			end = "\n"
-		}
-		fmt.Fprintf(f, "\r%d of %d entries (%d %%)%s", done, of, 100*done/max(of, 1), end)
-	}
 }
 
 // mostShown is how many faults and open intents are printed.
@@ -228,7 +215,13 @@ func auditExportCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return exit(exitStorage, audit.ExportAll(c.Context(), logs, c.OutOrStdout()))
+			out, meter := c.OutOrStdout(), meterTo(c.ErrOrStderr())
+			if meterTo(out).to == nil { // or the lines themselves show how far it is
+				out = &lineCounter{Writer: out, meter: meter}
+			}
+			err = audit.ExportAll(c.Context(), logs, out)
+			meter.clear()
+			return exit(exitStorage, err)
 		},
 	}
 	f.register(c)

@@ -28,6 +28,8 @@ type reportOptions struct {
 	logs     []string
 	canaries string
 	records  []string
+
+	meter *meter
 }
 
 func auditReportCommand() *cobra.Command {
@@ -74,7 +76,9 @@ func (o *reportOptions) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	o.meter = meterTo(c.ErrOrStderr())
 	made, text, err := o.make(ctx, p, tokens, scanner)
+	o.meter.clear()
 	if err := errors.Join(err, tokens.close()); err != nil {
 		return err
 	}
@@ -97,9 +101,12 @@ func (o *reportOptions) make(ctx context.Context, p *plan, tokens openedMembers,
 		Now: time.Now(), Environment: p.cfg.Environment, Production: p.cfg.Environment == config.Production,
 		Origin: p.cfg.Origin(), Key: key, SPKI: spki, Host: hostState(), Build: buildState(), Listeners: listenerFacts(p.cfg),
 	}
+	o.meter.step("reading the tokens, and trying what they must refuse")
 	facts.Members = tokens.facts(ctx)
 	facts.Service, facts.ServiceErr = o.service(ctx, p)
+	o.meter.step("verifying the audit log")
 	facts.Log = o.logFacts(ctx, p)
+	o.meter.step("looking for card numbers")
 	facts.Scans = o.scans(ctx, p, scanner)
 	for _, path := range o.records {
 		facts.Records = append(facts.Records, recordFacts(path, p.keyring))

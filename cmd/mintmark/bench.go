@@ -68,13 +68,16 @@ func runBench(c *cobra.Command, o benchOptions) (err error) {
 	if o.rounds < 1 || o.seconds <= 0 || len(o.clients) == 0 || slices.Min(o.clients) < 1 {
 		return exit(exitUsage, errors.New("--seconds, --rounds and --clients must all be above 0"))
 	}
-	ring := &hsm.Keyring{Environment: "test"}
+	ring, meter := &hsm.Keyring{Environment: "test"}, meterTo(c.ErrOrStderr())
 	defer func() {
+		meter.step("destroying the keys")
+		defer meter.clear()
 		// The keys go whatever happened. Who interrupts does not mean to leave them.
 		if left := o.destroy(context.WithoutCancel(ctx), ring); left != nil {
 			err = errors.Join(err, exit(exitHSM, fmt.Errorf("keys whose label begins with %s may be left on the token: %w", benchPrefix, left)))
 		}
 	}()
+	meter.step("making keys to measure with")
 	if err := o.makeKeys(ctx, ring); err != nil {
 		return exit(exitHSM, fmt.Errorf("make keys to measure with: %w", err))
 	}
@@ -106,9 +109,8 @@ func runBench(c *cobra.Command, o benchOptions) (err error) {
 		At: time.Now(), Machine: bench.Machine(), Seconds: plan.Each.Seconds(), Rounds: plan.Rounds,
 		What: fmt.Sprintf("mintmark %s, token %s %s (%s), key derivation %s", version, info.Model, info.Firmware, info.Library, token.KDF()),
 	}
-	r.Rows, err = bench.Run(subjects, plan, func(round int) {
-		fmt.Fprintf(c.ErrOrStderr(), "round %d of %d\n", round+1, plan.Rounds)
-	})
+	r.Rows, err = bench.Run(subjects, plan, func(round int) { meter.step("round %d of %d", round+1, plan.Rounds) })
+	meter.clear()
 	if err != nil {
 		return exit(exitHSM, err)
 	}

@@ -78,7 +78,7 @@ func cardsImportCommand() *cobra.Command {
 				return exit(exitUsage, err)
 			}
 			defer func() { _ = file.Close() }()
-			i := &importing{flags: f, tenant: tenant, out: c.OutOrStdout(), progress: progressTo(c.ErrOrStderr())}
+			i := &importing{flags: f, tenant: tenant, out: c.OutOrStdout(), meter: meterTo(c.ErrOrStderr())}
 			return i.run(c.Context(), file)
 		},
 	}
@@ -90,10 +90,10 @@ func cardsImportCommand() *cobra.Command {
 
 // importing is one run over a file.
 type importing struct {
-	flags    adminFlags
-	tenant   string
-	out      io.Writer
-	progress func(format string, a ...any)
+	flags  adminFlags
+	tenant string
+	out    io.Writer
+	meter  *meter
 
 	line, stored, present, refused int
 	began                          time.Time
@@ -121,7 +121,7 @@ func (i *importing) run(ctx context.Context, file io.Reader) error {
 	if err := errors.Join(lines.Err(), i.send(ctx, batch, numbers)); err != nil {
 		return err
 	}
-	i.progress("\n")
+	i.meter.clear()
 	took := time.Since(i.began)
 	fmt.Fprintf(i.out, "%d lines in %v: %d stored, %d used before, %d refused\n", i.line, took.Round(time.Millisecond), i.stored, i.present, i.refused)
 	if i.refused > 0 {
@@ -144,7 +144,7 @@ func (i *importing) send(ctx context.Context, batch [][]byte, numbers []int) err
 		}
 		if last == nil {
 			if batch, numbers = i.count(batch, numbers, got.Results); len(batch) == 0 {
-				i.progress("\r%d lines, %.0f a second", i.line, float64(i.line)/time.Since(i.began).Seconds())
+				i.meter.show("%d lines, %.0f a second", i.line, float64(i.line)/time.Since(i.began).Seconds())
 				return nil
 			}
 			last = fmt.Errorf("line %d could not be stored at the moment", numbers[0])
@@ -170,22 +170,11 @@ func (i *importing) count(batch [][]byte, numbers []int, results []string) (agai
 			again, at = append(again, batch[n]), append(at, numbers[n])
 		default:
 			i.refused++
+			i.meter.clear()
 			fmt.Fprintf(i.out, "line %d: %s\n", numbers[n], result)
 		}
 	}
 	return again, at
-}
-
-// progressTo writes progress to a terminal, and nothing to anything else.
-func progressTo(w io.Writer) func(string, ...any) {
-	f, ok := w.(*os.File)
-	if !ok {
-		return func(string, ...any) {}
-	}
-	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return func(string, ...any) {}
-	}
-	return func(format string, a ...any) { fmt.Fprintf(f, format, a...) }
 }
 
 func cardsRekeyCommand() *cobra.Command {
@@ -199,7 +188,7 @@ func cardsRekeyCommand() *cobra.Command {
 			"Cards that do not open are listed and do not hold up the others; the command then fails.\n" +
 			"An interrupted run is begun again from the start and skips what it has moved.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			return (&rekeying{flags: f, out: c.OutOrStdout(), progress: progressTo(c.ErrOrStderr())}).run(c.Context())
+			return (&rekeying{flags: f, out: c.OutOrStdout(), meter: meterTo(c.ErrOrStderr())}).run(c.Context())
 		},
 	}
 	f.register(c)
@@ -208,9 +197,9 @@ func cardsRekeyCommand() *cobra.Command {
 
 // rekeying is one run of a rekey.
 type rekeying struct {
-	flags    adminFlags
-	out      io.Writer
-	progress func(format string, a ...any)
+	flags adminFlags
+	out   io.Writer
+	meter *meter
 
 	moved int
 	stuck []httpapi.CardRef // those of the last pass
@@ -229,7 +218,7 @@ func (r *rekeying) run(ctx context.Context) error {
 			break
 		}
 	}
-	r.progress("\n")
+	r.meter.clear()
 	fmt.Fprintf(r.out, "%d cards moved in %v\n", r.moved, time.Since(began).Round(time.Millisecond))
 	if len(r.stuck) == 0 {
 		return nil
@@ -258,7 +247,7 @@ func (r *rekeying) pass(ctx context.Context) (found int, err error) {
 		r.moved += place.Moved
 		found += place.Moved
 		r.stuck = append(r.stuck, place.Stuck...)
-		r.progress("\r%d cards moved", r.moved)
+		r.meter.show("%d cards moved", r.moved)
 	}
 	return found, nil
 }

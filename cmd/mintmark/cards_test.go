@@ -22,7 +22,7 @@ func TestBlankLinesAreSkippedAndNumbered(t *testing.T) {
 	}))
 	defer srv.Close()
 	var out bytes.Buffer
-	i := &importing{flags: adminFlags{srv.URL}, tenant: "bank", out: &out, progress: func(string, ...any) {}}
+	i := &importing{flags: adminFlags{srv.URL}, tenant: "bank", out: &out, meter: &meter{}}
 	err := i.run(context.Background(), strings.NewReader("\na\n\n \nb\n\n"))
 	if err == nil || !strings.Contains(out.String(), "line 5: refused: so\n") || !strings.Contains(out.String(), "1 stored, 0 used before, 1 refused") {
 		t.Errorf("%v\n%s", err, out.String())
@@ -48,7 +48,7 @@ func TestRekeyPassesUntilNothingMoves(t *testing.T) {
 	}))
 	defer srv.Close()
 	var out bytes.Buffer
-	err := (&rekeying{flags: adminFlags{srv.URL}, out: &out, progress: func(string, ...any) {}}).run(context.Background())
+	err := (&rekeying{flags: adminFlags{srv.URL}, out: &out, meter: &meter{}}).run(context.Background())
 	if err == nil || !strings.Contains(err.Error(), "1 cards do not open") {
 		t.Errorf("error is %v", err)
 	}

@@ -58,7 +58,7 @@ func ceremonyRunCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r := &rite{c: c, flags: f, p: p, ring: p.keyring, folder: filepath.Dir(args[0]), dry: dry}
+			r := &rite{c: c, flags: f, p: p, ring: p.keyring, folder: filepath.Dir(args[0]), dry: dry, meter: meterTo(c.ErrOrStderr())}
 			if err := r.read(args[0], signatures); err != nil {
 				return err
 			}
@@ -79,6 +79,7 @@ type rite struct {
 	ring   *hsm.Keyring // before
 	folder string       // of the file
 	dry    bool
+	meter  *meter
 
 	plan   *ceremony.Plan
 	people []ceremony.Signed
@@ -134,6 +135,8 @@ func (r *rite) run(ctx context.Context) (err error) {
 		defer remove() // the token logs in again as its keyring changes
 		pinFile = file
 	}
+	r.meter.step("opening the token")
+	defer r.meter.clear()
 	t, err := r.open(ctx, pinFile)
 	if err != nil {
 		return err
@@ -144,6 +147,7 @@ func (r *rite) run(ctx context.Context) (err error) {
 		err = errors.Join(err, exit(exitHSM, t.Close(closing)))
 	}()
 	place := ceremony.Place{Token: t, Ring: r.ring, Folder: r.folder, Now: time.Now, Say: r.say}
+	r.meter.step("holding the token against the file")
 	if err := r.plan.Rehearse(ctx, place); err != nil {
 		return exit(exitHSM, err)
 	}
@@ -178,6 +182,7 @@ func (r *rite) perform(ctx context.Context, place ceremony.Place, t *hsm.Token, 
 		return keycert.Request(ctx, log, gate, signer.RequestFor{Key: q.Key, Subject: subject.name(), Email: q.Email, DNSNames: q.DNS})
 	}
 	var failed error
+	r.meter.step("at work in the token")
 	r.done, failed = r.plan.Run(ctx, place)
 	// Also a ceremony that was interrupted is accounted for.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), accountWithin)
@@ -193,7 +198,12 @@ func (r *rite) lifecycle(event, keyring string) audit.Lifecycle {
 	return audit.Lifecycle{Event: event, Version: version, Environment: r.p.cfg.Environment, KeyringSHA256: keyring, PlanSHA256: r.plan.Digest()}
 }
 
-func (r *rite) say(format string, a ...any) { fmt.Fprintf(r.c.OutOrStdout(), format+"\n", a...) }
+// say tells what was done; while a line shows how far it is, that one makes room and goes on.
+func (r *rite) say(format string, a ...any) {
+	r.meter.clear()
+	fmt.Fprintf(r.c.OutOrStdout(), format+"\n", a...)
+	r.meter.step("at work in the token")
+}
 
 // open opens the member's token by the keyring before, with the PIN in another file than the
 // member's unless that is empty.

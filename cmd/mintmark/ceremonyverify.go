@@ -141,7 +141,8 @@ func ceremonyReplayCommand() *cobra.Command {
 			if err := errors.Join(err1, err2); err != nil {
 				return fmt.Errorf("%w: its keyrings cannot be read", ceremony.ErrTranscript)
 			}
-			r := &rite{c: c, flags: f, p: p, ring: before, plan: plan, people: t.People, began: time.Now().UTC().Truncate(time.Second)}
+			r := &rite{c: c, flags: f, p: p, ring: before, plan: plan, people: t.People, began: time.Now().UTC().Truncate(time.Second), meter: meterTo(c.ErrOrStderr())}
+			defer r.meter.clear()
 			if err := plan.Check(before, r.began); err != nil {
 				return exit(exitConfiguration, err)
 			}

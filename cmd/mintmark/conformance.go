@@ -33,22 +33,31 @@ func (f conformanceFlags) check(p *plan) error {
 	return nil
 }
 
+// conformanceOutput is where and how conform says what it finds.
+type conformanceOutput struct {
+	out   io.Writer
+	form  string // text or json
+	meter *meter
+}
+
 // conform tries every member and says what it can do. Its error is what mintmark needs, as
 // it is configured, and does not find.
-func conform(ctx context.Context, p *plan, members []hsm.Config, out io.Writer, form string) error {
+func conform(ctx context.Context, p *plan, members []hsm.Config, to conformanceOutput) error {
 	var reports []conformance.Report
 	var wrong []error
 	for _, m := range members {
+		to.meter.step("trying everything on %s", m.Name)
 		r := conformance.Run(ctx, m, needsOf(p, m))
 		reports = append(reports, r)
 		wrong = append(wrong, r.Err())
-		if form == "text" {
-			r.Print(out)
+		to.meter.clear()
+		if to.form == "text" {
+			r.Print(to.out)
 		}
 	}
-	if form == "json" {
+	if to.form == "json" {
 		all := conformanceReport{Conforms: errors.Join(wrong...) == nil, Members: reports}
-		if err := json.MarshalWrite(out, all, jsontext.Multiline(true)); err != nil {
+		if err := json.MarshalWrite(to.out, all, jsontext.Multiline(true)); err != nil {
 			return err
 		}
 	}

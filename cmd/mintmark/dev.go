@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -39,13 +40,15 @@ func dataFlag(c *cobra.Command, dir *string) {
 
 func runDev(c *cobra.Command, o devOptions) error {
 	ctx, out := c.Context(), c.OutOrStdout()
-	if err := devdir.RemoveInfo(o.data); err != nil {
-		return err
-	}
+	meter := meterTo(c.ErrOrStderr())
+	meter.step("making a token, keys and certificates in %s, or finding them there", o.data)
 	d, err := devdir.Make(ctx, o.data, o.module)
+	meter.clear()
 	switch {
-	case errors.Is(err, devdir.ErrForeign):
+	case errors.Is(err, devdir.ErrForeign), errors.Is(err, devdir.ErrRunning):
 		return exit(exitUsage, err)
+	case errors.As(err, new(*fs.PathError)) && !errors.Is(err, hsm.ErrModule): // of our own files: no fault of the token's
+		return err
 	case err != nil:
 		return exit(exitHSM, err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,7 +75,7 @@ func doctorCommand() *cobra.Command {
 				if err := try.check(p); err != nil {
 					return err
 				}
-				return conform(c.Context(), p, members, c.OutOrStdout(), output)
+				return conform(c.Context(), p, members, conformanceOutput{c.OutOrStdout(), output, meterTo(c.ErrOrStderr())})
 			}
 			hardened := harden()
 			r := diagnoses{Host: hostFindings(hostState(), hardened)}
@@ -103,7 +104,7 @@ func diagnose(ctx context.Context, m hsm.Config, purposes []hsm.Purpose) diagnos
 	d := diagnosis{Member: m.Name}
 	pin, err := secret.ReadPINFile(m.PINFile)
 	pin.Wipe()
-	d.add(err == nil, "PIN file", found(err, m.PINFile+", readable by its owner alone"), "Make the file hold the PIN alone, with mode 0400 or 0600.")
+	d.add(err == nil, "PIN file", found(err, m.PINFile+", readable by its owner alone"), openRemedy(err))
 	if err != nil {
 		return d // without a PIN there is no login to try
 	}
@@ -225,14 +226,7 @@ func found(err error, well string) string {
 }
 
 func openRemedy(err error) string {
-	switch {
-	case errors.Is(err, hsm.ErrLoginRefused):
-		return "Correct the PIN file before anything tries again: most tokens lock after a few wrong PINs."
-	case errors.Is(err, hsm.ErrTokenNotFound):
-		return "Compare tokenLabel and tokenSerial with what the module shows: pkcs11-tool --module FILE -L."
-	default:
-		return "Look at the HSM, its network, and the module's own configuration and log."
-	}
+	return cmp.Or(adviceOn(err), "Look at the HSM, its network, and the module's own configuration and log.")
 }
 
 func keyRemedy(p hsm.KeyProblem) string {

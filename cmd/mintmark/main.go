@@ -33,10 +33,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
 )
+
+//go:generate go test -count=1 -run ^TestGeneratedPagesAreCurrent$ . -update
 
 // The exit statuses.
 const (
@@ -73,6 +76,9 @@ func main() {
 		return
 	}
 	fmt.Fprintln(os.Stderr, "mintmark:", err)
+	if do := adviceOn(err); do != "" {
+		fmt.Fprintln(os.Stderr, "         ", do)
+	}
 	var status *exitError
 	if errors.As(err, &status) {
 		os.Exit(status.status)
@@ -86,15 +92,53 @@ func newCommand() *cobra.Command {
 		Short:         "A hardware-backed crypto service for card and pass issuers",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		// Without a command, a usage error rather than success.
-		RunE: func(*cobra.Command, []string) error {
-			return exit(exitUsage, errors.New("name a command; mintmark --help lists them"))
+		Long: "mintmark stands beside an HSM and is the only process that logs in to it: what an issuer\n" +
+			"must sign or seal goes through it, and no long-lived key is ever outside the token.",
+		// Without a command: what there is, and still no success, which a script would go on after.
+		RunE: func(c *cobra.Command, _ []string) error {
+			c.SetOut(c.ErrOrStderr())
+			return exit(exitUsage, errors.Join(c.Help(), errNoCommand))
 		},
 		Args: cobra.NoArgs,
 	}
 	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), ceremonyCommand(), auditCommand(), changesCommand(), migrateCommand(), storeCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), benchCommand(), versionCommand(), memberCommand())
+	arrange(root)
 	asUsageErrors(root)
 	return root
+}
+
+// errNoCommand ends mintmark by itself, after its help.
+var errNoCommand = errors.New("name a command")
+
+// shelves are the commands as the help shows them: by what somebody wants to do.
+var shelves = []struct {
+	title string
+	names []string
+}{
+	{"To try it:", []string{"dev", "demo", "inspect"}},
+	{"To run it:", []string{"config", "doctor", "serve", "clients", "cards", "changes", "migrate", "store"}},
+	{"Keys and the record:", []string{"keys", "ceremony", "audit"}},
+	{"By themselves:", []string{"pass", "bench", "version", "completion", "help"}},
+}
+
+// arrange puts the commands on their shelves, and says under them what to do first.
+func arrange(root *cobra.Command) {
+	for _, s := range shelves {
+		root.AddGroup(&cobra.Group{ID: s.title, Title: s.title})
+		for _, c := range root.Commands() {
+			if slices.Contains(s.names, c.Name()) {
+				c.GroupID = s.title
+			}
+		}
+		if slices.Contains(s.names, "help") {
+			root.SetHelpCommandGroupID(s.title)
+			root.SetCompletionCommandGroupID(s.title)
+		}
+	}
+	usage := root.UsageTemplate()
+	root.SetUsageTemplate(usage + `{{if not .HasParent}}
+First, on a machine of your own:  mintmark dev    and in a second terminal:  mintmark demo
+{{end}}`)
 }
 
 // asUsageErrors gives wrong flags and arguments the exit status of usage errors.

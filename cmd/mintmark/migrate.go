@@ -51,7 +51,7 @@ func migrateUpCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			w := &stepWatch{terminal: terminal(c.ErrOrStderr())}
+			w := &stepWatch{meter: meterTo(c.ErrOrStderr())}
 			if f.output == "text" {
 				w.out = c.OutOrStdout()
 			}
@@ -149,9 +149,9 @@ func printSchema(out io.Writer, s store.Schema) error {
 // stepWatch shows the steps as they are taken: each that was, and on a terminal how the one
 // under way comes on.
 type stepWatch struct {
-	out      io.Writer // nil: the steps that were taken are not shown
-	terminal *os.File  // nil: there is none
-	taken    int
+	out   io.Writer // nil: the steps that were taken are not shown
+	meter *meter
+	taken int
 
 	mu       sync.Mutex // guards what follows
 	now      store.Step // the step under way, if it has a version
@@ -172,16 +172,9 @@ func (w *stepWatch) tell(s store.Step, done, of uint64) {
 	}
 	w.now = store.Step{}
 	w.taken++
-	w.clear()
+	w.meter.clear()
 	if w.out != nil {
 		fmt.Fprintf(w.out, "%d\t%s\ttaken in %v\n", s.Version, s.Name, time.Since(w.began).Round(time.Millisecond))
-	}
-}
-
-// clear empties the terminal's line.
-func (w *stepWatch) clear() {
-	if w.terminal != nil {
-		fmt.Fprint(w.terminal, "\r\x1b[K")
 	}
 }
 
@@ -190,7 +183,7 @@ const shownEvery = 200 * time.Millisecond
 
 // run shows the step under way while do runs.
 func (w *stepWatch) run(do func() error) error {
-	if w.terminal == nil {
+	if w.meter.to == nil {
 		return do()
 	}
 	ended := make(chan struct{})
@@ -210,7 +203,7 @@ func (w *stepWatch) run(do func() error) error {
 	err := do()
 	close(ended)
 	shower.Wait()
-	w.clear()
+	w.meter.clear()
 	return err
 }
 
@@ -220,9 +213,9 @@ func (w *stepWatch) show() {
 	if w.now.Version == 0 {
 		return
 	}
-	w.clear()
-	fmt.Fprintf(w.terminal, "%d %s: %v", w.now.Version, w.now.Name, time.Since(w.began).Round(time.Second))
+	entries := ""
 	if w.of != 0 {
-		fmt.Fprintf(w.terminal, ", %d of %d entries", w.done, w.of)
+		entries = fmt.Sprintf(", %d of %d entries", w.done, w.of)
 	}
+	w.meter.show("%d %s: %v%s", w.now.Version, w.now.Name, time.Since(w.began).Round(time.Second), entries)
 }

@@ -267,7 +267,7 @@ func passInspectCommand() *cobra.Command {
 				if format == "json" {
 					err = printJSON(c.OutOrStdout(), s)
 				} else {
-					err = printSummary(c.OutOrStdout(), s)
+					printSummary(c.OutOrStdout(), s)
 				}
 				if err != nil {
 					return err
@@ -280,7 +280,7 @@ func passInspectCommand() *cobra.Command {
 	return c
 }
 
-func printSummary(w io.Writer, s passkit.Summary) error {
+func printSummary(w io.Writer, s passkit.Summary) {
 	line := func(name string, value any) { fmt.Fprintf(w, "%-14s %v\n", name, value) }
 	line("pass type", s.PassTypeIdentifier)
 	line("serial number", s.SerialNumber)
@@ -306,5 +306,4 @@ func printSummary(w io.Writer, s passkit.Summary) error {
 	for _, u := range s.Unread {
 		line("unread", u)
 	}
-	return nil
 }

@@ -60,6 +60,7 @@ func TestScripts(t *testing.T) {
 			"exits":     exits,
 			"waitfile":  waitFile,
 			"waitready": waitReady,
+			"waitalive": waitAlive,
 			"freeport":  freePort,
 			"terminate": terminate,
 			"hangup":    hangUp,
@@ -116,9 +117,14 @@ func waitFile(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // waitready ADDRESS waits until the service with this admin listener is ready.
-func waitReady(ts *testscript.TestScript, _ bool, args []string) {
+func waitReady(ts *testscript.TestScript, _ bool, args []string) { waitOK(ts, args[0], "/readyz") }
+
+// waitalive ADDRESS waits until the service with this admin listener answers, ready or not.
+func waitAlive(ts *testscript.TestScript, _ bool, args []string) { waitOK(ts, args[0], "/livez") }
+
+func waitOK(ts *testscript.TestScript, address, path string) {
 	for deadline := time.Now().Add(waitWithin); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		resp, err := http.Get("http://" + args[0] + "/readyz")
+		resp, err := http.Get("http://" + address + path)
 		if err != nil {
 			continue
 		}
@@ -127,7 +133,7 @@ func waitReady(ts *testscript.TestScript, _ bool, args []string) {
 			return
 		}
 	}
-	ts.Fatalf("%s is not ready after %v", args[0], waitWithin)
+	ts.Fatalf("%s does not answer 200 at %s after %v", address, path, waitWithin)
 }
 
 // freeport VARIABLE sets an address that nobody listens on.

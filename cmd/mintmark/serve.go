@@ -58,6 +58,9 @@ func serve(ctx context.Context, p *plan, prepare func(*service) error, ready fun
 		return err
 	}
 	go s.awaitWedged(ctx, wedged, stop)
+	if down := s.hsm.Ready(); down != nil {
+		p.log.Warn("no HSM member is ready; the service waits for one", "error", down, "advice", adviceOn(down))
+	}
 	err = prepare(s)
 	if err == nil {
 		err = s.serve(ctx, ready)

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"text/tabwriter"
-	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -58,7 +57,9 @@ func (f *storeCopy) run(c *cobra.Command) error {
 	if err != nil {
 		return exit(exitConfiguration, err)
 	}
-	all, err := store.Copy(c.Context(), f.from, dsn, cfg.Environment, copyProgress(terminal(c.ErrOrStderr())))
+	meter := meterTo(c.ErrOrStderr())
+	all, err := store.Copy(c.Context(), f.from, dsn, cfg.Environment, copyProgress(meter))
+	meter.clear()
 	if err != nil {
 		return exit(exitStorage, withCommand(err))
 	}
@@ -68,22 +69,10 @@ func (f *storeCopy) run(c *cobra.Command) error {
 	return printCopy(c.OutOrStdout(), all)
 }
 
-// copyProgress shows on a terminal how far a table is; nil for no terminal.
-func copyProgress(t *os.File) store.CopyProgress {
-	if t == nil {
-		return nil
-	}
-	var shown time.Time
+// copyProgress shows how far a table is.
+func copyProgress(m *meter) store.CopyProgress {
 	return func(doing, table string, done, of uint64) {
-		if done == of {
-			fmt.Fprintf(t, "\r\x1b[K%s %s: %d rows\n", doing, table, of)
-			return
-		}
-		if time.Since(shown) < shownEvery {
-			return
-		}
-		shown = time.Now()
-		fmt.Fprintf(t, "\r\x1b[K%s %s: %d of %d rows (%d %%)", doing, table, done, of, 100*done/max(of, 1))
+		m.show("%s %s: %d of %d rows (%d %%)", doing, table, done, of, 100*done/max(of, 1))
 	}
 }
 

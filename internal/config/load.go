@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +20,19 @@ import (
 	"unicode"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
 )
+
+// ErrAbsent is returned where there is no configuration file.
+var ErrAbsent error = absent{}
+
+type absent struct{}
+
+func (absent) Error() string { return "there is no such file" }
+
+// Is makes it what package os calls it, too.
+func (absent) Is(target error) bool { return target == fs.ErrNotExist }
 
 // maxFile bounds a configuration file in bytes.
 const maxFile = 1 << 20
@@ -38,6 +53,9 @@ func LoadFor(path string, environ, roles []string) (*Config, error) {
 
 func load(path string, environ, roles []string) (*Config, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrAbsent
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +70,7 @@ func load(path string, environ, roles []string) (*Config, error) {
 	var c Config
 	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
 	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
+		return nil, placed(b, err)
 	}
 	var rest any
 	if err := dec.Decode(&rest); !errors.Is(err, io.EOF) {
@@ -71,6 +89,27 @@ func load(path string, environ, roles []string) (*Config, error) {
 	}
 	c.resolve(filepath.Dir(abs))
 	return &c, errors.Join(wrong, c.Check())
+}
+
+// invalidDuration is how package time speaks of a value.
+var invalidDuration = regexp.MustCompile(`^time: .*duration "(.*)"$`)
+
+// placed gives the error of a duration its place in the file, as the YAML library's other
+// errors have it: of this one it says none.
+func placed(text []byte, err error) error {
+	said := invalidDuration.FindStringSubmatch(err.Error())
+	file, broken := parser.ParseBytes(text, 0)
+	if said == nil || broken != nil {
+		return err
+	}
+	for _, doc := range file.Docs {
+		for _, value := range ast.Filter(ast.StringType, doc.Body) {
+			if t := value.GetToken(); t.Value == said[1] {
+				return fmt.Errorf("[%d:%d] %w", t.Position.Line, t.Position.Column, err)
+			}
+		}
+	}
+	return err
 }
 
 // resolve takes relative paths from the folder of the file.
@@ -166,6 +205,15 @@ func openSection[T any](at **T) (tidy func()) {
 			*at = nil
 		}
 	}
+}
+
+// Variables lists the variables of the environment that set a field, sorted.
+func Variables() []string {
+	var c Config
+	defer c.openSections()()
+	fields := map[string]reflect.Value{}
+	collect(reflect.ValueOf(&c).Elem(), "MINTMARK", fields)
+	return slices.Sorted(maps.Keys(fields))
 }
 
 // collect gives the scalar fields of a struct by their variable's name.

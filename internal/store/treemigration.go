@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -30,7 +31,7 @@ func growTree(ctx context.Context, tx tx, counted func(done, of uint64)) error {
 	tree := audit.NewTree(0, nil)
 	for {
 		r, err := nextRow(ctx, tx, tree.Size())
-		if err == sql.ErrNoRows {
+		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
 		if err != nil {

@@ -51,9 +51,7 @@ func call(verified bool) func(*Attempt) {
 	return func(a *Attempt) { a.Call = &Call{At: ago(time.Minute), Verified: verified} }
 }
 
-func code(c string) func(*Attempt) {
-	return func(a *Attempt) { a.ReasonCodes = append(a.ReasonCodes, c) }
-}
+func code0G(a *Attempt) { a.ReasonCodes = append(a.ReasonCodes, Code0G) }
 
 func noMultiFactor(a *Attempt) { a.MultiFactor = false }
 
@@ -98,16 +96,16 @@ func Cases() []Case { return slices.Clone(cases) }
 
 var cases = []Case{
 	{"apple-red", "Apple recommends Red, from the app, and everything else is well", known(Red, InApp, passcode(time.Minute, "sms")), Red, nil},
-	{"apple-red", "Apple recommends Red with 0G, and the passcode is done", known(Red, InApp, code(Code0G), passcode(time.Minute, "sms")), Red, nil},
+	{"apple-red", "Apple recommends Red with 0G, and the passcode is done", known(Red, InApp, code0G, passcode(time.Minute, "sms")), Red, nil},
 	{"call-centre-refused", "the call centre did not verify the cardholder", known(Green, InApp, call(false), passcode(time.Minute, "sms")), Red, nil},
 	{"issuer-red", "Orange, a new app on an unknown device, changed credentials, an unusual login", known(Orange, InApp, risky, changedYesterday, call(true)), Red, nil},
-	{"apple-orange-0g", "Orange with 0G, no passcode", known(Orange, InApp, code(Code0G)), Orange, asks("apple-orange-0g")},
-	{"apple-orange-0g", "Yellow with 0G, no passcode", known(Yellow, InApp, code(Code0G)), Orange, asks("apple-orange-0g")},
-	{"apple-orange-0g", "Green with 0G, no passcode", known(Green, InApp, code(Code0G)), Orange, asks("apple-orange-0g")},
-	{"apple-orange-0g", "Orange with 0G, a passcode of an hour ago", known(Orange, InApp, code(Code0G), passcode(time.Hour, "sms")), Orange, asks("apple-orange-0g")},
-	{"apple-orange-0g", "Orange with 0G, a passcode just now to a channel of yesterday", known(Orange, InApp, code(Code0G), newChannel), Orange, asks("apple-orange-0g")},
-	{"apple-orange-0g", "Orange with 0G, a passcode just now to a tenured channel", known(Orange, InApp, code(Code0G), passcode(time.Minute, "sms")), Orange, nil},
-	{"apple-orange-0g", "Orange with 0G, verified by the call centre just now", known(Orange, InApp, code(Code0G), call(true)), Orange, nil},
+	{"apple-orange-0g", "Orange with 0G, no passcode", known(Orange, InApp, code0G), Orange, asks("apple-orange-0g")},
+	{"apple-orange-0g", "Yellow with 0G, no passcode", known(Yellow, InApp, code0G), Orange, asks("apple-orange-0g")},
+	{"apple-orange-0g", "Green with 0G, no passcode", known(Green, InApp, code0G), Orange, asks("apple-orange-0g")},
+	{"apple-orange-0g", "Orange with 0G, a passcode of an hour ago", known(Orange, InApp, code0G, passcode(time.Hour, "sms")), Orange, asks("apple-orange-0g")},
+	{"apple-orange-0g", "Orange with 0G, a passcode just now to a channel of yesterday", known(Orange, InApp, code0G, newChannel), Orange, asks("apple-orange-0g")},
+	{"apple-orange-0g", "Orange with 0G, a passcode just now to a tenured channel", known(Orange, InApp, code0G, passcode(time.Minute, "sms")), Orange, nil},
+	{"apple-orange-0g", "Orange with 0G, verified by the call centre just now", known(Orange, InApp, code0G, call(true)), Orange, nil},
 	{"issuer-orange", "Green, from the app: a new app on an unknown device, changed credentials, an unusual login", known(Green, InApp, risky, changedYesterday), Orange, asks("issuer-orange", "credentials-changed")},
 	{"issuer-orange", "the same, and the call centre has verified the cardholder", known(Green, InApp, risky, changedYesterday, call(true)), Orange, nil},
 	{"multi-factor-missing", "Green, from the app, no multi-factor authentication", known(Green, InApp, noMultiFactor), Yellow, asks("multi-factor-missing")},

@@ -35,6 +35,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/mintmark/mintmark/hsm"
@@ -92,6 +93,8 @@ type Dir struct {
 	Module string // the PKCS#11 library to load
 	Token  *softhsm.Token
 	Apple  *appletest.Issued
+
+	held *os.File // the marker, locked
 }
 
 // noticesFile is where the simulated network writes what it is told.
@@ -117,15 +120,18 @@ func PublicKey(root string, p hsm.Purpose) string {
 
 // Make makes what is missing under root, which may exist and hold foreign files. module
 // is any PKCS#11 library with a SoftHSM behind it; empty for the SoftHSM found. A
-// second call finds everything there and changes nothing.
+// second call finds everything there and changes nothing; dev.json of a server that was killed
+// is removed. While another server works there it is refused with ErrRunning.
 func Make(ctx context.Context, root, module string) (*Dir, error) {
 	abs, err := filepath.Abs(root)
 	if err != nil {
 		return nil, fmt.Errorf("make development directory: %w", err)
 	}
 	d := &Dir{Root: abs, Module: module}
-	if err := d.claim(); err != nil {
-		return nil, fmt.Errorf("make development directory %s: %w", abs, err)
+	for _, step := range []func() error{d.claim, d.hold, func() error { return RemoveInfo(abs) }} {
+		if err := step(); err != nil {
+			return nil, fmt.Errorf("make development directory %s: %w", abs, err)
+		}
 	}
 	for _, dir := range []string{"", "keys", "clients"} {
 		if err := os.MkdirAll(d.path(dir), 0o700); err != nil {
@@ -141,13 +147,33 @@ func Make(ctx context.Context, root, module string) (*Dir, error) {
 	return d, nil
 }
 
+// marker is the file that says that a directory is ours.
+func (d *Dir) marker() string { return d.path(".mintmark-dev") }
+
+// ErrRunning is returned for a directory that another development server works in.
+var ErrRunning = errors.New("a development server runs in it already; stop it, or choose another directory with --data")
+
+// hold takes the directory for this process until it ends, or says that another has it: what
+// a second server wrote here would be read by the first one's clients.
+func (d *Dir) hold() error {
+	f, err := os.OpenFile(d.marker(), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return errors.Join(ErrRunning, f.Close())
+	}
+	d.held = f // or it would be closed, and the lock given up, when it is collected
+	return nil
+}
+
 // ErrForeign is returned for a directory where a name that is needed belongs to somebody
 // else: a folder of sources called softhsm, a real configuration, a real key.
 var ErrForeign = errors.New("was not made by mintmark dev; choose another directory with --data")
 
 // claim makes the directory ours, once, before anything in it is written or removed.
 func (d *Dir) claim() error {
-	marker := d.path(".mintmark-dev")
+	marker := d.marker()
 	if _, err := os.Stat(marker); err == nil {
 		return nil
 	}
