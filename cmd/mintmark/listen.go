@@ -64,6 +64,7 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 		Checkpoints:    s.checkpoints,
 		Metrics:        s.metrics,
 		Log:            s.plan.log,
+		Tracer:         s.tracer(),
 		Environment:    s.plan.cfg.Environment,
 		Now:            time.Now,
 		ClaimLease:     s.plan.cfg.PushProvisioning.NonceLease,

@@ -43,6 +43,7 @@ func (c *Config) Check() error {
 	c.Outbound.check(&w)
 	c.checkAudit(&w)
 	c.checkDualControl(&w)
+	c.Tracing.check(&w)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		w.say("log.level", "must be debug, info, warn or error")
 	}

@@ -71,6 +71,8 @@ type Config struct {
 	Audit Audit `yaml:"audit"`
 	// DualControl is who may change the running service.
 	DualControl DualControl `yaml:"dualControl"`
+	// Tracing says where traces of requests go.
+	Tracing Tracing `yaml:"tracing"`
 
 	digest  string
 	ignored []string
