@@ -77,7 +77,9 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 
 // listen runs all servers until the context ends or one of them fails.
 func (s *service) listen(ctx context.Context, ready func(addresses) error) error {
-	admin := http.Handler(httpapi.NewAdmin(s.metrics, s.checks(), httpapi.AuditRoutes(s.store, s.checkpoints), httpapi.KeyRoutes(s.inventory),
+	checks := s.checks()
+	s.metrics.Checks(checks)
+	admin := http.Handler(httpapi.NewAdmin(s.metrics, checks, httpapi.AuditRoutes(s.store, s.checkpoints), httpapi.KeyRoutes(s.inventory),
 		httpapi.ServiceRoute(s.state), httpapi.ChangeRoutes(s.changes, s.adminConfig())))
 	if s.provisioning != nil {
 		admin = httpapi.WithCards(admin, s.provisioning, s.plan.log)
