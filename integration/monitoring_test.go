@@ -72,14 +72,14 @@ func TestAlertsAndDashboardShowWhatThereIs(t *testing.T) {
 }
 
 var (
-	// sample is a line of /metrics: name and labels.
-	sample = regexp.MustCompile(`(?m)^([a-z_]+)(?:\{([^}]*)\})? `)
-	// query is a metric in a query, with its matchers.
-	query   = regexp.MustCompile(`\b((?:mintmark|process)_[a-z_]+)(?:\{([^}]*)\})?`)
-	by      = regexp.MustCompile(`\b(?:by|on) \(([^)]*)\)`)
-	label   = regexp.MustCompile(`([a-z_]+)(?:=~|!~|!=|=)"`)
-	heading = regexp.MustCompile(`(?m)^##+ (.*)$`)
-	symbols = regexp.MustCompile(`[^a-z0-9_ -]`)
+	// metricLine is a line of /metrics: name and labels.
+	metricLine = regexp.MustCompile(`(?m)^([a-z_]+)(?:\{([^}]*)\})? `)
+	// metricAsked is a metric in a query, with its matchers.
+	metricAsked = regexp.MustCompile(`\b((?:mintmark|process)_[a-z_]+)(?:\{([^}]*)\})?`)
+	groupedBy   = regexp.MustCompile(`\b(?:by|on) \(([^)]*)\)`)
+	labelNamed  = regexp.MustCompile(`([a-z_]+)(?:=~|!~|!=|=)"`)
+	pageHeading = regexp.MustCompile(`(?m)^##+ (.*)$`)
+	notInAnchor = regexp.MustCompile(`[^a-z0-9_ -]`)
 )
 
 // histogramParts are what a histogram's name ends with.
@@ -94,7 +94,7 @@ func scraped(t *testing.T) map[string]map[string]bool {
 	}
 	have := map[string]map[string]bool{}
 	add := func(s *server) {
-		for _, m := range sample.FindAllStringSubmatch(string(s.get(s.info.AdminURL+"/metrics").body), -1) {
+		for _, m := range metricLine.FindAllStringSubmatch(string(s.get(s.info.AdminURL+"/metrics").body), -1) {
 			name := m[1]
 			if base := histogramParts.ReplaceAllString(name, ""); strings.HasPrefix(base, "mintmark_") {
 				name = base
@@ -102,7 +102,7 @@ func scraped(t *testing.T) map[string]map[string]bool {
 			if have[name] == nil {
 				have[name] = map[string]bool{}
 			}
-			for _, l := range label.FindAllStringSubmatch(m[2], -1) {
+			for _, l := range labelNamed.FindAllStringSubmatch(m[2], -1) {
 				have[name][l[1]] = true
 			}
 		}
@@ -122,7 +122,7 @@ func scraped(t *testing.T) map[string]map[string]bool {
 func checkQuery(t *testing.T, have map[string]map[string]bool, named map[string]bool, where, expr string) {
 	t.Helper()
 	labels := map[string]bool{"instance": true, "job": true, "le": true} // Prometheus' own
-	for _, m := range query.FindAllStringSubmatch(expr, -1) {
+	for _, m := range metricAsked.FindAllStringSubmatch(expr, -1) {
 		name := m[1]
 		if base := histogramParts.ReplaceAllString(name, ""); have[base] != nil {
 			name = base
@@ -133,13 +133,13 @@ func checkQuery(t *testing.T, have map[string]map[string]bool, named map[string]
 		}
 		named[name] = true
 		maps.Copy(labels, have[name])
-		for _, l := range label.FindAllStringSubmatch(m[2], -1) {
+		for _, l := range labelNamed.FindAllStringSubmatch(m[2], -1) {
 			if !have[name][l[1]] && !slices.Contains([]string{"instance", "job"}, l[1]) {
 				t.Errorf("%s: %s has no label %s", where, name, l[1])
 			}
 		}
 	}
-	for _, m := range by.FindAllStringSubmatch(expr, -1) {
+	for _, m := range groupedBy.FindAllStringSubmatch(expr, -1) {
 		for _, l := range strings.Split(m[1], ",") {
 			if !labels[strings.TrimSpace(l)] {
 				t.Errorf("%s: nothing there has the label %s", where, l)
@@ -151,8 +151,8 @@ func checkQuery(t *testing.T, have map[string]map[string]bool, named map[string]
 // headings gives the anchors of a page, as GitHub makes them.
 func headings(page string) map[string]bool {
 	all := map[string]bool{}
-	for _, m := range heading.FindAllStringSubmatch(page, -1) {
-		text := symbols.ReplaceAllString(strings.ToLower(m[1]), "")
+	for _, m := range pageHeading.FindAllStringSubmatch(page, -1) {
+		text := notInAnchor.ReplaceAllString(strings.ToLower(m[1]), "")
 		all[strings.ReplaceAll(text, " ", "-")] = true
 	}
 	return all

@@ -16,6 +16,7 @@ case $version in
 v[0-9]*) version=$(echo "${version#v}" | tr - +) ;;
 *) version="0~git$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d).$(echo "$version" | tr - +)" ;;
 esac
+version=$version-1
 
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
@@ -38,7 +39,14 @@ put 644 CHANGELOG.md usr/share/doc/mintmark/changelog
 for page in "$man"/*.1; do
 	put 644 "$page" "usr/share/man/man1/$(basename "$page")"
 done
-gzip -9n "$root"/usr/share/man/man1/*.1 "$root/usr/share/doc/mintmark/changelog"
+cat >"$root/usr/share/doc/mintmark/changelog.Debian" <<END
+mintmark ($version) bookworm; urgency=medium
+
+  * See changelog.gz.
+
+ -- The mintmark maintainers <maintainers@mintmark.example>  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
+END
+gzip -9n "$root"/usr/share/man/man1/*.1 "$root"/usr/share/doc/mintmark/changelog*
 
 completion() {
 	mkdir -p "$root/$2"

@@ -14,6 +14,7 @@ fi
 go vet ./...
 go vet -tags faults,soak,bench,benchlog,bulk,passload,rotation,passpeers ./integration
 go vet -tags modules ./hsm/conformance
+go vet -tags manpages ./cmd/mintmark
 go vet -tags benchbare ./hsm ./internal/audit ./cmd/mintmark
 go vet -tags trace ./signer ./internal/provisioning ./cmd/mintmark ./integration
 

@@ -19,6 +19,7 @@
 //	                                     Wallet passes, from folders to signed files
 //	mintmark config check --config FILE  all that is wrong with a configuration
 //	mintmark bench --module FILE …       what a token does, raw and through the gate
+//	mintmark probe livez|readyz          whether the service on this host is well
 //	mintmark version
 //
 // Exit status: 0 well, 1 failure, 2 usage, 3 configuration, 4 HSM, 5 storage,
@@ -90,7 +91,7 @@ func newCommand() *cobra.Command {
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), ceremonyCommand(), auditCommand(), changesCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), benchCommand(), versionCommand(), memberCommand())
+	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), ceremonyCommand(), auditCommand(), changesCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), benchCommand(), probeCommand(), versionCommand(), memberCommand())
 	asUsageErrors(root)
 	return root
 }
