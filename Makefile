@@ -93,7 +93,7 @@ deb: man ## make a Debian package in bin/deb
 	@tools/deb.sh bin/deb/mintmark bin/man $(VERSION) bin/deb
 
 deb-test: ## install the newest package of bin/deb in a Debian 12 of its own (root, network; a minute), and use it
-	@tools/ensure.sh lintian mmdebstrap
+	@tools/ensure.sh lintian debootstrap
 	@tools/debtest.sh "$$(ls -t bin/deb/*.deb | head -1)"
 
 unit-check: ## hold the systemd unit against systemd-analyze: errors, and exposure of 2.0 at most

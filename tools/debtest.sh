@@ -9,9 +9,9 @@ package=$(realpath "$1")
 lintian --fail-on error "$package"
 
 root=$(mktemp -d)
-trap 'rm -rf "$root"' EXIT
+trap 'rm -rf "$root" "$root.log"' EXIT
 chmod 755 "$root"
-mmdebstrap --quiet --variant=minbase --include=systemd,softhsm2 bookworm "$root"
+debootstrap --variant=minbase --include=systemd,softhsm2 bookworm "$root" >"$root.log" 2>&1 || { tail "$root.log" >&2; exit 1; }
 cp "$package" "$root/tmp/mintmark.deb"
 in() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
 

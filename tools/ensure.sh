@@ -11,7 +11,7 @@
 #	nss         NSS's PKCS#11 module and certutil
 #	p11-kit     p11-kit's client and server of remote modules
 #	lintian     the command
-#	mmdebstrap  the command
+#	debootstrap  the command
 #	promtool    Prometheus' tool, without its server
 #	postgresql  the server's programs, such as initdb; no server is set up or started
 #
@@ -99,8 +99,8 @@ present() {
 			/usr/lib/pkcs11/p11-kit-client.so \
 			/opt/homebrew/lib/pkcs11/p11-kit-client.so
 		;;
-	node | openssl | ssh-keygen | curl | lintian | mmdebstrap | promtool) has "$1" ;;
-	*) die "unknown tool $1 (known: softhsm nss p11-kit gcc node openssl ssh-keygen curl lintian mmdebstrap promtool postgresql)" ;;
+	node | openssl | ssh-keygen | curl | lintian | debootstrap | promtool) has "$1" ;;
+	*) die "unknown tool $1 (known: softhsm nss p11-kit gcc node openssl ssh-keygen curl lintian debootstrap promtool postgresql)" ;;
 	esac
 }
 
