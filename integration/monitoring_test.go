@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -14,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/httpapi"
 )
 
 // The alerts and the dashboard name metrics and labels that a running server has, the alerts
@@ -93,8 +95,8 @@ func scraped(t *testing.T) map[string]map[string]bool {
 		t.Fatalf("demo: %v\n%s", err, out)
 	}
 	have := map[string]map[string]bool{}
-	add := func(s *server) {
-		for _, m := range metricLine.FindAllStringSubmatch(string(s.get(s.info.AdminURL+"/metrics").body), -1) {
+	add := func(metrics string) {
+		for _, m := range metricLine.FindAllStringSubmatch(metrics, -1) {
 			name := m[1]
 			if base := histogramParts.ReplaceAllString(name, ""); strings.HasPrefix(base, "mintmark_") {
 				name = base
@@ -110,11 +112,20 @@ func scraped(t *testing.T) map[string]map[string]bool {
 	if a := s.get(s.info.BaseURL + "/nowhere"); a.status != http.StatusNotFound {
 		t.Fatalf("answered %d", a.status)
 	}
-	add(s)
+	add(string(s.get(s.info.AdminURL + "/metrics").body))
 	// The figures of anchors: of a site that has one.
 	site := newSite(t, hsm.MerchantJWT, hsm.AuditCheckpoint)
 	site.configure("roles: [merchant]\nmerchant: {audFingerprints: [" + fingerprint + "]}\naudit: {anchors: [{file: anchor}]}\napi: {listen: \"127.0.0.1:0\"}\n")
-	add(site.serve())
+	srv := site.serve()
+	add(string(srv.get(srv.info.AdminURL + "/metrics").body))
+	// What needs Apple's push service, or a telephone.
+	m := httpapi.NewMetrics("v")
+	m.PassPush("sent")
+	m.PassPushStopped("pass.example", true)
+	m.PassDeviceLog("other")
+	answered := httptest.NewRecorder()
+	httpapi.NewAdmin(m, nil).ServeHTTP(answered, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	add(answered.Body.String())
 	return have
 }
 
