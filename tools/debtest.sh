@@ -13,17 +13,17 @@ trap 'rm -rf "$root" "$root.log"' EXIT
 chmod 755 "$root"
 debootstrap --variant=minbase --include=systemd,softhsm2 bookworm "$root" >"$root.log" 2>&1 || { tail "$root.log" >&2; exit 1; }
 cp "$package" "$root/tmp/mintmark.deb"
-in() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+inside() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
 
-in dpkg -i /tmp/mintmark.deb
-in mintmark version
-in id mintmark
-in test "$(in stat -c '%U %a' /var/lib/mintmark)" = "mintmark 700"
-in sh -c 'zcat /usr/share/man/man1/mintmark-serve.1.gz | grep -q "SH SYNOPSIS"'
-in sh -c '. /usr/share/bash-completion/completions/mintmark && type __start_mintmark >/dev/null' || in bash -c '. /usr/share/bash-completion/completions/mintmark && type __start_mintmark >/dev/null'
+inside dpkg -i /tmp/mintmark.deb
+inside mintmark version
+inside id mintmark
+inside test "$(inside stat -c '%U %a' /var/lib/mintmark)" = "mintmark 700"
+inside sh -c 'zcat /usr/share/man/man1/mintmark-serve.1.gz | grep -q "SH SYNOPSIS"'
+inside bash -c '. /usr/share/bash-completion/completions/mintmark && type __start_mintmark' >/dev/null
 
 # The example says by itself what it still lacks, and nothing else is wrong with it.
-if in mintmark config check --config /etc/mintmark/mintmark.yaml 2>"$root/tmp/wrong"; then
+if inside mintmark config check --config /etc/mintmark/mintmark.yaml 2>"$root/tmp/wrong"; then
 	echo "the example configuration passes without a keyring" >&2
 	exit 1
 fi
@@ -34,13 +34,13 @@ if grep -E 'must|unknown field' "$root/tmp/wrong"; then
 fi
 
 # The whole of it, as the service's user, with a token of its own.
-in setpriv --reuid mintmark --regid mintmark --clear-groups sh -c 'cd /var/lib/mintmark && mintmark dev --data dev --listen 127.0.0.1:18080 --admin-listen 127.0.0.1:19090 >dev.log 2>&1 & pid=$!
+inside setpriv --reuid mintmark --regid mintmark --clear-groups sh -c 'cd /var/lib/mintmark && mintmark dev --data dev --listen 127.0.0.1:18080 --admin-listen 127.0.0.1:19090 >dev.log 2>&1 & pid=$!
 for i in $(seq 200); do [ -f /var/lib/mintmark/dev/dev.json ] && break; sleep 0.1; done
 mintmark demo --data /var/lib/mintmark/dev | tail -1; status=$?; kill $pid; wait $pid; exit $status'
 
 # Removed and purged, it leaves the record.
-in dpkg --purge mintmark
-in test ! -e /usr/bin/mintmark
-in test ! -e /etc/mintmark/mintmark.yaml
-in test -d /var/lib/mintmark/dev
+inside dpkg --purge mintmark
+inside test ! -e /usr/bin/mintmark
+inside test ! -e /etc/mintmark/mintmark.yaml
+inside test -d /var/lib/mintmark/dev
 echo "deb-test: all well"

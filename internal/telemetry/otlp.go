@@ -138,7 +138,7 @@ func encodeSpan(s sdk.ReadOnlySpan) *traces.Span {
 func encodeValues(all []attribute.KeyValue) []*common.KeyValue {
 	out := make([]*common.KeyValue, len(all))
 	for i, a := range all {
-		v := &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: a.Value.Emit()}}
+		v := &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: a.Value.String()}}
 		if a.Value.Type() == attribute.INT64 {
 			v.Value = &common.AnyValue_IntValue{IntValue: a.Value.AsInt64()}
 		}
