@@ -10,7 +10,8 @@ export GOEXPERIMENT := runtimesecret
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench cost bench-log loadgen passload registrations rotation passpeers console-test lint-api cluster linearizability
-.PHONY: check vulncheck sbom sbom-check reproducible fuzz clean
+.PHONY: check vulncheck sbom sbom-check reproducible
+.PHONY: man deb deb-test unit-check alerts-check helm-check dockerfile-check fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -106,6 +107,34 @@ cluster: softhsm postgresql ## two replicas: restarts under load, and what the s
 linearizability: softhsm postgresql ## nonces through two replicas under kills and pauses, held against a model (10 minutes; LIN_SECONDS)
 	@tools/ensure.sh gcc haproxy
 	$(GO) test -count=1 -v -timeout 60m -tags linearizability -run TestNonceClaimsAreLinearizable ./integration/cluster
+
+man: ## make the manual pages in bin/man
+	@mkdir -p bin/man
+	@$(GO) run -tags manpages -ldflags "-X main.version=$(VERSION)" ./cmd/mintmark bin/man
+
+deb: man ## make a Debian package in bin/deb
+	@tools/ensure.sh gcc
+	@$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION)" -o bin/deb/mintmark ./cmd/mintmark
+	@tools/deb.sh bin/deb/mintmark bin/man $(VERSION) bin/deb
+
+deb-test: ## install the newest package of bin/deb in a Debian 12 of its own (root, network; a minute), and use it
+	@tools/ensure.sh lintian debootstrap
+	@tools/debtest.sh "$$(ls -t bin/deb/*.deb | head -1)"
+
+unit-check: ## hold the systemd unit against systemd-analyze: errors, and exposure of 2.0 at most
+	@tools/unitcheck.sh $(BIN)
+
+alerts-check: ## check the Prometheus rules, and test them on made-up series
+	@tools/ensure.sh promtool
+	@promtool check rules deploy/prometheus/alerts.yaml
+	@promtool test rules deploy/prometheus/alerts_test.yaml
+
+helm-check: ## lint and render the Helm chart, each rendering read strictly as Kubernetes' own types (builds helm: minutes)
+	@tools/helm/check.sh
+
+dockerfile-check: ## lint the Dockerfile (npm)
+	@tools/ensure.sh node
+	@npx --yes dockerfile-utils@0.16.3 lint deploy/Dockerfile
 
 fuzz: softhsm ## fuzz every parser for 30 seconds each
 	@tools/fuzz.sh 30s

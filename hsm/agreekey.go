@@ -49,7 +49,7 @@ func (t *Token) AgreeKey(ctx context.Context, name string, peer *ecdh.PublicKey,
 
 // AgreeKey agrees with the key called name; see Token.AgreeKey.
 func (h *HSM) AgreeKey(ctx context.Context, name string, peer *ecdh.PublicKey, otherInfo []byte) ([]byte, error) {
-	return ask(ctx, h, func(t Member) ([]byte, error) { return t.AgreeKey(ctx, name, peer, otherInfo) })
+	return ask(ctx, h, agreeing, func(ctx context.Context, t Member) ([]byte, error) { return t.AgreeKey(ctx, name, peer, otherInfo) })
 }
 
 func (u *unit) agreeKey(private handle, peer *ecdh.PublicKey, otherInfo []byte, how kdf) ([]byte, error) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mintmark/mintmark/internal/secret"
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // answer is what a unit of work gave.
@@ -36,6 +37,7 @@ func run[T any](ctx context.Context, t *Token, l *lane, op string, fn func(e *ep
 		t.observe(op, l, time.Since(asked), 0, outcome(err))
 		return none, fmt.Errorf("%s: %w", op, err)
 	}
+	span.Event(ctx, admitted)
 	queued := time.Since(asked)
 	stuck, left, done := make(chan struct{}, 1), make(chan struct{}), make(chan answer[T])
 	go func() {

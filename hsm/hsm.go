@@ -149,11 +149,11 @@ func (h *HSM) order() []Member {
 
 // ask has one member after the other do the work, until one does or the fault is the
 // request's own.
-func ask[T any](ctx context.Context, h *HSM, do func(Member) (T, error)) (T, error) {
+func ask[T any](ctx context.Context, h *HSM, what calling, do func(context.Context, Member) (T, error)) (T, error) {
 	var none T
 	var first error
 	for _, t := range h.order() {
-		v, err := do(t)
+		v, err := traced(ctx, t, what, do)
 		if err == nil {
 			return v, nil
 		}
@@ -170,38 +170,42 @@ func ask[T any](ctx context.Context, h *HSM, do func(Member) (T, error)) (T, err
 
 // Sign signs with the key called name; see Token.Sign.
 func (h *HSM) Sign(ctx context.Context, name string, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	return ask(ctx, h, func(t Member) ([]byte, error) { return t.Sign(ctx, name, digest, opts) })
+	return ask(ctx, h, signing(ctx, h, name), func(ctx context.Context, t Member) ([]byte, error) { return t.Sign(ctx, name, digest, opts) })
 }
 
 // AgreeAndSeal seals one payload; see Token.AgreeAndSeal.
 func (h *HSM) AgreeAndSeal(ctx context.Context, s Sealing) (Sealed, error) {
-	return ask(ctx, h, func(t Member) (Sealed, error) { return t.AgreeAndSeal(ctx, s) })
+	return ask(ctx, h, sealing, func(ctx context.Context, t Member) (Sealed, error) { return t.AgreeAndSeal(ctx, s) })
 }
 
 // EncryptGCM encrypts with the key called name; see Token.EncryptGCM. Tried on a second
 // member, it is the same encryption under the same key: the IV is not used for another.
 func (h *HSM) EncryptGCM(ctx context.Context, name string, iv, aad, plaintext []byte) ([]byte, error) {
-	return ask(ctx, h, func(t Member) ([]byte, error) { return t.EncryptGCM(ctx, name, iv, aad, plaintext) })
+	return ask(ctx, h, encryptingGCM, func(ctx context.Context, t Member) ([]byte, error) {
+		return t.EncryptGCM(ctx, name, iv, aad, plaintext)
+	})
 }
 
 // DecryptGCM opens what EncryptGCM made; see Token.DecryptGCM.
 func (h *HSM) DecryptGCM(ctx context.Context, name string, iv, aad, ciphertext []byte) ([]byte, error) {
-	return ask(ctx, h, func(t Member) ([]byte, error) { return t.DecryptGCM(ctx, name, iv, aad, ciphertext) })
+	return ask(ctx, h, decryptingGCM, func(ctx context.Context, t Member) ([]byte, error) {
+		return t.DecryptGCM(ctx, name, iv, aad, ciphertext)
+	})
 }
 
 // HMAC computes an HMAC with the key called name; see Token.HMAC.
 func (h *HSM) HMAC(ctx context.Context, name string, data []byte) ([]byte, error) {
-	return ask(ctx, h, func(t Member) ([]byte, error) { return t.HMAC(ctx, name, data) })
+	return ask(ctx, h, computingHMAC, func(ctx context.Context, t Member) ([]byte, error) { return t.HMAC(ctx, name, data) })
 }
 
 // Active gives the key that new work of a purpose uses, if a member has it.
 func (h *HSM) Active(p Purpose) (Key, error) {
-	return ask(context.Background(), h, func(t Member) (Key, error) { return t.Active(p) })
+	return ask(context.Background(), h, calling{}, func(_ context.Context, t Member) (Key, error) { return t.Active(p) })
 }
 
 // Key gives the key called name, if a member has it; see Token.Key.
 func (h *HSM) Key(name string) (Key, error) {
-	return ask(context.Background(), h, func(t Member) (Key, error) { return t.Key(name) })
+	return ask(context.Background(), h, calling{}, func(_ context.Context, t Member) (Key, error) { return t.Key(name) })
 }
 
 // Public gives the pinned public key of the key called name, also of one that is next or
@@ -211,7 +215,7 @@ func (h *HSM) Key(name string) (Key, error) {
 //
 // Errors: *KeyError if a member is ready and the key was never proved; *DownError if none is.
 func (h *HSM) Public(name string) (crypto.PublicKey, error) {
-	pub, err := ask(context.Background(), h, func(t Member) (crypto.PublicKey, error) { return t.Public(name) })
+	pub, err := ask(context.Background(), h, calling{}, func(_ context.Context, t Member) (crypto.PublicKey, error) { return t.Public(name) })
 	if err == nil {
 		return pub, nil
 	}

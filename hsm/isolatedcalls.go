@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // do has the child do one operation. The place in the lane is kept until the child has done
@@ -23,6 +25,7 @@ func (m *isolated) do(ctx context.Context, l *lane, n int, r request) ([][]byte,
 		m.observe(name, l, time.Since(asked), 0, outcome(err))
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	span.Event(ctx, admitted)
 	queued := time.Since(asked)
 	p := m.current.Load() // a healthy member has one
 	out, took, err := p.exchange(ctx, r, l.leave)

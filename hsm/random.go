@@ -28,5 +28,5 @@ func (t *Token) Random(ctx context.Context, n int) ([]byte, error) {
 
 // Random gives random numbers of a member; see Token.Random.
 func (h *HSM) Random(ctx context.Context, n int) ([]byte, error) {
-	return ask(ctx, h, func(t Member) ([]byte, error) { return t.Random(ctx, n) })
+	return ask(ctx, h, drawing, func(ctx context.Context, t Member) ([]byte, error) { return t.Random(ctx, n) })
 }

@@ -39,7 +39,7 @@ func (h *HSM) Signer(ctx context.Context, name string) (crypto.Signer, error) {
 		return nil, err
 	}
 	return &signer{pub: pub, sign: func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-		return ask(ctx, h, func(t Member) ([]byte, error) { return signInTime(ctx, t, name, digest, opts) })
+		return ask(ctx, h, signing(ctx, h, name), func(ctx context.Context, t Member) ([]byte, error) { return signInTime(ctx, t, name, digest, opts) })
 	}}, nil
 }
 

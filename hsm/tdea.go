@@ -37,7 +37,7 @@ func (t *Token) EncryptTDEA(ctx context.Context, name string, plaintext []byte) 
 
 // EncryptTDEA encrypts with the key called name; see Token.EncryptTDEA.
 func (h *HSM) EncryptTDEA(ctx context.Context, name string, plaintext []byte) ([]byte, error) {
-	return ask(ctx, h, func(t Member) ([]byte, error) { return t.EncryptTDEA(ctx, name, plaintext) })
+	return ask(ctx, h, encryptingTDEA, func(ctx context.Context, t Member) ([]byte, error) { return t.EncryptTDEA(ctx, name, plaintext) })
 }
 
 func (u *unit) encryptTDEA(h handle, plaintext []byte) ([]byte, error) {

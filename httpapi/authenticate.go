@@ -9,6 +9,7 @@ import (
 	"github.com/mintmark/mintmark/internal/access"
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/internal/secret"
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // Callers knows who may call; *access.Verifier is it. Its errors are those of the
@@ -41,12 +42,15 @@ func (s *server) authorize(c *gin.Context, op record.Operation, right access.Rig
 // authenticate gives the caller, who has not called too often. A refusal is on record when
 // it returns.
 func (s *server) authenticate(c *gin.Context, op record.Operation) (access.Caller, error) {
+	_, proving := span.Start(c.Request.Context(), "authenticate")
 	who, err := s.prove(c)
+	proving.End()
 	if err != nil {
 		s.unauthenticated(c, op, err)
 		return access.Caller{}, err
 	}
 	c.Set(callerKey, who)
+	operating(c, op)
 	err = s.cfg.Callers.Admit(who)
 	switch {
 	case err == nil:

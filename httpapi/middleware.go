@@ -13,6 +13,7 @@ import (
 
 	"github.com/mintmark/mintmark/internal/access"
 	"github.com/mintmark/mintmark/internal/secret"
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // Keys of values that middleware leaves in the Gin context.
@@ -60,6 +61,9 @@ func (s *server) observe(c *gin.Context) {
 	}
 	if outcome := c.GetString(outcomeKey); outcome != "" {
 		attrs = append(attrs, slog.String("problem", outcome))
+	}
+	if id := span.TraceID(c.Request.Context()); id != "" {
+		attrs = append(attrs, slog.String("traceId", id))
 	}
 	s.log.LogAttrs(c, slog.LevelInfo, "request", attrs...)
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // Config says what the API of one listener is made of.
@@ -31,6 +33,8 @@ type Config struct {
 	Docs         bool        // whether /docs/ shows the description
 	Metrics      *Metrics
 	Log          *slog.Logger
+	// Tracer begins the spans of requests; nil for none.
+	Tracer *span.Tracer
 	// Environment is that of the configuration.
 	Environment string
 	// Now is the clock.
@@ -62,7 +66,7 @@ var _ ServerInterface = (*server)(nil)
 func New(cfg Config) http.Handler {
 	s := &server{cfg: cfg, log: cfg.Log}
 	engine := newEngine()
-	engine.Use(withRequestID, s.observe, s.recoverPanic, secureHeaders, s.closeWhenStopping, s.withDeadline)
+	engine.Use(s.traced, withRequestID, s.observe, s.recoverPanic, secureHeaders, s.closeWhenStopping, s.withDeadline)
 	engine.NoRoute(func(c *gin.Context) { notFound.write(c) })
 	engine.NoMethod(wrongMethod)
 	s.register(engine)

@@ -15,7 +15,8 @@ import (
 // Card data and the PIN stand in no log, no metric, no error, no database and no other
 // file, in no encoding, whatever the caller does.
 func TestNoCardDataAnywhere(t *testing.T) {
-	s := start(t, t.TempDir(), nil, []string{"MINTMARK_LOG_LEVEL=debug"})
+	traces := newCollector(t)
+	s := start(t, t.TempDir(), nil, []string{"MINTMARK_LOG_LEVEL=debug", traces.environment(), "MINTMARK_TRACING_ACCEPT_PARENT=true"})
 	pin, err := os.ReadFile(s.info.HSM.PinFile)
 	if err != nil {
 		t.Fatal(err)
@@ -36,6 +37,9 @@ func TestNoCardDataAnywhere(t *testing.T) {
 	s.stop()
 
 	outputs := answers
+	if outputs["traces"] = traces.raw.Bytes(); len(outputs["traces"]) == 0 {
+		t.Fatal("the traces were not looked at")
+	}
 	outputs["standard error"] = []byte(s.stderr.String())
 	outputs["standard output"] = []byte(s.stdout.String())
 	readAll(t, s.dir, outputs)
@@ -77,12 +81,17 @@ func (s *server) provoke(t *testing.T) map[string][]byte {
 		answers["answer to "+name] = s.mustPost(body).body
 	}
 	for name, change := range map[string]func(*http.Request){
-		"PAN in the path":       func(r *http.Request) { r.URL.Path = "/issuer/" + pan },
-		"PAN in the query":      func(r *http.Request) { r.URL.RawQuery = "pan=" + pan },
-		"PAN as request id":     func(r *http.Request) { r.Header.Set("X-Request-Id", pan) },
-		"PAN as method":         func(r *http.Request) { r.Method = "P" + pan },
-		"PAN as token":          func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+pan) },
-		"PAN as content type":   func(r *http.Request) { r.Header.Set("Content-Type", pan) },
+		"PAN in the path":     func(r *http.Request) { r.URL.Path = "/issuer/" + pan },
+		"PAN in the query":    func(r *http.Request) { r.URL.RawQuery = "pan=" + pan },
+		"PAN as request id":   func(r *http.Request) { r.Header.Set("X-Request-Id", pan) },
+		"PAN as method":       func(r *http.Request) { r.Method = "P" + pan },
+		"PAN as token":        func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+pan) },
+		"PAN as content type": func(r *http.Request) { r.Header.Set("Content-Type", pan) },
+		"PAN as trace":        func(r *http.Request) { r.Header.Set("traceparent", "00-"+pan+pan+"-"+pan+"-01") },
+		"PAN as trace state": func(r *http.Request) {
+			r.Header.Set("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+			r.Header.Set("tracestate", "a="+pan)
+		},
 		"PAN as forwarded host": func(r *http.Request) { r.Header.Set("X-Forwarded-For", pan) },
 	} {
 		req, err := http.NewRequest(http.MethodPost, s.info.BaseURL+"/issuer/push-provisioning/signed-cards", strings.NewReader("{}"))

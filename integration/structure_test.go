@@ -21,17 +21,19 @@ const modulePath = "github.com/mintmark/mintmark/"
 var mayImport = map[string][]string{
 	"internal/secret":                 {},
 	"internal/record":                 {},
+	"internal/span":                   {},
 	"internal/config":                 {},
 	"softhsm":                         {},
-	"hsm":                             {"internal/secret"},
+	"hsm":                             {"internal/secret", "internal/span"},
 	"hsm/conformance":                 {"hsm"},
 	"hsm/hsmtest/realtoken":           {"softhsm"},
-	"signer":                          {"hsm", "passkit", "passkit/cms", "internal/record", "internal/secret"},
-	"internal/audit":                  {"internal/record"},
+	"signer":                          {"hsm", "passkit", "passkit/cms", "internal/record", "internal/secret", "internal/span"},
+	"internal/audit":                  {"internal/record", "internal/span"},
 	"internal/access":                 {"internal/record", "internal/secret"},
 	"internal/approval":               {"internal/record", "internal/secret"},
 	"internal/merchant":               {"signer", "internal/record", "internal/secret"},
 	"internal/outbound":               {},
+	"internal/telemetry":              {"internal/outbound", "internal/secret", "internal/span"},
 	"internal/keys":                   {"hsm"},
 	"internal/ceremony":               {"hsm", "passkit/cms"},
 	"internal/report":                 {"hsm", "internal/audit"},
@@ -53,7 +55,7 @@ var mayImport = map[string][]string{
 	"bench/raw":                       {"internal/secret"},
 	"httpapi/client":                  {},
 	"examples/go":                     {"httpapi/client"},
-	"httpapi":                         {"internal/approval", "internal/audit", "internal/provisioning", "internal/provisioning/path", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/keys", "internal/record", "internal/secret"},
+	"httpapi":                         {"internal/approval", "internal/audit", "internal/provisioning", "internal/provisioning/path", "internal/merchant", "internal/passes", "passkit", "passkit/webservice", "signer", "internal/access", "internal/keys", "internal/record", "internal/secret", "internal/span"},
 }
 
 // free are the packages that may import anything of ours: commands, test support and

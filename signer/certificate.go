@@ -12,6 +12,7 @@ import (
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/record"
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // SelfSigned says what stands in a self-signed certificate.
@@ -30,6 +31,8 @@ var certified = []hsm.Purpose{hsm.MerchantJWT, hsm.ProximityToken, hsm.APITLS}
 // in which partners ask for the key of merchant JWTs, and a start for TLS. It gives DER.
 // The key must be active: one that is next or retired is a *hsm.KeyError.
 func (g *Gate) SelfSign(ctx context.Context, t *record.Ticket, c SelfSigned) (record.Held[[]byte], error) {
+	ctx, at := span.Start(ctx, "gate.self-sign")
+	defer at.End()
 	var none record.Held[[]byte]
 	if err := t.Use(record.CertifyKey, "certificate"); err != nil {
 		return none, err

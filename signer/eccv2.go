@@ -7,6 +7,7 @@ import (
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/record"
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // SealedECCv2 is a payload sealed under EV_ECC_v2, not yet released.
@@ -19,6 +20,8 @@ type SealedECCv2 struct {
 // ephemeral pair made for this call, the single-step KDF, AES-256-GCM. [A] graded: two
 // independent public implementations and the public vector agree on every byte.
 func (g *Gate) SealECCv2(ctx context.Context, t *record.Ticket, to *ecdh.PublicKey, payload []byte) (SealedECCv2, error) {
+	ctx, at := span.Start(ctx, "gate.seal-ecc-v2")
+	defer at.End()
 	if err := t.Use(record.SignCard, "ecc-v2"); err != nil {
 		return SealedECCv2{}, err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/record"
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // CardIndex gives the value under which a tenant's card is found in the database:
@@ -14,6 +15,8 @@ import (
 // a card and for finding one. The key does not rotate by itself: a new one means to
 // index every card anew.
 func (g *Gate) CardIndex(ctx context.Context, t *record.Ticket, tenant, externalCardID string) ([]byte, error) {
+	ctx, at := span.Start(ctx, "gate.card-index")
+	defer at.End()
 	if err := useFor(t, "card-index", record.SignCard, record.ActivationData, record.StoreCard, record.ReadCard, record.DeleteCard,
 		record.DecideProvisioning, record.ActivateToken, record.SendPasscode); err != nil {
 		return nil, err

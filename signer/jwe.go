@@ -16,6 +16,7 @@ import (
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/internal/secret"
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // MaxEncryptedCard bounds a JWE with card data in bytes.
@@ -100,6 +101,8 @@ func segment(s string) ([]byte, bool) {
 //
 // The error is ErrEncryptedCard, or one with RetryAfter.
 func (g *Gate) OpenCard(ctx context.Context, t *record.Ticket, e EncryptedCard) ([]byte, error) {
+	ctx, at := span.Start(ctx, "gate.open-card")
+	defer at.End()
 	if err := useFor(t, "encrypted-card", record.StoreCard, record.SignCard); err != nil {
 		return nil, err
 	}

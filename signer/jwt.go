@@ -16,6 +16,7 @@ import (
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/record"
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // SignedJWT is a JWT in the compact serialisation (RFC 7515, 7.1), not yet released.
@@ -27,6 +28,8 @@ type SignedJWT struct {
 // SignMerchantJWT signs claims as a merchant JWT: RS256, header {"alg","kid","typ":"JWT"},
 // with the active merchant-jwt key. The claims are what they encode to.
 func (g *Gate) SignMerchantJWT(ctx context.Context, t *record.Ticket, claims jwt.Claims) (SignedJWT, error) {
+	ctx, at := span.Start(ctx, "gate.sign-merchant-jwt")
+	defer at.End()
 	if err := t.Use(record.SignMerchantToken, "token"); err != nil {
 		return SignedJWT{}, err
 	}
@@ -36,6 +39,8 @@ func (g *Gate) SignMerchantJWT(ctx context.Context, t *record.Ticket, claims jwt
 // SignProximityToken signs claims as an Apple proximity token: ES256, header
 // {"alg":"ES256","kid":"…"} in that order and nothing else, as the published sample has it.
 func (g *Gate) SignProximityToken(ctx context.Context, t *record.Ticket, claims jwt.Claims) (SignedJWT, error) {
+	ctx, at := span.Start(ctx, "gate.sign-proximity-token")
+	defer at.End()
 	if err := t.Use(record.SignProximityToken, "token"); err != nil {
 		return SignedJWT{}, err
 	}

@@ -7,11 +7,14 @@ import (
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/record"
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // SealNotice seals the body of a tenant's notice called id, which waits in the database to
 // be delivered: as SealVault does, with associated data of its own.
 func (g *Gate) SealNotice(ctx context.Context, t *record.Ticket, tenant, id string, body []byte) (VaultRow, error) {
+	ctx, at := span.Start(ctx, "gate.seal-notice")
+	defer at.End()
 	if err := useFor(t, "notice", record.SendPasscode, record.ActivateToken, record.PutWalletToken); err != nil {
 		return VaultRow{}, err
 	}
@@ -20,6 +23,8 @@ func (g *Gate) SealNotice(ctx context.Context, t *record.Ticket, tenant, id stri
 
 // OpenNotice opens a notice's body, to be delivered. The caller overwrites it after use.
 func (g *Gate) OpenNotice(ctx context.Context, t *record.Ticket, tenant, id string, row VaultRow) ([]byte, error) {
+	ctx, at := span.Start(ctx, "gate.open-notice")
+	defer at.End()
 	if err := t.Use(record.CallNetwork, "notice-open"); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/record"
+	"github.com/mintmark/mintmark/internal/span"
 	"github.com/mintmark/mintmark/passkit"
 	"github.com/mintmark/mintmark/passkit/cms"
 )
@@ -23,6 +24,8 @@ type PassIdentity struct {
 // would refuse, or that the certificate is not for, is a *passkit.RefusedError, and the
 // token is not asked.
 func (g *Gate) SignPass(ctx context.Context, t *record.Ticket, id PassIdentity, b *passkit.Bundle, now time.Time) (record.Held[[]byte], error) {
+	ctx, at := span.Start(ctx, "gate.sign-pass")
+	defer at.End()
 	if err := t.Use(record.SignPass, "pkpass"); err != nil {
 		return record.Held[[]byte]{}, err
 	}
@@ -41,6 +44,8 @@ func (g *Gate) SignPass(ctx context.Context, t *record.Ticket, id PassIdentity, 
 // somebody's own, with the form and the key of a pass's signature. What could be a
 // manifest is refused (passkit.ErrPersonalizationToken): it would be a forged pass.
 func (g *Gate) SignPersonalization(ctx context.Context, t *record.Ticket, id PassIdentity, token []byte, now time.Time) (record.Held[[]byte], error) {
+	ctx, at := span.Start(ctx, "gate.sign-personalization")
+	defer at.End()
 	if err := t.Use(record.PersonalizePass, "signature"); err != nil {
 		return record.Held[[]byte]{}, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/internal/secret"
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // The bounds of a passcode's length in digits.
@@ -22,6 +23,8 @@ const (
 // DrawPasscode draws a one-time passcode: decimal digits from the token's random numbers,
 // each passcode as likely as any other.
 func (g *Gate) DrawPasscode(ctx context.Context, t *record.Ticket, digits int) (secret.Text, error) {
+	ctx, at := span.Start(ctx, "gate.draw-passcode")
+	defer at.End()
 	if err := t.Use(record.SendPasscode, "passcode"); err != nil {
 		return secret.Text{}, err
 	}
@@ -66,6 +69,8 @@ type PasscodeMAC struct {
 // PasscodeMAC computes what the passcode called id of a tenant is kept as; with the active
 // passcode key, or the one called key, which an earlier PasscodeMAC names.
 func (g *Gate) PasscodeMAC(ctx context.Context, t *record.Ticket, key, tenant, id string, code secret.Text) (PasscodeMAC, error) {
+	ctx, at := span.Start(ctx, "gate.passcode-mac")
+	defer at.End()
 	if err := useFor(t, "passcode-mac", record.SendPasscode, record.VerifyPasscode); err != nil {
 		return PasscodeMAC{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/mintmark/mintmark/internal/record"
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // RequestFor says what stands in a request for a certificate.
@@ -22,6 +23,8 @@ type RequestFor struct {
 // public half, signed by the key in the token: proof that whoever asks has it. It gives DER.
 // The key must be active; its signature has been verified as every one.
 func (g *Gate) RequestCertificate(ctx context.Context, t *record.Ticket, r RequestFor) (record.Held[[]byte], error) {
+	ctx, at := span.Start(ctx, "gate.request-certificate")
+	defer at.End()
 	var none record.Held[[]byte]
 	if err := t.Use(record.RequestCertificate, "request"); err != nil {
 		return none, err

@@ -23,6 +23,7 @@ import (
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/internal/secret"
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // A Scheme is how activation data are made for a network whose form is not public: Amex,
@@ -163,6 +164,8 @@ type SchemeInput struct {
 
 // MakeSchemeData makes activation data as a scheme says.
 func (g *Gate) MakeSchemeData(ctx context.Context, t *record.Ticket, s Scheme, in SchemeInput) (record.Held[[]byte], error) {
+	ctx, at := span.Start(ctx, "gate.make-scheme-data")
+	defer at.End()
 	var none record.Held[[]byte]
 	if err := useFor(t, "scheme-data", record.SignCard, record.ActivationData); err != nil {
 		return none, err

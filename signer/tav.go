@@ -14,6 +14,7 @@ import (
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/internal/secret"
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // TAVVersion is the version of a Mastercard Tokenization Authentication Value.
@@ -54,6 +55,8 @@ type tavJSON struct {
 // A TAV lets its holder verify guesses of the PAN: it is never logged, cached or
 // stored; its digest may be, since a guess cannot be turned into a signature.
 func (g *Gate) SignTAV(ctx context.Context, t *record.Ticket, v TAV) (record.Held[[]byte], error) {
+	ctx, at := span.Start(ctx, "gate.sign-tav")
+	defer at.End()
 	var none record.Held[[]byte]
 	if err := useFor(t, "tav", record.SignCard, record.ActivationData); err != nil {
 		return none, err

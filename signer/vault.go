@@ -6,6 +6,7 @@ import (
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/record"
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // VaultRow is a card as it stands in the database: AES-256-GCM under a token key.
@@ -19,6 +20,8 @@ type VaultRow struct {
 // card-vault key. The row's place is associated data: a row moved to another tenant,
 // another id or another key does not open.
 func (g *Gate) SealVault(ctx context.Context, t *record.Ticket, tenant, id string, data []byte) (VaultRow, error) {
+	ctx, at := span.Start(ctx, "gate.seal-vault")
+	defer at.End()
 	if err := useFor(t, "card-vault", record.StoreCard, record.RekeyCard); err != nil {
 		return VaultRow{}, err
 	}
@@ -29,6 +32,8 @@ func (g *Gate) SealVault(ctx context.Context, t *record.Ticket, tenant, id strin
 // for: one row, or, for record.SearchCards, each row once. The caller overwrites the data
 // after use.
 func (g *Gate) OpenVault(ctx context.Context, t *record.Ticket, tenant, id string, row VaultRow) ([]byte, error) {
+	ctx, at := span.Start(ctx, "gate.open-vault")
+	defer at.End()
 	output := "card-vault-open"
 	if t != nil && t.Intent().Operation == record.SearchCards {
 		output += " " + id

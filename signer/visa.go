@@ -15,6 +15,7 @@ import (
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/internal/secret"
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // Layout says how clear text becomes whole cipher blocks of a Visa message.
@@ -51,6 +52,8 @@ type PANBlock struct {
 // triple DES in CBC mode with an IV of zeroes in the token. The form is [A]; its place in
 // the payload is Base64 of the text.
 func (g *Gate) SealPANBlock(ctx context.Context, t *record.Ticket, b PANBlock) ([]byte, error) {
+	ctx, at := span.Start(ctx, "gate.seal-pan-block")
+	defer at.End()
 	if err := t.Use(record.SignCard, "pan-block"); err != nil {
 		return nil, err
 	}
@@ -72,6 +75,8 @@ type VisaCode struct {
 // nonce=<hex>;authcode=<six of A-Z0-9>. The form is [A]. The frame is [C]: the clear text of
 // a four-byte nonce is no whole number of blocks, so that it cannot be bare.
 func (g *Gate) MakeVisaCode(ctx context.Context, t *record.Ticket, c VisaCode) (record.Held[[]byte], error) {
+	ctx, at := span.Start(ctx, "gate.make-visa-code")
+	defer at.End()
 	var none record.Held[[]byte]
 	if err := useFor(t, "visa-code", record.SignCard, record.ActivationData); err != nil {
 		return none, err

@@ -11,6 +11,9 @@
 #	nss         NSS's PKCS#11 module and certutil
 #	p11-kit     p11-kit's client and server of remote modules
 #	chromium    a browser without a window, and a font for it
+#	lintian     the command
+#	debootstrap  the command
+#	promtool    Prometheus' tool, without its server
 #	postgresql  the server's programs, such as initdb; no server is set up or started
 #	haproxy     the load balancer's program
 #
@@ -100,8 +103,8 @@ present() {
 		;;
 	chromium) has chromium || has chromium-browser ;;
 	haproxy) has haproxy || any_program /usr/sbin/haproxy /usr/local/sbin/haproxy ;;
-	node | openssl | ssh-keygen | curl) has "$1" ;;
-	*) die "unknown tool $1 (known: softhsm nss p11-kit gcc node openssl ssh-keygen curl chromium postgresql haproxy)" ;;
+	node | openssl | ssh-keygen | curl | lintian | debootstrap | promtool) has "$1" ;;
+	*) die "unknown tool $1 (known: softhsm nss p11-kit gcc node openssl ssh-keygen curl chromium lintian debootstrap promtool postgresql haproxy)" ;;
 	esac
 }
 
@@ -157,12 +160,20 @@ apt_postgresql() {
 	apt postgresql
 }
 
+# apt_promtool takes the tool out of Debian's package: installed, that would start a server.
+apt_promtool() {
+	chmod 755 "$tmp"
+	(cd "$tmp" && apt-get download prometheus && dpkg -x prometheus_*.deb x) || return 1
+	as_root install -m 755 "$tmp/x/usr/bin/promtool" /usr/local/bin/promtool
+}
+
 # install MANAGER NAME
 install() {
 	# Package names have no blanks: they are meant to be split.
 	# shellcheck disable=SC2046
 	case $1/$2 in
 	apt-get/postgresql) apt_postgresql ;;
+	apt-get/promtool) apt_promtool ;;
 	apt-get/*) apt $(packages "$1" "$2") ;;
 	dnf/*) as_root dnf install -y -q $(packages "$1" "$2") ;;
 	apk/*) as_root apk add --no-cache -q $(packages "$1" "$2") ;;

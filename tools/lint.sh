@@ -16,6 +16,7 @@ go vet -tags faults,soak,bench,benchlog,cost,bulk,passload,rotation,passpeers,co
 go vet -tags cluster,linearizability ./integration/cluster
 go vet -tags modules ./hsm/conformance
 go vet -tags registrations ./internal/store
+go vet -tags manpages ./cmd/mintmark
 go vet -tags benchbare ./hsm ./internal/audit ./cmd/mintmark
 go vet -tags trace ./signer ./internal/provisioning ./cmd/mintmark ./integration
 

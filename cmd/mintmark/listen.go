@@ -71,6 +71,7 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 		Docs:           l.Docs,
 		Metrics:        s.metrics,
 		Log:            s.plan.log,
+		Tracer:         s.tracer(),
 		Environment:    s.plan.cfg.Environment,
 		Now:            time.Now,
 		ClaimLease:     s.plan.cfg.PushProvisioning.NonceLease,
@@ -83,6 +84,8 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 
 // listen runs all servers until the context ends or one of them fails.
 func (s *service) listen(ctx context.Context, ready func(addresses) error) error {
+	checks := append(s.checks(), stopping(ctx))
+	s.metrics.Checks(checks)
 	routes := []func(gin.IRouter){
 		httpapi.AuditRoutes(s.store, s.log.Number, s.checkpoints), httpapi.KeyRoutes(s.inventory), httpapi.ServiceRoute(s.state),
 		httpapi.ChangeRoutes(s.changes, s.adminConfig()), httpapi.DescriptionRoutes(), s.consoleRoutes(),
@@ -91,7 +94,7 @@ func (s *service) listen(ctx context.Context, ready func(addresses) error) error
 		routes = append(routes, httpapi.CardRoutes(s.provisioning, s.plan.log),
 			httpapi.EnablementRoutes(s.enablementKeeper(), s.plan.cfg.Environment, s.plan.log))
 	}
-	admin := httpapi.NewAdmin(s.metrics, append(s.checks(), stopping(ctx)), routes...)
+	admin := httpapi.NewAdmin(s.metrics, checks, routes...)
 	servers := []*http.Server{httpapi.Server(httpapi.GuardAdmin(admin, s.plan.cfg.Admin.Listen), s.plan.cfg.Admin.Listen, s.plan.log)}
 	for _, l := range s.listeners {
 		l.srv = httpapi.Server(s.handler(l, ctx), l.Listen, s.plan.log)

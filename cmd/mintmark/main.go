@@ -21,6 +21,7 @@
 //	                                     Wallet passes, from folders to signed files
 //	mintmark config check --config FILE  all that is wrong with a configuration
 //	mintmark bench --module FILE …       what a token does, raw and through the gate
+//	mintmark probe livez|readyz          whether the service on this host is well
 //	mintmark version
 //
 // Exit status: 0 well, 1 failure, 2 usage, 3 configuration, 4 HSM, 5 storage,
@@ -101,7 +102,7 @@ func newCommand() *cobra.Command {
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), ceremonyCommand(), auditCommand(), changesCommand(), migrateCommand(), storeCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), benchCommand(), versionCommand(), memberCommand())
+	root.AddCommand(serveCommand(), devCommand(), demoCommand(), doctorCommand(), keysCommand(), ceremonyCommand(), auditCommand(), changesCommand(), migrateCommand(), storeCommand(), configCommand(), clientsCommand(), cardsCommand(), passCommand(), inspectCommand(), benchCommand(), probeCommand(), versionCommand(), memberCommand())
 	arrange(root)
 	asUsageErrors(root)
 	return root
@@ -116,7 +117,7 @@ var shelves = []struct {
 	names []string
 }{
 	{"To try it:", []string{"dev", "demo", "inspect"}},
-	{"To run it:", []string{"config", "doctor", "serve", "clients", "cards", "changes", "migrate", "store"}},
+	{"To run it:", []string{"config", "doctor", "serve", "clients", "cards", "changes", "migrate", "store", "probe"}},
 	{"Keys and the record:", []string{"keys", "ceremony", "audit"}},
 	{"By themselves:", []string{"pass", "bench", "version", "completion", "help"}},
 }

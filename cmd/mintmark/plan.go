@@ -62,7 +62,7 @@ func loadPlanFor(path string, roles []string, before *clients) (*plan, error) {
 func newPlan(cfg *config.Config, before *clients) (*plan, error) {
 	p := &plan{cfg: cfg, own: &ownKeys{}, level: &slog.LevelVar{}}
 	p.log = newLogger(os.Stderr, cfg.Log, p.level)
-	var errs [8]error
+	var errs [9]error
 	p.keyring, errs[0] = loadKeyring(cfg)
 	p.clients, errs[1] = loadClients(cfg, clientSources{own: p.own, now: time.Now, before: before})
 	p.merchant, errs[2] = merchantSettings(cfg)
@@ -72,6 +72,7 @@ func newPlan(cfg *config.Config, before *clients) (*plan, error) {
 		p.approvals, errs[6] = loadApprovalPlan(cfg)
 	}
 	errs[4] = checkCertificates(cfg, p.keyring)
+	errs[8] = checkTracing(cfg)
 	if errs[0] == nil && cfg.HasRole(config.RolePasses) {
 		p.passes, errs[7] = passSettings(cfg, p.keyring)
 	}

@@ -24,7 +24,7 @@ func (s *service) watch(ctx context.Context, running *sync.WaitGroup) {
 			case <-ctx.Done():
 				return
 			case <-s.hup:
-				s.reload(ctx)
+				s.supervised(func() { s.reload(ctx) })
 			}
 		}
 	})

@@ -106,6 +106,19 @@ func (s *service) awaitWedged(ctx context.Context, wedged <-chan string, stop co
 	stop(fmt.Errorf("%w (member %s)", errWedged, member))
 }
 
+// supervised tells systemd, where it is the supervisor, that a reload is under way, and that it
+// is over (sd_notify(3), RELOADING=1).
+func (s *service) supervised(reload func()) {
+	tell := func(state string) {
+		if _, err := daemon.SdNotify(false, state); err != nil {
+			s.plan.log.Warn("supervisor not told of a reload", "error", err)
+		}
+	}
+	tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+	reload()
+	tell(daemon.SdNotifyReady)
+}
+
 // supervise tells systemd, where it is the supervisor, that the service is ready and
 // then that it lives, at half the interval of WatchdogSec. It ends with the context.
 func supervise(ctx context.Context) error {

@@ -22,6 +22,7 @@ import (
 	"github.com/mintmark/mintmark/internal/provisioning"
 	"github.com/mintmark/mintmark/internal/provisioning/connector"
 	"github.com/mintmark/mintmark/internal/store"
+	"github.com/mintmark/mintmark/internal/telemetry"
 	"github.com/mintmark/mintmark/signer"
 )
 
@@ -37,6 +38,7 @@ type service struct {
 	checkpoints  *audit.Checkpointer
 	gate         *signer.Gate
 	callers      *callers
+	traces       *telemetry.Traces     // if there is a receiver
 	provisioning *provisioning.Service // with the role issuer
 	connector    *connector.Connector  // with it, if one is configured
 	merchant     *merchant.Service     // with the role merchant
@@ -131,6 +133,9 @@ func open(ctx context.Context, p *plan, wedged func(member string)) (*service, e
 	s.audit = audit.New(s.store, time.Now)
 	s.gate = signer.New(s.hsm)
 	s.callers = newCallers(p, s.gate)
+	if err := s.openTraces(); err != nil {
+		return nil, errors.Join(exit(exitConfiguration, err), s.close())
+	}
 	if err := s.openCheckpoints(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -175,6 +180,7 @@ func (s *service) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
 	s.callers.close()
+	s.closeTraces(ctx)
 	signal.Stop(s.hup) // last: until the end it shall not end the process
 	return errors.Join(exit(exitHSM, s.hsm.Close(ctx)), exit(exitStorage, s.store.Close()))
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/mintmark/mintmark/internal/record"
+	"github.com/mintmark/mintmark/internal/span"
 )
 
 // Log writes the log. It is safe for concurrent use.
@@ -132,6 +133,11 @@ func (l *Log) append(ctx context.Context, kind Kind, ticket, tenant string, body
 		return err
 	}
 	e := Entry{At: l.now().UTC().Truncate(time.Millisecond), Kind: kind, Ticket: ticket, Tenant: tenant, Body: b}
-	_, err = l.writer.Append(ctx, e, changes)
+	ctx, at := span.Start(ctx, "record.commit")
+	defer at.End()
+	at.Set(span.Kind, string(kind))
+	if _, err = l.writer.Append(ctx, e, changes); err != nil {
+		at.Failed()
+	}
 	return err
 }

@@ -47,6 +47,7 @@ func (c *Config) Check() error {
 	c.checkAudit(&w)
 	c.checkDualControl(&w)
 	c.Console.check(&w)
+	c.Tracing.check(&w)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		w.say("log.level", "must be debug, info, warn or error")
 	}

@@ -78,6 +78,8 @@ type Config struct {
 	DualControl DualControl `yaml:"dualControl"`
 	// Console is the pages for the people who run and audit the service.
 	Console Console `yaml:"console"`
+	// Tracing says where traces of requests go.
+	Tracing Tracing `yaml:"tracing"`
 
 	digest  string
 	ignored []string

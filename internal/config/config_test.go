@@ -124,6 +124,7 @@ func TestDefaultsFillWhatIsLeftOut(t *testing.T) {
 		},
 		Audit:       config.Audit{Log: "mintmark", Every: time.Second, MaxUnsigned: 10_000, MaxUnsignedAge: time.Minute, MinFree: 64},
 		DualControl: config.DualControl{Within: 24 * time.Hour, Identity: "client"},
+		Tracing:     config.Tracing{Percent: 100},
 		Log:         config.Log{Level: "info", Format: "json"},
 	}
 	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(config.Config{})); diff != "" {
@@ -196,6 +197,7 @@ outbound: {timeout: 1s, allowPrivate: [10.0.0.0/8], caFile: /roots.pem}
 log: {level: debug, format: text}
 dualControl: {within: 2h, identity: subject}
 console: {enabled: true, hosts: [console.example, "::1"], listener: {listen: "0.0.0.0:445", tls: {certificateFile: /c.pem, keyFile: /k.pem}}}
+tracing: {endpoint: "http://127.0.0.1:4318", percent: 5, acceptParent: true}
 audit:
   {log: bank.example/log, every: 2s, maxUnsigned: 3, maxUnsignedAge: 4s, minFree: 5, retention: 9000h,
    anchors: [{file: /anchor}, {syslog: "tls://log.example:6514", caFile: /ca.pem}, {webhook: "https://witness.example/log"}]}
@@ -270,6 +272,7 @@ audit:
 			Listen: "0.0.0.0:445", RequestTimeout: 20 * time.Second,
 			TLS: &config.TLS{CertificateFile: "/c.pem", KeyFile: "/k.pem", MinVersion: "1.3", ClientCertificates: map[string]string{"console": "require"}},
 		}},
+		Tracing: config.Tracing{Endpoint: "http://127.0.0.1:4318", Percent: 5, AcceptParent: true},
 		Audit: config.Audit{
 			Log: "bank.example/log", Every: 2 * time.Second, MaxUnsigned: 3, MaxUnsignedAge: 4 * time.Second, MinFree: 5, Retention: 9000 * time.Hour,
 			Anchors: []config.Anchor{{File: "/anchor"}, {Syslog: "tls://log.example:6514", CAFile: "/ca.pem"}, {Webhook: "https://witness.example/log"}},
@@ -347,6 +350,7 @@ func TestEachFaultIsNamedByItsKey(t *testing.T) {
 		"audit.anchors[0].webhook must be an https URL":        {least + "audit: {anchors: [{webhook: \"http://a\"}]}\n"},
 		"audit.anchors[0].caFile is for syslog over tls alone": {least + "audit: {anchors: [{file: a, caFile: c}]}\n", least + "audit: {anchors: [{syslog: \"tcp://a:1\", caFile: c}]}\n"},
 		"log.format must be json or text":                      {least + "log: {format: xml}\n"},
+		"tracing.percent must be 1 to 100":                     {least + "tracing: {percent: -1}\n", least + "tracing: {percent: 101}\n"},
 	} {
 		for i, text := range texts {
 			t.Run(fmt.Sprintf("%s %d", want, i), func(t *testing.T) {

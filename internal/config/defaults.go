@@ -60,6 +60,7 @@ func (c *Config) defaults() {
 	p.Passcodes.defaults()
 	c.Audit.defaults(c.Environment)
 	c.DualControl.defaults()
+	c.Tracing.defaults()
 	setDefault(&c.Log.Level, "info")
 	setDefault(&c.Log.Format, "json")
 }

@@ -1,0 +1,47 @@
+#!/bin/sh
+# Checks a package with lintian, installs it in a Debian 12 made for the purpose, uses it as its
+# user does, and removes it. usage: tools/debtest.sh PACKAGE (as root)
+#
+# There is no systemd running in there: that the service starts under it is not tried.
+set -eu
+
+package=$(realpath "$1")
+lintian --fail-on error "$package"
+
+root=$(mktemp -d)
+trap 'umount "$root/proc" 2>/dev/null || true; rm -rf --one-file-system "$root" "$root.log"' EXIT
+chmod 755 "$root"
+debootstrap --variant=minbase --include=systemd,softhsm2 bookworm "$root" >"$root.log" 2>&1 || { tail "$root.log" >&2; exit 1; }
+cp "$package" "$root/tmp/mintmark.deb"
+inside() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+
+mount -t proc proc "$root/proc" # systemd-tmpfiles refuses without
+inside dpkg -i /tmp/mintmark.deb
+inside mintmark version
+inside id mintmark
+inside test "$(inside stat -c '%U %a' /var/lib/mintmark)" = "mintmark 700"
+inside sh -c 'zcat /usr/share/man/man1/mintmark-serve.1.gz | grep -q "SH SYNOPSIS"'
+inside bash -c '. /usr/share/bash-completion/completions/mintmark && type __start_mintmark' >/dev/null
+
+# The example says by itself what it still lacks, and nothing else is wrong with it.
+if inside mintmark config check --config /etc/mintmark/mintmark.yaml 2>"$root/tmp/wrong"; then
+	echo "the example configuration passes without a keyring" >&2
+	exit 1
+fi
+grep -q keyring.yaml "$root/tmp/wrong"
+if grep -E 'must|unknown field' "$root/tmp/wrong"; then
+	echo "the example configuration is wrong" >&2
+	exit 1
+fi
+
+# The whole of it, as the service's user, with a token of its own.
+inside setpriv --reuid mintmark --regid mintmark --clear-groups sh -c 'cd /var/lib/mintmark && mintmark dev --data dev --listen 127.0.0.1:18080 --admin-listen 127.0.0.1:19090 >dev.log 2>&1 & pid=$!
+for i in $(seq 200); do [ -f /var/lib/mintmark/dev/dev.json ] && break; sleep 0.1; done
+mintmark demo --data /var/lib/mintmark/dev | tail -1; status=$?; kill $pid; wait $pid; exit $status'
+
+# Removed and purged, it leaves the record.
+inside dpkg --purge mintmark
+inside test ! -e /usr/bin/mintmark
+inside test ! -e /etc/mintmark/mintmark.yaml
+inside test -d /var/lib/mintmark/dev
+echo "deb-test: all well"

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Lints the chart, renders it with its values and with others, and reads each rendering strictly
+# as Kubernetes' own types: a field that there is not, or of another type, is an error.
+set -eu
+
+cd "$(dirname "$0")"
+chart=../../deploy/helm/mintmark
+kube=1.30.0
+helm() { ${HELM:-go tool helm} "$@"; }
+
+helm lint --strict --kube-version "$kube" "$chart"
+for values in "" "podMonitor.enabled=true,persistence.enabled=false,secrets=db,replicas=2" \
+	"networkPolicy.from[0].namespaceSelector.matchLabels.team=issuer,networkPolicy.egress[0].ports[0].port=5432,persistence.storageClass=fast" \
+	"networkPolicy.enabled=false,podDisruptionBudget.enabled=false,files.keyring\.yaml=environment: production"; do
+	helm template release "$chart" --kube-version "$kube" --set "$values" | go run . "$values"
+done
