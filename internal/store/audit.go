@@ -49,6 +49,11 @@ func (s *Store) Commit(ctx context.Context, batch []*audit.Append, number func([
 // commit is one try. An append that another writer is in the way of comes back with the
 // error: nothing was committed then, and number was not asked.
 func (s *Store) commit(ctx context.Context, batch []*audit.Append, number func([]*audit.Append) []audit.Row) (inTheWay *audit.Append, err error) {
+	if s.path != "" {
+		// With a context that can end the driver starts a goroutine for each statement, to
+		// interrupt SQLite. What takes long is the disk, which cannot be interrupted.
+		ctx = context.WithoutCancel(ctx)
+	}
 	if !slices.ContainsFunc(batch, func(a *audit.Append) bool { return len(a.Changes) > 0 }) {
 		return nil, s.commitEntries(ctx, number(batch))
 	}
