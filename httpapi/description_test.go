@@ -30,7 +30,7 @@ func adminListener(t *testing.T) *gin.Engine {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	l := logOf(t, 1)
-	return NewAdmin(NewMetrics("test"), nil, AuditRoutes(l, 0, l), KeyRoutes(func(context.Context) keys.Report { return keys.Report{} }),
+	return NewAdmin(NewMetrics("test"), nil, AuditRoutes(l, 0, l, log), KeyRoutes(func(context.Context) keys.Report { return keys.Report{} }),
 		ServiceRoute(func(context.Context) any { return nil }), ChangeRoutes(&changes{}, Config{Log: log}), DescriptionRoutes(),
 		CardRoutes(&keeper{}, log), EnablementRoutes(&flagKeeper{}, "test", log)).(*gin.Engine)
 }
@@ -126,6 +126,24 @@ func TestDocsPage(t *testing.T) {
 	}
 	if got := get(api(false), "/docs/"); got.status != 404 {
 		t.Errorf("an API listener that was not told to shows the page: %d", got.status)
+	}
+}
+
+// What the page may load comes from its listener, or stands in its style sheet; nothing inline
+// runs, and no other page frames it.
+func TestDocsPolicyNamesNobodyElse(t *testing.T) {
+	said := map[string]bool{}
+	for directive := range strings.SplitSeq(docsPolicy, "; ") {
+		name, sources, _ := strings.Cut(directive, " ")
+		said[name] = true
+		if sources != "'none'" && sources != "'self'" && directive != "img-src 'self' data:" {
+			t.Errorf("%s lets in %s", name, sources)
+		}
+	}
+	for _, name := range []string{"default-src", "base-uri", "form-action", "frame-ancestors"} { // the last three have no default
+		if !said[name] {
+			t.Errorf("nothing is said of %s", name)
+		}
 	}
 }
 
