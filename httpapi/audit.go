@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -28,25 +29,39 @@ const noteType = "text/plain; charset=utf-8"
 // GetCheckpoint is GET /v1/audit/checkpoint. A checkpoint says nothing but how much there
 // is and what it hashes to: whoever keeps one can later hold the log against it.
 func (s *server) GetCheckpoint(c *gin.Context, params GetCheckpointParams) {
+	if params.Log != nil && *params.Log != "" {
+		s.checkpointOf(c, *params.Log)
+		return
+	}
 	k, ok := audit.Checkpoint{}, false
-	switch {
-	case params.Log != nil && s.cfg.Published != nil:
-		var err error
-		if k, ok, err = s.cfg.Published.Of(c.Request.Context(), *params.Log); err != nil {
-			problemOf(err).write(c)
-			return
-		}
-		if !ok {
-			notFound.write(c)
-			return
-		}
-	case s.cfg.Checkpoints != nil:
+	if s.cfg.Checkpoints != nil {
 		k, ok = s.cfg.Checkpoints.Latest()
 	}
 	if !ok {
 		unavailable(5 * time.Second).write(c)
 		return
 	}
+	publishCheckpoint(c, k)
+}
+
+// checkpointOf answers with the last checkpoint of a log that is named.
+func (s *server) checkpointOf(c *gin.Context, log string) {
+	if s.cfg.Published == nil {
+		notFound.write(c)
+		return
+	}
+	k, ok, err := s.cfg.Published.Of(c.Request.Context(), log)
+	switch {
+	case err != nil:
+		s.fail(c, err)
+	case !ok:
+		notFound.write(c)
+	default:
+		publishCheckpoint(c, k)
+	}
+}
+
+func publishCheckpoint(c *gin.Context, k audit.Checkpoint) {
 	c.Header("Cache-Control", "max-age=1")
 	c.Data(http.StatusOK, noteType, []byte(k.Note))
 }
@@ -61,10 +76,10 @@ func (s *server) GetCheckpoint(c *gin.Context, params GetCheckpointParams) {
 //	GET /v1/audit/checkpoints?from=SIZE&limit=N  checkpoints of at least a size, as JSON Lines
 //	GET /v1/audit/tile/L/N[.p/W]               tiles of the tree (https://c2sp.org/tlog-tiles)
 //	GET /v1/audit/tile/entries/N[.p/W]         the leaves' data in bundles (the same)
-func AuditRoutes(logs DatabaseLogs, own int, last Checkpoints) func(gin.IRouter) {
-	a := &auditRoutes{logs, own, last}
+func AuditRoutes(logs DatabaseLogs, own int, last Checkpoints, log *slog.Logger) func(gin.IRouter) {
+	a := &auditRoutes{server: &server{log: log}, logs: logs, own: own, last: last}
 	return func(r gin.IRouter) {
-		g := r.Group("/v1/audit")
+		g := r.Group("/v1/audit", withRequestID)
 		g.GET("", a.state)
 		g.GET("/logs", a.list)
 		g.GET("/checkpoint", a.checkpoint)
@@ -75,9 +90,10 @@ func AuditRoutes(logs DatabaseLogs, own int, last Checkpoints) func(gin.IRouter)
 }
 
 type auditRoutes struct {
-	logs DatabaseLogs
-	own  int // the number of the log that this process writes
-	last Checkpoints
+	*server // says what failed
+	logs    DatabaseLogs
+	own     int // the number of the log that this process writes
+	last    Checkpoints
 }
 
 // maxLines bounds a request for entries or checkpoints.
@@ -91,20 +107,20 @@ type LogState struct {
 }
 
 func (a *auditRoutes) state(c *gin.Context) {
-	number, ok := a.log(c)
+	number, ok := a.named(c)
 	if !ok {
 		return
 	}
 	ctx := c.Request.Context()
 	size, err := a.logs.LogAt(number).Size(ctx)
 	if err != nil {
-		problemOf(err).write(c)
+		a.fail(c, err)
 		return
 	}
 	body := LogState{Log: number, Size: size}
 	k, ok, err := a.lastOf(ctx, number)
 	if err != nil {
-		problemOf(err).write(c)
+		a.fail(c, err)
 		return
 	}
 	if ok {
@@ -114,36 +130,39 @@ func (a *auditRoutes) state(c *gin.Context) {
 }
 
 func (a *auditRoutes) checkpoint(c *gin.Context) {
-	number, ok := a.log(c)
+	number, ok := a.named(c)
 	if !ok {
 		return
 	}
 	k, ok, err := a.lastOf(c.Request.Context(), number)
 	if err != nil {
-		problemOf(err).write(c)
+		a.fail(c, err)
 		return
 	}
-	if !ok {
+	switch {
+	case ok:
+		c.Data(http.StatusOK, noteType, []byte(k.Note))
+	case number == a.own: // which will have one
 		unavailable(5 * time.Second).write(c)
-		return
+	default:
+		notFound.write(c)
 	}
-	c.Data(http.StatusOK, noteType, []byte(k.Note))
 }
 
 func (a *auditRoutes) entries(c *gin.Context) {
-	if number, ok := a.log(c); ok {
-		writeLines(c, a.logs.LogAt(number).Rows)
+	if number, ok := a.named(c); ok {
+		writeLines(a, c, a.logs.LogAt(number).Rows)
 	}
 }
 
 func (a *auditRoutes) checkpoints(c *gin.Context) {
-	if number, ok := a.log(c); ok {
-		writeLines(c, a.logs.LogAt(number).Checkpoints)
+	if number, ok := a.named(c); ok {
+		writeLines(a, c, a.logs.LogAt(number).Checkpoints)
 	}
 }
 
 // writeLines answers with what a range holds, a line each.
-func writeLines[T any](c *gin.Context, read func(ctx context.Context, from uint64, limit int) ([]T, error)) {
+func writeLines[T any](a *auditRoutes, c *gin.Context, read func(ctx context.Context, from uint64, limit int) ([]T, error)) {
 	from, err := strconv.ParseUint(c.DefaultQuery("from", "0"), 10, 62)
 	limit, err2 := strconv.Atoi(c.DefaultQuery("limit", "100"))
 	if err != nil || err2 != nil || limit < 1 {
@@ -152,7 +171,7 @@ func writeLines[T any](c *gin.Context, read func(ctx context.Context, from uint6
 	}
 	all, err := read(c.Request.Context(), from, min(limit, maxLines))
 	if err != nil {
-		problemOf(err).write(c)
+		a.fail(c, err)
 		return
 	}
 	var b strings.Builder
@@ -160,7 +179,7 @@ func writeLines[T any](c *gin.Context, read func(ctx context.Context, from uint6
 	enc.SetEscapeHTML(false)
 	for _, one := range all {
 		if err := enc.Encode(one); err != nil {
-			problemOf(err).write(c)
+			a.fail(c, err)
 			return
 		}
 	}
@@ -182,7 +201,7 @@ func (a *auditRoutes) tile(c *gin.Context) {
 		notFound.write(c)
 		return
 	}
-	number, ok := a.log(c)
+	number, ok := a.named(c)
 	if !ok {
 		return
 	}
@@ -191,7 +210,7 @@ func (a *auditRoutes) tile(c *gin.Context) {
 	case errors.Is(err, errNoTile):
 		notFound.write(c)
 	case err != nil:
-		problemOf(err).write(c)
+		a.fail(c, err)
 	default:
 		c.Header("Cache-Control", "max-age=31536000, immutable")
 		c.Data(http.StatusOK, "application/octet-stream", body)

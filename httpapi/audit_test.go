@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -110,11 +111,12 @@ func TestCheckpointOfAnotherLogIsPublished(t *testing.T) {
 	l := logOf(t, 3)
 	l.others = map[int][]audit.Checkpoint{1: logOf(t, 7).checkpoints}
 	now := time.UnixMilli(0)
+	var said strings.Builder
 	h := New(Config{
 		Groups: []Group{KeysGroup}, Checkpoints: l, Published: &Published{Logs: l, Now: func() time.Time { return now }},
-		Metrics: NewMetrics("test"), Log: slog.New(slog.DiscardHandler), RequestTimeout: time.Second, Stopping: context.Background(),
+		Metrics: NewMetrics("test"), Log: slog.New(slog.NewTextHandler(&said, nil)), RequestTimeout: time.Second, Stopping: context.Background(),
 	})
-	for log, want := range map[string]int{"mint-a": 1, "1": 1, "0": 0, "mint-b": -1, "2": -1, "01": -1} {
+	for log, want := range map[string]int{"mint-a": 1, "1": 1, "0": 0, "": 0, "mint-b": -1, "2": -1, "01": -1} {
 		got := get(h, "/v1/audit/checkpoint?log="+log)
 		switch {
 		case want < 0 && got.status != http.StatusNotFound:
@@ -135,6 +137,9 @@ func TestCheckpointOfAnotherLogIsPublished(t *testing.T) {
 	l.err = errors.New("canary")
 	if got := get(h, "/v1/audit/checkpoint?log=mint-a"); got.status != http.StatusInternalServerError || strings.Contains(got.body, "canary") {
 		t.Errorf("without the database: %d %s", got.status, got.body)
+	}
+	if !strings.Contains(said.String(), "canary") {
+		t.Error("the answer sends to the log, which does not say what is wrong")
 	}
 	if got := get(h, "/v1/audit/checkpoint"); got.body != l.checkpoints[0].Note {
 		t.Errorf("the own, without the database: %d %s", got.status, got.body)
@@ -165,15 +170,22 @@ func TestAdminShowsTheOtherLogs(t *testing.T) {
 			t.Errorf("%s of a log that is not there: %d", path, got.status)
 		}
 	}
+	if got := get(h, "/v1/audit/checkpoint?log=2"); got.status != http.StatusNotFound {
+		t.Errorf("the checkpoint of a log without one: %d", got.status)
+	}
 }
 
-func adminWith(l *fakeLog) http.Handler {
-	return NewAdmin(NewMetrics("test"), nil, AuditRoutes(l, 0, l))
+func adminWith(l *fakeLog) http.Handler { return adminSaying(l, io.Discard) }
+
+// adminSaying logs to a writer.
+func adminSaying(l *fakeLog, to io.Writer) http.Handler {
+	return NewAdmin(NewMetrics("test"), nil, AuditRoutes(l, 0, l, slog.New(slog.NewTextHandler(to, nil))))
 }
 
 func TestAdminShowsTheLog(t *testing.T) {
 	l := logOf(t, 5)
-	h := adminWith(l)
+	var said strings.Builder
+	h := adminSaying(l, &said)
 	for path, want := range map[string]int{
 		"/v1/audit/entries": 5, "/v1/audit/entries?from=3": 2, "/v1/audit/entries?from=1&limit=2": 2,
 		"/v1/audit/entries?from=5": 0, "/v1/audit/checkpoints": 1, "/v1/audit/checkpoints?from=6": 0,
@@ -198,9 +210,14 @@ func TestAdminShowsTheLog(t *testing.T) {
 		t.Errorf("state: %d %s", got.status, got.body)
 	}
 	l.err = errors.New("canary")
-	for _, path := range []string{"/v1/audit", "/v1/audit/entries", "/v1/audit/checkpoints", "/v1/audit/tile/0/000.p/5"} {
-		if got := get(h, path); got.status != http.StatusInternalServerError || strings.Contains(got.body, "canary") {
+	for _, path := range []string{"/v1/audit", "/v1/audit/logs", "/v1/audit/entries", "/v1/audit/checkpoints", "/v1/audit/tile/0/000.p/5"} {
+		said.Reset()
+		got := get(h, path)
+		if got.status != http.StatusInternalServerError || strings.Contains(got.body, "canary") {
 			t.Errorf("%s: %d %s", path, got.status, got.body)
+		}
+		if id := got.problem(t).RequestID; id == "" || !strings.Contains(said.String(), id) || !strings.Contains(said.String(), "canary") {
+			t.Errorf("%s: the log does not say what the answer sends there for: %s", path, said.String())
 		}
 	}
 }

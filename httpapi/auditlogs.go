@@ -50,14 +50,14 @@ func logCalled(ctx context.Context, logs audit.Logs, called string) (int, error)
 func (a *auditRoutes) list(c *gin.Context) {
 	all, err := a.logs.Logs(c.Request.Context())
 	if err != nil {
-		problemOf(err).write(c)
+		a.fail(c, err)
 		return
 	}
 	writeJSON(c, http.StatusOK, "application/json", LogList{Own: a.own, Logs: all})
 }
 
-// log gives the log that a request is about: that of its parameter log, or the own.
-func (a *auditRoutes) log(c *gin.Context) (number int, ok bool) {
+// named gives the log that a request is about: that of its parameter log, or the own.
+func (a *auditRoutes) named(c *gin.Context) (number int, ok bool) {
 	called := c.Query("log")
 	if called == "" {
 		return a.own, true
@@ -67,7 +67,7 @@ func (a *auditRoutes) log(c *gin.Context) (number int, ok bool) {
 	case errors.Is(err, errNoLog):
 		notFound.write(c)
 	case err != nil:
-		problemOf(err).write(c)
+		a.fail(c, err)
 	}
 	return number, err == nil
 }

@@ -30,7 +30,7 @@ func adminListener(t *testing.T) *gin.Engine {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	l := logOf(t, 1)
-	return NewAdmin(NewMetrics("test"), nil, AuditRoutes(l, 0, l), KeyRoutes(func(context.Context) keys.Report { return keys.Report{} }),
+	return NewAdmin(NewMetrics("test"), nil, AuditRoutes(l, 0, l, log), KeyRoutes(func(context.Context) keys.Report { return keys.Report{} }),
 		ServiceRoute(func(context.Context) any { return nil }), ChangeRoutes(&changes{}, Config{Log: log}), DescriptionRoutes(),
 		CardRoutes(&keeper{}, log), EnablementRoutes(&flagKeeper{}, "test", log)).(*gin.Engine)
 }
@@ -129,7 +129,26 @@ func TestDocsPage(t *testing.T) {
 	}
 }
 
-// namesInCode are the problems that the sources have, with the statuses that they come with.
+// What the page may load comes from its listener, or stands in its style sheet; nothing inline
+// runs, and no other page frames it.
+func TestDocsPolicyNamesNobodyElse(t *testing.T) {
+	said := map[string]bool{}
+	for directive := range strings.SplitSeq(docsPolicy, "; ") {
+		name, sources, _ := strings.Cut(directive, " ")
+		said[name] = true
+		if sources != "'none'" && sources != "'self'" && directive != "img-src 'self' data:" {
+			t.Errorf("%s lets in %s", name, sources)
+		}
+	}
+	for _, name := range []string{"default-src", "base-uri", "form-action", "frame-ancestors"} { // the last three have no default
+		if !said[name] {
+			t.Errorf("nothing is said of %s", name)
+		}
+	}
+}
+
+// namesInCode are the problems that the sources have, with the statuses that they come with. The
+// console's are none: they are pages for people, without a type.
 func namesInCode(t *testing.T) map[string]int {
 	t.Helper()
 	found := map[string]int{}
@@ -138,7 +157,7 @@ func namesInCode(t *testing.T) map[string]int {
 		t.Fatal(err)
 	}
 	for _, source := range sources {
-		if !strings.HasSuffix(source, "_test.go") {
+		if !strings.HasSuffix(source, "_test.go") && !strings.HasPrefix(source, "console") {
 			problemsIn(t, source, found)
 		}
 	}
@@ -158,19 +177,10 @@ func problemsIn(t *testing.T, source string, found map[string]int) {
 		if !ok || !isProblem(lit) || len(lit.Elts) == 0 {
 			return true
 		}
-		var name, status string
-		for _, e := range lit.Elts {
-			kv := e.(*ast.KeyValueExpr)
-			switch kv.Key.(*ast.Ident).Name {
-			case "name":
-				name, _ = strconv.Unquote(kv.Value.(*ast.BasicLit).Value)
-			case "status":
-				status = kv.Value.(*ast.SelectorExpr).Sel.Name
-			}
-		}
-		code := statusCodes[status]
+		name, code := nameAndStatus(lit)
 		if name == "" || code == 0 {
 			t.Errorf("%s: a problem of which name or status cannot be told", files.Position(lit.Pos()))
+			return true
 		}
 		if old, twice := found[name]; twice && old != code {
 			t.Errorf("%s has the statuses %d and %d", name, old, code)
@@ -178,6 +188,33 @@ func problemsIn(t *testing.T, source string, found map[string]int) {
 		found[name] = code
 		return true
 	})
+}
+
+// nameAndStatus are those of a problem; zero where they are not written as a text and as one of
+// net/http's names.
+func nameAndStatus(lit *ast.CompositeLit) (name string, status int) {
+	for _, e := range lit.Elts {
+		kv, _ := e.(*ast.KeyValueExpr)
+		if kv == nil {
+			return "", 0
+		}
+		switch value := kv.Value.(type) {
+		case *ast.BasicLit:
+			if isKey(kv, "name") {
+				name, _ = strconv.Unquote(value.Value)
+			}
+		case *ast.SelectorExpr:
+			if isKey(kv, "status") {
+				status = statusCodes[value.Sel.Name]
+			}
+		}
+	}
+	return name, status
+}
+
+func isKey(kv *ast.KeyValueExpr, name string) bool {
+	id, ok := kv.Key.(*ast.Ident)
+	return ok && id.Name == name
 }
 
 func isProblem(lit *ast.CompositeLit) bool {

@@ -859,6 +859,9 @@ type DeviceIdentifier = string
 // IfMatch defines model for IfMatch.
 type IfMatch = string
 
+// Log defines model for Log.
+type Log = string
+
 // PassClient defines model for PassClient.
 type PassClient = string
 
@@ -1009,8 +1012,8 @@ type SearchTokensParamsGroupBy string
 
 // GetCheckpointParams defines parameters for GetCheckpoint.
 type GetCheckpointParams struct {
-	// Log The log of the database, by its name or its number.
-	Log *string `form:"log,omitempty" json:"log,omitempty"`
+	// Log A log of the database, by its name or its number. Default the one that the answering process writes.
+	Log *Log `form:"log,omitempty" json:"log,omitempty"`
 }
 
 // CreatePassBundleJSONRequestBody defines body for CreatePassBundle for application/json ContentType.

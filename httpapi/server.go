@@ -29,7 +29,7 @@ type Config struct {
 	Keys         PublicKeys  // for KeysGroup
 	Refusals     Refusals
 	Checkpoints  Checkpoints // nil for none
-	Published    *Published  // checkpoints of all logs of the database; nil for the own log's alone
+	Published    *Published  // checkpoints of logs that are named; nil for none
 	Docs         bool        // whether /docs/ shows the description
 	Metrics      *Metrics
 	Log          *slog.Logger

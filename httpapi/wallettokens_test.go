@@ -194,7 +194,7 @@ func TestRefusalsAboutWalletsAreProblemsOfTheirOwn(t *testing.T) {
 		"too-many-cards":        {provisioning.ErrTooManyCards, 422, []string{"card-search"}},
 		"wallet-type":           {provisioning.ErrWalletType, 422, []string{"token-search", "card-search"}},
 		"malformed-member":      {&provisioning.FieldError{Member: "x"}, 400, []string{"token-search", "card-search", "put-token", "activation"}},
-		"token-used":            {access.ErrReplayed, 409, []string{"token-search", "card-search", "put-token", "token-history", "activation"}},
+		"token-used":            {access.ErrReplayed, 409, []string{"token-search", "card-search", "put-token", "token-history", "activation", "enablement"}},
 		"unavailable":           {unavailableError{}, 503, []string{"token-search", "card-search", "put-token", "token-history", "activation", "enablement"}},
 	} {
 		for _, call := range tc.calls {

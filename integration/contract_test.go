@@ -28,9 +28,11 @@ type contract struct {
 	requests []operation
 }
 
-// operation is one method of one path, with its example.
+// operation is one method of one path, with its examples: of the names in the path, and of the
+// body.
 type operation struct {
 	method, path string
+	names        map[string]string
 	example      any
 }
 
@@ -46,12 +48,19 @@ func newContract(t *testing.T, s *server) *contract {
 		t.Fatal(err)
 	}
 	for _, path := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
-		for _, method := range slices.Sorted(maps.Keys(doc.Paths.Value(path).Operations())) {
-			if slices.Contains(doc.Paths.Value(path).Operations()[method].Tags, "admin") {
+		item := doc.Paths.Value(path)
+		for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
+			described := item.Operations()[method]
+			if slices.Contains(described.Tags, "admin") {
 				continue // is not on the API listener
 			}
-			op := operation{method: method, path: path}
-			if body := doc.Paths.Value(path).Operations()[method].RequestBody; body != nil {
+			op := operation{method: method, path: path, names: map[string]string{}}
+			for _, p := range slices.Concat(item.Parameters, described.Parameters) {
+				if p.Value.In == "path" {
+					op.names[p.Value.Name] = p.Value.Example.(string)
+				}
+			}
+			if body := described.RequestBody; body != nil {
 				if media := body.Value.Content.Get("application/json"); media != nil {
 					op.example = media.Example
 				}
@@ -69,6 +78,22 @@ var odd = rapid.OneOf(
 	rapid.Just[any](strings.Repeat("A", 20000)), rapid.Just[any]("\u202e\u0000"), rapid.Just[any]("a.b.c.d.e"),
 	rapid.Map(rapid.String(), func(s string) any { return s }), rapid.Map(rapid.Int64(), func(n int64) any { return n }),
 )
+
+// oddName are texts that stand in a path for a name.
+var oddName = rapid.SampledFrom([]string{"demo-visa-1", canaryPAN, "no-such-card", "6bTQCXBbmwQ4rNrpYYwbaqEJ6Q0FrJqrJ7rHF1Uv6uE", "a%00b", strings.Repeat("a", 200)})
+
+// at is the path with names that are the example's, or others.
+func (op operation) at(t *rapid.T) string {
+	path := op.path
+	for _, name := range slices.Sorted(maps.Keys(op.names)) {
+		value := op.names[name]
+		if rapid.Bool().Draw(t, "odd "+name) {
+			value = oddName.Draw(t, name)
+		}
+		path = strings.Replace(path, "{"+name+"}", value, 1)
+	}
+	return path
+}
 
 // body is the example, with members changed, dropped or added, or something else altogether.
 func (op operation) body(t *rapid.T, valid map[string]any) []byte {
@@ -109,15 +134,11 @@ func TestContractHoldsWhateverIsSent(t *testing.T) {
 	statuses := map[int]int{}
 	check := func(t *rapid.T) {
 		op := rapid.SampledFrom(c.requests).Draw(t, "operation")
-		segment := rapid.SampledFrom([]string{"demo-visa-1", canaryPAN, "no-such-card", "6bTQCXBbmwQ4rNrpYYwbaqEJ6Q0FrJqrJ7rHF1Uv6uE", "a%00b", strings.Repeat("a", 200)}).Draw(t, "segment")
-		path := op.path
-		for _, name := range []string{"{externalCardId}", "{kid}", "{sdkVersion}", "{tokenUniqueReference}", "{passcodeId}"} {
-			path = strings.Replace(path, name, segment, 1)
-		}
 		var body []byte
 		if op.example != nil {
 			body = op.body(t, valid)
 		}
+		path := op.at(t)
 		req, err := http.NewRequest(op.method, s.info.BaseURL+path, bytes.NewReader(body))
 		if err != nil {
 			t.Skip("no request")
@@ -137,8 +158,10 @@ func TestContractHoldsWhateverIsSent(t *testing.T) {
 		if a.status >= 500 && op.path != "/apple/proximity-token" {
 			t.Fatalf("%s %s answers %d: %s", op.method, path, a.status, a.body)
 		}
-		// A merchant JWT has the claims that the caller chose: they are what is signed.
-		if leaks(a.body, canaryPAN) != "" && (a.status != 200 || op.path != "/v1/merchant-tokens") {
+		// A merchant JWT has the claims that the caller chose, and a pass what its issuer put there:
+		// they are what is signed.
+		chosen := a.status < 300 && (op.path == "/v1/merchant-tokens" || strings.HasPrefix(op.path, "/api/"))
+		if leaks(a.body, canaryPAN) != "" && !chosen {
 			t.Fatalf("%s %s repeats the card number: %s", op.method, path, a.body)
 		}
 		c.validate(t, req, body, a)

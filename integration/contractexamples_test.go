@@ -109,7 +109,7 @@ const (
 // reading are operations that write nothing, or have written it before.
 var reading = []string{
 	"checkMerchantToken", "checkMerchantTokenOfVersion", "getCheckpoint", "getEnablement", "getJWKS", "getKeyCertificate", "getLog", "getPass",
-	"getPassType", "getTile", "listChanges", "getChange", "listCheckpoints", "listEntries", "listUpdatedPasses",
+	"getPassType", "getTile", "listChanges", "getChange", "listCheckpoints", "listEntries", "listLogs", "listUpdatedPasses",
 	"logPassDevice", "rekeyCards",
 }
 

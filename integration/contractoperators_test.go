@@ -2,6 +2,7 @@ package integration
 
 import (
 	"encoding/json"
+	"net/http"
 	"strings"
 
 	"github.com/google/uuid"
@@ -20,15 +21,23 @@ func (r *rehearsal) operators() {
 	r.send("putEnablement", 200)
 	for _, id := range []string{"importCards", "rekeyCards", "putEnablement"} {
 		r.send(id, 415, typed("text/plain"))
-		r.send(id, 421, func(s *sending) { s.host = "evil.example" })
 	}
-	for _, id := range []string{"getLive", "getReady", "getHealth", "getMetrics", "getService", "listKeys", "getKey", "getLog", "listEntries", "listCheckpoints", "getTile"} {
+	for id, op := range r.ops {
+		if op.admin && op.method != http.MethodGet {
+			r.send(id, 421, func(s *sending) { s.host = "evil.example" })
+		}
+	}
+	for _, id := range []string{"getLive", "getReady", "getHealth", "getMetrics", "getService", "listKeys", "getKey", "listLogs", "getLog", "listEntries", "listCheckpoints", "getTile"} {
 		r.send(id, 200)
 	}
 	r.send("getKey", 404, named("name", "no-key"))
 	r.send("getTile", 404, named("path", "no-tile"))
 	for _, id := range []string{"listEntries", "listCheckpoints"} {
 		r.send(id, 400, queried("from", "-1"))
+	}
+	for _, id := range []string{"getCheckpoint", "getLog", "listEntries", "listCheckpoints", "getTile"} {
+		r.send(id, 200, queried("log", "0"))
+		r.send(id, 404, queried("log", "no-log"))
 	}
 	r.changes()
 }

@@ -9,8 +9,9 @@ command -v npm >/dev/null || {
 	echo "lint-api: please install npm, with Node.js 20.19 or later" >&2
 	exit 1
 }
-# Newer than what was installed from: npm writes this file when it is done.
-if [ package-lock.json -nt node_modules/.package-lock.json ]; then
+# npm writes this file when it is done. For dash nothing is newer than a file that is not there.
+installed=node_modules/.package-lock.json
+if [ ! -e "$installed" ] || [ package-lock.json -nt "$installed" ]; then
 	npm ci --ignore-scripts --no-audit --no-fund --silent
 fi
 REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true \

@@ -87,7 +87,7 @@ func (s *service) listen(ctx context.Context, ready func(addresses) error) error
 	checks := append(s.checks(), stopping(ctx))
 	s.metrics.Checks(checks)
 	routes := []func(gin.IRouter){
-		httpapi.AuditRoutes(s.store, s.log.Number, s.checkpoints), httpapi.KeyRoutes(s.inventory), httpapi.ServiceRoute(s.state),
+		httpapi.AuditRoutes(s.store, s.log.Number, s.checkpoints, s.plan.log), httpapi.KeyRoutes(s.inventory), httpapi.ServiceRoute(s.state),
 		httpapi.ChangeRoutes(s.changes, s.adminConfig()), httpapi.DescriptionRoutes(), s.consoleRoutes(),
 	}
 	if s.provisioning != nil {

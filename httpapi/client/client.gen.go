@@ -891,6 +891,9 @@ type DeviceIdentifier = string
 // IfMatch defines model for IfMatch.
 type IfMatch = string
 
+// Log defines model for Log.
+type Log = string
+
 // PassClient defines model for PassClient.
 type PassClient = string
 
@@ -1038,6 +1041,12 @@ type SearchTokensParams struct {
 
 // SearchTokensParamsGroupBy defines parameters for SearchTokens.
 type SearchTokensParamsGroupBy string
+
+// GetCheckpointParams defines parameters for GetCheckpoint.
+type GetCheckpointParams struct {
+	// Log A log of the database, by its name or its number. Default the one that the answering process writes.
+	Log *Log `form:"log,omitempty" json:"log,omitempty"`
+}
 
 // CreatePassBundleJSONRequestBody defines body for CreatePassBundle for application/json ContentType.
 type CreatePassBundleJSONRequestBody = PassBundleRequest
@@ -1988,11 +1997,14 @@ type ClientInterface interface {
 	// (c2sp.org/tlog-checkpoint), made about once a second when there are new entries.
 	// Whoever keeps one can hold the log against it later: docs/audit.md.
 	//
+	// Of several servers on one database each writes a log of its own, whose checkpoint it
+	// gives; with `log` it gives another's.
+	//
 	// Needs no authentication: a checkpoint says how many entries there are and what
 	// they hash to, and nothing else.
 	//
 	// Corresponds with GET /v1/audit/checkpoint (the `GetCheckpoint` operationId).
-	GetCheckpoint(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetCheckpoint(ctx context.Context, params *GetCheckpointParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteCard Remove a card
 	//
@@ -2938,12 +2950,15 @@ func (c *Client) CheckMerchantToken(ctx context.Context, reqEditors ...RequestEd
 // (c2sp.org/tlog-checkpoint), made about once a second when there are new entries.
 // Whoever keeps one can hold the log against it later: docs/audit.md.
 //
+// Of several servers on one database each writes a log of its own, whose checkpoint it
+// gives; with `log` it gives another's.
+//
 // Needs no authentication: a checkpoint says how many entries there are and what
 // they hash to, and nothing else.
 //
 // Corresponds with GET /v1/audit/checkpoint (the `GetCheckpoint` operationId).
-func (c *Client) GetCheckpoint(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetCheckpointRequest(c.Server)
+func (c *Client) GetCheckpoint(ctx context.Context, params *GetCheckpointParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCheckpointRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4520,7 +4535,7 @@ func NewCheckMerchantTokenRequest(server string) (*http.Request, error) {
 }
 
 // NewGetCheckpointRequest constructs an http.Request for the GetCheckpoint method
-func NewGetCheckpointRequest(server string) (*http.Request, error) {
+func NewGetCheckpointRequest(server string, params *GetCheckpointParams) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -4536,6 +4551,33 @@ func NewGetCheckpointRequest(server string) (*http.Request, error) {
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Log != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "log", *params.Log, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -5444,13 +5486,16 @@ type ClientWithResponsesInterface interface {
 	// (c2sp.org/tlog-checkpoint), made about once a second when there are new entries.
 	// Whoever keeps one can hold the log against it later: docs/audit.md.
 	//
+	// Of several servers on one database each writes a log of its own, whose checkpoint it
+	// gives; with `log` it gives another's.
+	//
 	// Needs no authentication: a checkpoint says how many entries there are and what
 	// they hash to, and nothing else.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/audit/checkpoint (the `GetCheckpoint` operationId).
-	GetCheckpointWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetCheckpointResponse, error)
+	GetCheckpointWithResponse(ctx context.Context, params *GetCheckpointParams, reqEditors ...RequestEditorFn) (*GetCheckpointResponse, error)
 
 	// DeleteCardWithResponse Remove a card
 	//
@@ -8103,8 +8148,10 @@ type GetCheckpointResponse503Headers struct {
 type GetCheckpointResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *Problem
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
-	ApplicationproblemJSON500 *Problem
+	ApplicationproblemJSON500 *Internal
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// Headers200 the parsed response headers for an HTTP 200 response
@@ -8113,8 +8160,13 @@ type GetCheckpointResponse struct {
 	Headers503 *GetCheckpointResponse503Headers
 }
 
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r GetCheckpointResponse) GetApplicationproblemJSON404() *Problem {
+	return r.ApplicationproblemJSON404
+}
+
 // GetApplicationproblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
-func (r GetCheckpointResponse) GetApplicationproblemJSON500() *Problem {
+func (r GetCheckpointResponse) GetApplicationproblemJSON500() *Internal {
 	return r.ApplicationproblemJSON500
 }
 
@@ -8563,6 +8615,8 @@ type GetEnablementResponse struct {
 	ApplicationproblemJSON401 *Unauthorized
 	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
 	ApplicationproblemJSON403 *Forbidden
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *Replayed
 	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
 	ApplicationproblemJSON429 *TooManyRequests
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
@@ -8592,6 +8646,11 @@ func (r GetEnablementResponse) GetApplicationproblemJSON401() *Unauthorized {
 // GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
 func (r GetEnablementResponse) GetApplicationproblemJSON403() *Forbidden {
 	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r GetEnablementResponse) GetApplicationproblemJSON409() *Replayed {
+	return r.ApplicationproblemJSON409
 }
 
 // GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
@@ -10219,14 +10278,17 @@ func (c *ClientWithResponses) CheckMerchantTokenWithResponse(ctx context.Context
 // (c2sp.org/tlog-checkpoint), made about once a second when there are new entries.
 // Whoever keeps one can hold the log against it later: docs/audit.md.
 //
+// Of several servers on one database each writes a log of its own, whose checkpoint it
+// gives; with `log` it gives another's.
+//
 // Needs no authentication: a checkpoint says how many entries there are and what
 // they hash to, and nothing else.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/audit/checkpoint (the `GetCheckpoint` operationId).
-func (c *ClientWithResponses) GetCheckpointWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetCheckpointResponse, error) {
-	rsp, err := c.GetCheckpoint(ctx, reqEditors...)
+func (c *ClientWithResponses) GetCheckpointWithResponse(ctx context.Context, params *GetCheckpointParams, reqEditors ...RequestEditorFn) (*GetCheckpointResponse, error) {
+	rsp, err := c.GetCheckpoint(ctx, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -12977,8 +13039,15 @@ func ParseGetCheckpointResponse(rsp *http.Response) (*GetCheckpointResponse, err
 	}
 
 	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
 		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -13435,6 +13504,13 @@ func ParseGetEnablementResponse(rsp *http.Response) (*GetEnablementResponse, err
 			return nil, err
 		}
 		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Replayed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest TooManyRequests

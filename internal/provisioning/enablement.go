@@ -180,9 +180,16 @@ func (s *Service) enablement(ctx context.Context, tenant string) (Enablement, er
 	return e, err
 }
 
-// Enablement gives that of the caller's tenant.
+// Enablement gives that of the caller's tenant. It is on record only where the request itself
+// uses something up: whatever shows a button asks for it.
+//
+// Errors: that of the claim that the caller brought, or one with RetryAfter.
 func (s *Service) Enablement(ctx context.Context, who Caller) (Enablement, error) {
-	return s.enablement(ctx, who.Tenant)
+	e, err := s.enablement(ctx, who.Tenant)
+	if err != nil || len(who.Claims) == 0 {
+		return e, err
+	}
+	return e, s.conclude(ctx, who, who.intent(record.ReadEnablement, nil))
 }
 
 // CheckEnablement reports a *FieldError for rules that PutEnablement would not take.

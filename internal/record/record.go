@@ -64,7 +64,7 @@ const (
 	SearchTokens       Operation = "wallet-tokens.search"         // an owner's wallet tokens looked up
 	SearchCards        Operation = "cards.search"                 // an owner's cards listed, for a wallet to offer
 	PutEnablement      Operation = "enablement.put"               // which cards may be provisioned, changed
-	ReadEnablement     Operation = "enablement.read"              // the same, looked at; only refusals are recorded
+	ReadEnablement     Operation = "enablement.read"              // the same, looked at; recorded where a token is used up by it, and refusals
 	DecideProvisioning Operation = "push-provisioning.decide"     // the network's approval check answered
 	ActivateToken      Operation = "push-provisioning.activate"   // a token activated through the network
 	SendPasscode       Operation = "passcodes.send"               // a one-time passcode drawn, and put into the outbox
