@@ -13,7 +13,7 @@ func (m *Metrics) Audit(read func() audit.Stats) { m.registry.MustRegister(audit
 type auditCollector struct{ read func() audit.Stats }
 
 var (
-	auditEntries = prometheus.NewDesc("mintmark_audit_entries", "Entries in the audit log.", nil, nil)
+	auditEntries = prometheus.NewDesc("mintmark_audit_entries", "Entries in the audit log that the process writes.", nil, nil)
 	unsigned     = prometheus.NewDesc("mintmark_audit_unsigned_entries", "Entries without a checkpoint.", nil, nil)
 	unsignedAge  = prometheus.NewDesc("mintmark_audit_unsigned_seconds", "Age of the oldest entry without a checkpoint.", nil, nil)
 	signed       = prometheus.NewDesc("mintmark_audit_checkpoints_total", "Checkpoints signed.", nil, nil)

@@ -42,8 +42,9 @@ type ConsoleConfig struct {
 	Expiries    func() []keys.Expiry
 	Inventory   func(ctx context.Context) keys.Report
 	Activity    *Activity
-	AuditLog    audit.Source
-	AuditFigure func() audit.Stats
+	Logs        DatabaseLogs
+	OwnLog      int                // the number of the one that this process writes
+	AuditFigure func() audit.Stats // of that one
 	Changes     Changes
 	Cards       ConsoleCards  // nil where the role issuer is not served
 	PassRows    ConsolePasses // nil where the role passes is not served
@@ -73,6 +74,7 @@ type ConsoleMember struct {
 type console struct {
 	*server
 	cfg   ConsoleConfig
+	audit auditRoutes
 	pages map[string]*template.Template
 }
 
@@ -91,7 +93,10 @@ var consoleNavigation = []consolePage{
 // and HEAD, and changes nothing; looking up a card or a wallet token is on record as it is
 // when a client does it.
 func ConsoleRoutes(cfg ConsoleConfig) func(gin.IRouter) {
-	h := &console{server: &server{cfg: cfg.Config, log: cfg.Log}, cfg: cfg, pages: consoleTemplates()}
+	h := &console{
+		server: &server{cfg: cfg.Config, log: cfg.Log}, cfg: cfg, pages: consoleTemplates(),
+		audit: auditRoutes{cfg.Logs, cfg.OwnLog, cfg.Checkpoints},
+	}
 	return func(r gin.IRouter) {
 		methods := []string{http.MethodGet, http.MethodHead}
 		r.Match(methods, strings.TrimSuffix(consolePath, "/"), func(c *gin.Context) { c.Redirect(http.StatusSeeOther, consolePath) })

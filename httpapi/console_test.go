@@ -80,7 +80,7 @@ func consoleOf(t *testing.T, change ...func(*ConsoleConfig)) (*api, *references)
 				Members: []keys.KeyMember{{Member: hostile, URI: hostile, Pin: "spki-sha256:" + strings.Repeat("ab", 32), Problem: hostile, Deviations: []string{hostile}}},
 			}}, Unlisted: []keys.Unlisted{{Member: hostile}}}
 		},
-		Activity: a.metrics.Activity(), AuditLog: log,
+		Activity: a.metrics.Activity(), Logs: besideAnother(t, log, hostile),
 		AuditFigure: func() audit.Stats { return audit.Stats{Anchors: []audit.AnchorStats{{Name: hostile}}} },
 		Changes:     &changes{}, Cards: domain, PassRows: domain,
 	}
@@ -124,6 +124,7 @@ func at(method, path, token string) *http.Request {
 var consolePages = []string{
 	"/console/", "/console/keys", "/console/keys/vault", "/console/keys/none", "/console/activity", "/console/log", "/console/log?kind=refusal", "/console/log/3", "/console/log/999",
 	"/console/log?ticket=" + url.QueryEscape(hostile), "/console/log?since=" + url.QueryEscape(hostile), "/console/log/3/proof", "/console/log/3/line", "/console/checkpoint",
+	"/console/log?log=1", "/console/log/3?log=1", "/console/log/3/proof?log=1", "/console/checkpoint?log=1", "/console/log?log=" + canaryNumber,
 	"/console/lookup", "/console/lookup?kind=token&tenant=bank-a&reference=" + url.QueryEscape(hostile), "/console/lookup?kind=card&tenant=bank-a&reference=card-1",
 	"/console/lookup?kind=pass&tenant=bank-a&type=pass.a&reference=7", "/console/lookup?kind=" + url.QueryEscape(hostile) + "&tenant=bank-a&reference=1",
 	"/console/changes", "/console/report",
@@ -382,11 +383,11 @@ func TestConsoleGivesProofs(t *testing.T) {
 	if got := a.serve(at(http.MethodGet, "/console/checkpoint", "")); !strings.HasPrefix(got.body, "mintmark/test\n120\n") {
 		t.Errorf("the checkpoint: %d %s", got.status, got.body)
 	}
-	changed, _ := consoleOf(t, open, func(cfg *ConsoleConfig) { l := hostileLog(); l.checkpoints[0].Root = tlog.Hash{}; cfg.AuditLog = l })
+	changed, _ := consoleOf(t, open, func(cfg *ConsoleConfig) { l := hostileLog(); l.checkpoints[0].Root = tlog.Hash{}; cfg.Logs = l })
 	if got := changed.serve(at(http.MethodGet, "/console/log/3/proof", "")); got.status != 500 || !strings.Contains(changed.log.String(), "entry 3 is not in the tree") {
 		t.Errorf("of an entry that was changed: %d %s", got.status, changed.log)
 	}
-	bare, _ := consoleOf(t, open, func(cfg *ConsoleConfig) { l := hostileLog(); l.checkpoints = nil; cfg.AuditLog, cfg.Checkpoints = l, l })
+	bare, _ := consoleOf(t, open, func(cfg *ConsoleConfig) { l := hostileLog(); l.checkpoints = nil; cfg.Logs, cfg.Checkpoints = l, l })
 	for _, path := range []string{"/console/log/3/proof", "/console/checkpoint"} {
 		if got := bare.serve(at(http.MethodGet, path, "")); got.status != 503 || got.header.Get("Retry-After") == "" {
 			t.Errorf("without a checkpoint %s answered %d", path, got.status)
@@ -400,11 +401,15 @@ func TestConsoleSaysWhatIsAway(t *testing.T) {
 		a, _ := consoleOf(t, open, func(cfg *ConsoleConfig) {
 			l := hostileLog()
 			l.err = errors.New(canary)
-			cfg.AuditLog, cfg.Changes = l, &failingChanges{}
+			cfg.Logs, cfg.Changes = l, &failingChanges{}
 		})
 		if got := a.serve(at(http.MethodGet, path, "")); got.status != 500 || strings.Contains(got.body, canary) {
 			t.Errorf("%s answered %d: %s", path, got.status, got.body)
 		}
+	}
+	a, _ := consoleOf(t, open, func(cfg *ConsoleConfig) { cfg.Logs = &fakeLog{err: errors.New(canary)} })
+	if got := a.serve(at(http.MethodGet, "/console/", "")); got.status != 200 || strings.Contains(got.body, canary) || !strings.Contains(got.body, "were not read") {
+		t.Errorf("the overview answered %d: %s", got.status, got.body)
 	}
 }
 

@@ -33,6 +33,7 @@ const (
 
 // A logSearch is what the form of the log's page asks for.
 type logSearch struct {
+	Log                                  string // as addresses name it; empty for the process's own
 	Tenant, Kind, Operation, Ticket, Ref string
 	Since, Until                         string // as they were typed
 	Before                               uint64 // sequence number; 0 for the end
@@ -136,7 +137,7 @@ func (q logSearch) conditional() bool {
 // older is the address of the page with what was before an entry.
 func (q logSearch) older(before uint64) string {
 	v := url.Values{"before": {strconv.FormatUint(before, 10)}}
-	for name, text := range map[string]string{"tenant": q.Tenant, "kind": q.Kind, "operation": q.Operation, "ticket": q.Ticket, "ref": q.Ref, "since": q.Since, "until": q.Until} {
+	for name, text := range map[string]string{"log": q.Log, "tenant": q.Tenant, "kind": q.Kind, "operation": q.Operation, "ticket": q.Ticket, "ref": q.Ref, "since": q.Since, "until": q.Until} {
 		if text != "" {
 			v.Set(name, text)
 		}
@@ -158,9 +159,9 @@ type logRow struct {
 	Operation, Outcome string
 }
 
-// search looks through one window of the log, from its end to its beginning.
-func (h *console) search(ctx context.Context, q logSearch) (logFound, error) {
-	size, err := h.cfg.AuditLog.Size(ctx)
+// searchLog looks through one window of the log, from its end to its beginning.
+func searchLog(ctx context.Context, log audit.Source, q logSearch) (logFound, error) {
+	size, err := log.Size(ctx)
 	if err != nil {
 		return logFound{}, err
 	}
@@ -170,12 +171,12 @@ func (h *console) search(ctx context.Context, q logSearch) (logFound, error) {
 	}
 	lowest := uint64(0)
 	if !q.since.IsZero() {
-		if lowest, err = h.firstSince(ctx, size, q.since); err != nil {
+		if lowest, err = firstSince(ctx, log, size, q.since); err != nil {
 			return f, err
 		}
 	}
 	if !q.until.IsZero() {
-		end, err := h.firstSince(ctx, size, q.until)
+		end, err := firstSince(ctx, log, size, q.until)
 		if err != nil {
 			return f, err
 		}
@@ -187,7 +188,7 @@ func (h *console) search(ctx context.Context, q logSearch) (logFound, error) {
 		window = logWindow
 	}
 	f.From = max(lowest, f.To-min(f.To, window))
-	if err := h.collect(ctx, q, &f); err != nil {
+	if err := collect(ctx, log, q, &f); err != nil {
 		return f, err
 	}
 	if f.From > lowest {
@@ -197,9 +198,9 @@ func (h *console) search(ctx context.Context, q logSearch) (logFound, error) {
 }
 
 // collect reads the window. If it has more than a page shows, the rest is the next page's.
-func (h *console) collect(ctx context.Context, q logSearch, f *logFound) error {
+func collect(ctx context.Context, log audit.Source, q logSearch, f *logFound) error {
 	wanted := q.filter()
-	err := audit.Each(ctx, h.cfg.AuditLog, f.From-min(f.From, logBefore), func(r audit.Row) error {
+	err := audit.Each(ctx, log, f.From-min(f.From, logBefore), func(r audit.Row) error {
 		if r.Seq >= f.To {
 			return io.EOF
 		}
@@ -236,11 +237,11 @@ func describedRow(r audit.Row) logRow {
 
 // firstSince gives the number of the first entry from a time on. Entries are in the order of
 // their times, but for what clocks do.
-func (h *console) firstSince(ctx context.Context, size uint64, at time.Time) (uint64, error) {
+func firstSince(ctx context.Context, log audit.Source, size uint64, at time.Time) (uint64, error) {
 	low, high := uint64(0), size
 	for low < high {
 		middle := low + (high-low)/2
-		rows, err := h.cfg.AuditLog.Rows(ctx, middle, 1)
+		rows, err := log.Rows(ctx, middle, 1)
 		if err != nil {
 			return 0, err
 		}
@@ -254,60 +255,68 @@ func (h *console) firstSince(ctx context.Context, size uint64, at time.Time) (ui
 }
 
 func (h *console) logPage(c *gin.Context) {
+	log, ok := h.askedLog(c)
+	if !ok {
+		return
+	}
 	q, err := readLogSearch(c)
+	q.Log = log.Called
 	var found logFound
 	status, wrong := http.StatusOK, ""
 	if err != nil {
 		status, wrong = http.StatusBadRequest, err.Error()
-	} else if found, err = h.search(c.Request.Context(), q); err != nil {
+	} else if found, err = searchLog(c.Request.Context(), log, q); err != nil {
 		h.failPage(c, err)
 		return
 	}
-	last, signed := h.latest()
-	h.showAs(c, status, "log", "Log", map[string]any{"Search": q, "Wrong": wrong, "Found": found, "Kinds": logKinds, "Last": last, "Signed": signed})
+	h.showAs(c, status, "log", "Log", map[string]any{"Log": log, "Search": q, "Wrong": wrong, "Found": found, "Kinds": logKinds})
 }
 
-// row gives the entry that the path names; false if it has answered.
-func (h *console) row(c *gin.Context) (audit.Row, bool) {
+// row gives the entry that the path names, and its log; false if it has answered.
+func (h *console) row(c *gin.Context) (consoleLog, audit.Row, bool) {
+	log, ok := h.askedLog(c)
+	if !ok {
+		return log, audit.Row{}, false
+	}
 	seq, err := strconv.ParseUint(c.Param("entry"), 10, 62)
 	if err == nil {
 		var rows []audit.Row
-		if rows, err = h.cfg.AuditLog.Rows(c.Request.Context(), seq, 1); err != nil {
+		if rows, err = log.Rows(c.Request.Context(), seq, 1); err != nil {
 			h.failPage(c, err)
-			return audit.Row{}, false
+			return log, audit.Row{}, false
 		}
 		if len(rows) == 1 && rows[0].Seq == seq {
-			return rows[0], true
+			return log, rows[0], true
 		}
 	}
 	h.problemPage(c, problem{status: http.StatusNotFound, name: "no-such-resource", title: "No such entry", detail: "The log has no entry of this number."})
-	return audit.Row{}, false
+	return log, audit.Row{}, false
 }
 
 func (h *console) entry(c *gin.Context) {
-	row, ok := h.row(c)
+	log, row, ok := h.row(c)
 	if !ok {
 		return
 	}
-	covering, err := h.cfg.AuditLog.Checkpoints(c.Request.Context(), row.Seq+1, 1)
-	size, err2 := h.cfg.AuditLog.Size(c.Request.Context())
+	covering, err := log.Checkpoints(c.Request.Context(), row.Seq+1, 1)
+	size, err2 := log.Size(c.Request.Context())
 	if err := errors.Join(err, err2); err != nil {
 		h.failPage(c, err)
 		return
 	}
 	h.show(c, "entry", fmt.Sprintf("Entry %d", row.Seq), map[string]any{
-		"Row": describedRow(row), "Body": indented(row.Body), "SHA256": fmt.Sprintf("%x", row.BodySHA256), "Leaf": row.LeafHash().String(),
+		"Log": log, "Row": describedRow(row), "Body": indented(row.Body), "SHA256": fmt.Sprintf("%x", row.BodySHA256), "Leaf": row.LeafHash().String(),
 		"Covering": covering, "Next": row.Seq + 1, "HasNext": row.Seq+1 < size, "Before": row.Seq - min(row.Seq, 1), "HasBefore": row.Seq > 0,
 	})
 }
 
 // proof answers with the proof that an entry is in the log, as mintmark audit prove prints it.
 func (h *console) proof(c *gin.Context) {
-	row, ok := h.row(c)
+	log, row, ok := h.row(c)
 	if !ok {
 		return
 	}
-	covering, err := h.cfg.AuditLog.Checkpoints(c.Request.Context(), row.Seq+1, 1)
+	covering, err := log.Checkpoints(c.Request.Context(), row.Seq+1, 1)
 	if err == nil && len(covering) == 0 {
 		h.problemPage(c, problem{status: http.StatusServiceUnavailable, name: "unavailable", title: "No proof yet",
 			detail: "No checkpoint covers the entry yet.", retry: 2 * time.Second})
@@ -315,18 +324,18 @@ func (h *console) proof(c *gin.Context) {
 	}
 	var text string
 	if err == nil {
-		text, err = audit.Prove(c.Request.Context(), h.cfg.AuditLog, row.Seq)
+		text, err = audit.Prove(c.Request.Context(), log, row.Seq)
 	}
 	if err != nil { // among others, that the entry is not in the tree that was signed
 		h.failPage(c, err)
 		return
 	}
-	download(c, fmt.Sprintf("entry-%d.tlog-proof", row.Seq), noteType, []byte(text))
+	download(c, fmt.Sprintf("%sentry-%d.tlog-proof", log.file(), row.Seq), noteType, []byte(text))
 }
 
 // line answers with an entry as exports have it.
 func (h *console) line(c *gin.Context) {
-	row, ok := h.row(c)
+	log, row, ok := h.row(c)
 	if !ok {
 		return
 	}
@@ -335,16 +344,19 @@ func (h *console) line(c *gin.Context) {
 		h.failPage(c, err)
 		return
 	}
-	download(c, fmt.Sprintf("entry-%d.json", row.Seq), "application/json", append(b, '\n'))
+	download(c, fmt.Sprintf("%sentry-%d.json", log.file(), row.Seq), "application/json", append(b, '\n'))
 }
 
 func (h *console) checkpoint(c *gin.Context) {
-	k, ok := h.latest()
+	log, ok := h.askedLog(c)
 	if !ok {
+		return
+	}
+	if !log.Signed {
 		h.problemPage(c, unavailable(5*time.Second))
 		return
 	}
-	download(c, fmt.Sprintf("checkpoint-%d.txt", k.Size), noteType, []byte(k.Note))
+	download(c, fmt.Sprintf("%scheckpoint-%d.txt", log.file(), log.Last.Size), noteType, []byte(log.Last.Note))
 }
 
 // download answers with a file to be kept.

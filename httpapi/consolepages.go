@@ -69,10 +69,15 @@ func (h *console) overview(c *gin.Context) {
 	slices.SortStableFunc(ending, func(a, b keys.Expiry) int { return a.DaysLeft - b.DaysLeft })
 	service := h.cfg.Service()
 	last, signed := h.latest()
+	logs, err := h.logStates(c.Request.Context())
+	if err != nil {
+		h.logFailure(c, err)
+	}
 	h.show(c, "overview", "Overview", map[string]any{
 		"Ready": ready, "Degraded": slices.ContainsFunc(checks, func(r checkResult) bool { return !r.OK }), "Checks": checks,
 		"Members": h.cfg.Members(), "Ending": ending, "Started": service.Started, "Uptime": h.cfg.Now().Sub(service.Started),
 		"Log": h.cfg.AuditFigure(), "Last": last, "Signed": signed,
+		"Logs": logs, "LogsUnread": err != nil,
 	})
 }
 

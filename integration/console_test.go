@@ -6,9 +6,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 )
@@ -36,6 +40,8 @@ func TestConsoleInABrowser(t *testing.T) {
 	if out, err := demo.CombinedOutput(); err != nil {
 		t.Fatalf("mintmark demo: %v\n%s", err, out)
 	}
+	token, pass := s.demoReferences()
+	s.proposeToDev()
 	// The charts are there when the second sample is.
 	eventually(t, time.Minute, func() error {
 		if a := s.get(s.info.AdminURL + "/console/activity"); !bytes.Contains(a.body, []byte("<polyline")) {
@@ -47,7 +53,8 @@ func TestConsoleInABrowser(t *testing.T) {
 		{Name: "overview", Path: "/console/"}, {Name: "keys", Path: "/console/keys"}, {Name: "key", Path: "/console/keys/dev-pass"}, {Name: "activity", Path: "/console/activity"},
 		{Name: "log", Path: "/console/log"}, {Name: "search", Path: "/console/log?kind=operation&since=2026-01-01T00:00"}, {Name: "entry", Path: "/console/log/3"},
 		{Name: "lookup", Path: "/console/lookup"}, {Name: "card", Path: "/console/lookup?kind=card&tenant=dev&reference=" + s.info.Cards[0].ExternalCardID},
-		{Name: "changes", Path: "/console/changes"}, {Name: "report", Path: "/console/report"},
+		{Name: "token", Path: "/console/lookup?kind=token&tenant=dev&reference=" + token}, {Name: "pass", Path: "/console/lookup?kind=pass&tenant=dev&" + pass},
+		{Name: "changes", Path: "/console/changes"}, {Name: "report", Path: "/console/report"}, {Name: "docs", Path: "/docs/", Foreign: true},
 	}
 	in, err := json.Marshal(map[string]any{"modules": modules, "browser": chromium(t), "shots": shots, "origin": s.info.AdminURL, "pages": pages})
 	if err != nil {
@@ -78,6 +85,50 @@ func TestConsoleInABrowser(t *testing.T) {
 		t.Errorf("pages were loaded %d times, not %d", out.Loads, loads)
 	}
 	t.Logf("%d pages, loaded %d times", len(pages), out.Loads)
+}
+
+// demoReferences gives the wallet token that the demo left, and the parameters of the
+// development server's pass.
+func (s *server) demoReferences() (token, pass string) {
+	s.t.Helper()
+	token = regexp.MustCompile(`DDEMO[A-Z0-9]+`).FindString(readFile(s.t, filepath.Join(s.dir, "notices.jsonl")))
+	var info struct {
+		Passes struct{ PassTypeIdentifier, SerialNumber string }
+	}
+	if err := json.Unmarshal([]byte(readFile(s.t, filepath.Join(s.dir, "dev.json"))), &info); err != nil || token == "" {
+		s.t.Fatalf("the demo left nothing to look up: %q, %v", token, err)
+	}
+	return token, url.Values{"type": {info.Passes.PassTypeIdentifier}, "reference": {info.Passes.SerialNumber}}.Encode()
+}
+
+// proposeToDev gives the issuer client the right to propose changes, and has it propose two and
+// take one back.
+func (s *server) proposeToDev() {
+	s.t.Helper()
+	file := filepath.Join(s.dir, "mintmark.yaml")
+	text := strings.Replace(readFile(s.t, file), "readEnablement]", "readEnablement, proposeChanges]", 1)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	s.hangup("configuration reloaded")
+	var made struct{ ID string }
+	for _, percentage := range []int{10, 20} {
+		document := map[string]any{"tenant": "dev", "environment": "development", "rules": []any{map[string]any{"percentage": percentage}}}
+		s.admin("/v1/changes", map[string]any{"kind": "enablement", "document": document}, http.StatusCreated, &made)
+	}
+	s.admin("/v1/changes/"+made.ID+"/reject", map[string]any{}, http.StatusOK, &made)
+}
+
+// admin posts to the admin listener as the issuer client.
+func (s *server) admin(path string, body any, status int, into any) {
+	s.t.Helper()
+	a, err := call{method: http.MethodPost, url: s.info.AdminURL + path, token: s.info.Clients.Issuer.Token, body: body}.by(client)
+	if err != nil || a.status != status {
+		s.t.Fatalf("%s: %d %s, %v", path, a.status, a.body, err)
+	}
+	if err := json.Unmarshal(a.body, into); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // consoleModules installs what package-lock.json names, and gives the folder.

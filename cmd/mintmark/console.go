@@ -48,7 +48,7 @@ func (s *service) consoleConfig(timeout time.Duration) httpapi.ConsoleConfig {
 		Hosts:  s.consoleHosts(),
 		Checks: s.checks(), Service: s.consoleService, Members: s.consoleMembers,
 		Expiries:  func() []keys.Expiry { return keys.Expiries(s.keyring.Load(), time.Now()) },
-		Inventory: s.inventory, Activity: s.activity, AuditLog: s.store, AuditFigure: s.checkpoints.Stats, Changes: s.changes,
+		Inventory: s.inventory, Activity: s.activity, Logs: s.store, OwnLog: s.log.Number, AuditFigure: s.checkpoints.Stats, Changes: s.changes,
 	}
 	if s.provisioning != nil { // a nil one is no interface's nil
 		cfg.Cards = s.provisioning

@@ -177,10 +177,10 @@ func (s *service) openRoles() (err error) {
 
 // close waits for the tokens' calls and closes everything.
 func (s *service) close() error {
+	s.callers.close()
+	s.closeTraces()
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
-	s.callers.close()
-	s.closeTraces(ctx)
 	signal.Stop(s.hup) // last: until the end it shall not end the process
 	return errors.Join(exit(exitHSM, s.hsm.Close(ctx)), exit(exitStorage, s.store.Close()))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/mintmark/mintmark/internal/config"
 	"github.com/mintmark/mintmark/internal/span"
@@ -46,11 +47,17 @@ func (s *service) tracer() *span.Tracer {
 	return s.traces.Tracer()
 }
 
-// closeTraces sends what waits. What the receiver does not take by then is lost, and counted.
-func (s *service) closeTraces(ctx context.Context) {
+// lastTraces is what the last spans get. A receiver that hangs takes no time from the tokens,
+// whose calls are waited for next.
+const lastTraces = 2 * time.Second
+
+// closeTraces sends what waits. What the receiver does not take by then is lost.
+func (s *service) closeTraces() {
 	if s.traces == nil {
 		return
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), lastTraces)
+	defer cancel()
 	if err := s.traces.Close(ctx); err != nil {
 		s.plan.log.Warn("not all traces were sent", "error", err)
 	}

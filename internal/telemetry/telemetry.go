@@ -7,8 +7,8 @@
 //	err = traces.Close(ctx)
 //
 // Sending never holds a request up: spans wait in a bounded queue, and what finds no place in
-// it, or is not taken by the receiver at the first try, is lost. What is lost or refused is
-// counted, and said in the log when it begins and when it is over.
+// it, or is not taken by the receiver at the first try, is lost and counted. That the receiver
+// takes none is said in the log when it begins and when it is over.
 //
 // The way out is that of everything else (package outbound): https to addresses that are
 // public or listed. Beside it there is plain HTTP to this host, where a collector commonly
@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -48,7 +49,8 @@ type Config struct {
 	Version, Environment string
 	// Client speaks https. Close closes it.
 	Client *outbound.Client
-	// Sent is told of spans that the receiver took, or did not; nil for nobody.
+	// Sent is told of spans that the receiver took, or did not, or that found no place in the
+	// queue; nil for nobody. It is called by several goroutines at once.
 	Sent func(spans int, taken bool)
 	Log  *slog.Logger
 }
@@ -73,7 +75,7 @@ func Open(cfg Config) (*Traces, error) {
 	otel.SetLogger(logr.Discard())
 	sampler := sdk.TraceIDRatioBased(float64(cfg.Percent) / 100)
 	provider := sdk.NewTracerProvider(
-		sdk.WithBatcher(newExporter(cfg)),
+		sdk.WithSpanProcessor(newQueue(newExporter(cfg))),
 		sdk.WithSampler(sdk.ParentBased(sampler)),
 		sdk.WithIDGenerator(idGenerator{}),
 		sdk.WithResource(resource.NewSchemaless(
@@ -91,9 +93,6 @@ func Open(cfg Config) (*Traces, error) {
 
 // Tracer begins the spans of requests.
 func (t *Traces) Tracer() *span.Tracer { return t.tracer }
-
-// Flush sends what waits, and returns when it was tried.
-func (t *Traces) Flush(ctx context.Context) { _ = t.provider.ForceFlush(ctx) } // its errors are the exporter's, who says them
 
 // Close sends what waits, and ends.
 func (t *Traces) Close(ctx context.Context) error {
@@ -128,11 +127,42 @@ func (idGenerator) NewSpanID(context.Context, trace.TraceID) (id trace.SpanID) {
 	return id
 }
 
+const (
+	// queueLength is how many spans wait or are being sent.
+	queueLength = 2048
+	// batchLength is how many are sent at once, and batchEvery when what there is goes.
+	batchLength = 512
+	batchEvery  = 5 * time.Second
+)
+
+// queue has spans wait. The library's own drops what finds no place and tells nobody how much,
+// so that it is not let in.
+type queue struct {
+	sdk.SpanProcessor
+	to *exporter
+}
+
+func newQueue(e *exporter) queue {
+	return queue{to: e, SpanProcessor: sdk.NewBatchSpanProcessor(e,
+		sdk.WithMaxQueueSize(queueLength), sdk.WithMaxExportBatchSize(batchLength), sdk.WithBatchTimeout(batchEvery))}
+}
+
+// OnEnd takes a span (sdk.SpanProcessor).
+func (q queue) OnEnd(s sdk.ReadOnlySpan) {
+	if q.to.waiting.Add(1) > queueLength {
+		q.to.waiting.Add(-1)
+		q.to.sent(1, false)
+		return
+	}
+	q.SpanProcessor.OnEnd(s)
+}
+
 // exporter is the queue's way to the receiver.
 type exporter struct {
-	post func(ctx context.Context, body []byte) error
-	sent func(int, bool)
-	log  *slog.Logger
+	post    func(ctx context.Context, body []byte) error
+	sent    func(int, bool)
+	log     *slog.Logger
+	waiting atomic.Int64 // spans that are not sent yet
 
 	mu   sync.Mutex
 	lost bool // whether the last batch was; guarded by mu
@@ -157,6 +187,7 @@ func (e *exporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) er
 	if err == nil {
 		err = e.post(ctx, body)
 	}
+	e.waiting.Add(-int64(len(spans)))
 	e.sent(len(spans), err == nil)
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -54,8 +54,11 @@ func newReceiver(t *testing.T) *receiver {
 func sender(t *testing.T, cfg telemetry.Config) (*telemetry.Traces, *[2]int) {
 	t.Helper()
 	var counted [2]int // lost, taken
+	var mu sync.Mutex
 	cfg.Version, cfg.Environment, cfg.Client = "v1", "test", outbound.New(outbound.Config{})
 	cfg.Sent = func(n int, taken bool) {
+		mu.Lock()
+		defer mu.Unlock()
 		if taken {
 			counted[1] += n
 			return
@@ -131,6 +134,26 @@ func TestALossIsCountedAndSaidOnce(t *testing.T) {
 	}
 	if text := log.String(); strings.Count(text, "traces are lost") != 1 || strings.Count(text, "takes traces again") != 1 {
 		t.Errorf("the log says\n%s", text)
+	}
+}
+
+// While the receiver does not answer, requests go on: what finds no place in the queue is lost,
+// and counted.
+func TestWhatFindsNoPlaceIsCounted(t *testing.T) {
+	r := newReceiver(t)
+	s, counted := sender(t, telemetry.Config{Endpoint: r.URL, Percent: 100})
+	const all = 5000
+	r.mu.Lock() // its answers wait
+	for range all {
+		_, request := s.Tracer().Request(context.Background(), http.Header{}, "GET /x")
+		request.End()
+	}
+	r.mu.Unlock()
+	if err := s.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if counted[0] == 0 || counted[1] == 0 || counted[0]+counted[1] != all {
+		t.Errorf("lost and taken of %d: %v", all, *counted)
 	}
 }
 
