@@ -93,9 +93,10 @@ var consoleNavigation = []consolePage{
 // and HEAD, and changes nothing; looking up a card or a wallet token is on record as it is
 // when a client does it.
 func ConsoleRoutes(cfg ConsoleConfig) func(gin.IRouter) {
+	s := &server{cfg: cfg.Config, log: cfg.Log}
 	h := &console{
-		server: &server{cfg: cfg.Config, log: cfg.Log}, cfg: cfg, pages: consoleTemplates(),
-		audit: auditRoutes{cfg.Logs, cfg.OwnLog, cfg.Checkpoints},
+		server: s, cfg: cfg, pages: consoleTemplates(),
+		audit: auditRoutes{server: s, logs: cfg.Logs, own: cfg.OwnLog, last: cfg.Checkpoints},
 	}
 	return func(r gin.IRouter) {
 		methods := []string{http.MethodGet, http.MethodHead}
