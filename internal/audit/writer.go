@@ -81,7 +81,7 @@ type Writer struct {
 
 	mu    sync.Mutex // guards all below; not held across a call of the store
 	queue []*Append
-	alone int // commits that are not to wait
+	alone int // commits that need not wait
 	want  int // the length of the queue that a commit waits for; 0 for none
 	state State
 }
@@ -194,16 +194,20 @@ func (w *Writer) commitQueue() {
 func (w *Writer) gather() {
 	w.mu.Lock()
 	queued := len(w.queue)
+	if queued == 0 || queued >= maxBatch { // there is no commit, or no room in it
+		w.mu.Unlock()
+		return
+	}
 	missing := int(w.underway.Load())
 	if w.alone > 0 {
 		w.alone--
 		missing = 0
 	}
-	if queued == 0 || missing < companions {
+	if missing < companions {
 		w.mu.Unlock()
 		return
 	}
-	w.want = queued + (missing+1)/2
+	w.want = min(queued+(missing+1)/2, maxBatch)
 	w.mu.Unlock()
 	timer := time.NewTimer(companyWithin)
 	defer timer.Stop()
