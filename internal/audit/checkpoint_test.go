@@ -298,6 +298,71 @@ func TestDatabaseThatChangesUnderTheProcessIsNotSigned(t *testing.T) {
 	}
 }
 
+// While the database is known to lack an entry nothing is appended: written behind the gap it
+// would close the log's end again. Nothing but the entry's return ends that.
+func TestNothingIsAppendedBehindAGap(t *testing.T) {
+	ctx := context.Background()
+	for name, tc := range map[string]struct {
+		meanwhile bool // an append ends between the comparison and what it finds
+		there     int
+	}{
+		"found":                        {false, 6},
+		"found while one was appended": {true, 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			look := &looked{}
+			s := newScene(t, func(c *audit.CheckpointConfig) { look.CheckpointStore, c.Store = c.Store, look })
+			s.cards(3)
+			if err := s.log.Refuse(ctx, full, "x"); err != nil { // seven: the next one's hashes alone are the edge
+				t.Fatal(err)
+			}
+			s.step()
+			s.beside("CREATE TABLE keep AS SELECT * FROM audit_entries", "DELETE FROM audit_entries WHERE seq = 6")
+			if tc.meanwhile {
+				look.then = func() {
+					if err := s.log.Refuse(ctx, full, "x"); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			before := s.latest()
+			for range 2 {
+				s.step()
+				s.requireHeld(s.points.Well())
+				for doing, err := range map[string]error{
+					"begin": s.card(), "refuse": s.log.Refuse(ctx, full, "x"), "stop": s.log.Note(ctx, audit.Lifecycle{Event: "stop"}),
+				} {
+					if !errors.Is(err, audit.ErrChanged) {
+						t.Errorf("%s: %v, want ErrChanged", doing, err)
+					}
+				}
+			}
+			if n := len(entries(t, s.store)); n != tc.there || s.latest().Size != before.Size {
+				t.Errorf("%d entries, want %d; checkpoint %d", n, tc.there, s.latest().Size)
+			}
+			s.beside("INSERT INTO audit_entries SELECT * FROM keep WHERE seq = 6")
+			s.step()
+			s.cards(1)
+			s.requireWhole()
+		})
+	}
+}
+
+// looked is a store beside which something happens, once, when its head has been read.
+type looked struct {
+	audit.CheckpointStore
+	then func()
+}
+
+func (l *looked) Head(ctx context.Context) (*audit.Tree, error) {
+	head, err := l.CheckpointStore.Head(ctx)
+	if then := l.then; then != nil {
+		l.then = nil
+		then()
+	}
+	return head, err
+}
+
 // A write-ahead log that is overwritten in its place, with what it held before, takes
 // entries back as an older database does; the connection that wrote them still sees them.
 func TestWriteAheadLogThatGoesBackIsNotSigned(t *testing.T) {

@@ -215,11 +215,7 @@ func (c *Checkpointer) step(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, signWithin)
 	defer cancel()
 	made, err := c.checkpoint(ctx)
-	changed := errors.Is(err, ErrChanged)
-	if changed { // taken back by nothing but a comparison that went well
-		c.log.guard.changed.Store(true)
-	}
-	c.report(err, changed)
+	c.report(err, errors.Is(err, ErrChanged))
 	c.reportHeld(c.Well())
 	if made != nil {
 		for _, a := range c.anchors {
@@ -238,15 +234,18 @@ func (c *Checkpointer) full() bool {
 
 // checkpoint signs what is committed, if the database agrees that it is.
 func (c *Checkpointer) checkpoint(ctx context.Context) (*Checkpoint, error) {
-	if err := c.log.writer.sync(ctx); err != nil {
+	err := c.log.writer.sync(ctx)
+	at, state := c.log.now(), c.log.writer.State()
+	if err == nil {
+		err = c.unchanged(ctx, state)
+	}
+	if errors.Is(err, ErrChanged) { // taken back by nothing but a comparison that went well
+		c.log.writer.dispute(state.Tree)
+	}
+	if err != nil {
 		return nil, err
 	}
-	at := c.log.now()
-	state := c.log.writer.State()
-	if err := c.unchanged(ctx, state.Tree); err != nil {
-		return nil, err
-	}
-	c.log.guard.changed.Store(false)
+	c.log.writer.settle()
 	if state.Tree.Size() <= state.Signed {
 		return nil, nil
 	}
@@ -265,11 +264,23 @@ func (c *Checkpointer) checkpoint(ctx context.Context) (*Checkpoint, error) {
 	return &made, nil
 }
 
-// unchanged compares the database with what this process committed: its head, and the
-// tree of that size as other connections than the writing one read it. The writing one
-// knows pages that it wrote, and would not see others in their place. The database may be
-// further: appends go on meanwhile.
-func (c *Checkpointer) unchanged(ctx context.Context, committed *Tree) error {
+// unchanged compares the database with what this process committed and, if it differed
+// before, with what it differed from: an append that had begun by then may have closed the
+// log's end behind a gap.
+func (c *Checkpointer) unchanged(ctx context.Context, state State) error {
+	if state.Disputed != nil {
+		if err := c.holds(ctx, state.Disputed); err != nil {
+			return err
+		}
+	}
+	return c.holds(ctx, state.Tree)
+}
+
+// holds compares the database with a tree that was committed: its head, and the tree of that
+// size as other connections than the writing one read it. The writing one knows pages that it
+// wrote, and would not see others in their place. The database may be further: appends go on
+// meanwhile.
+func (c *Checkpointer) holds(ctx context.Context, committed *Tree) error {
 	head, err := c.cfg.Store.Head(ctx)
 	if err != nil {
 		return err

@@ -12,6 +12,17 @@ func Queued(w *Writer) int {
 	return len(w.queue)
 }
 
+// Underway is how many operations have their ticket and no result yet.
+func Underway(l *Log) int { return int(l.writer.underway.Load()) }
+
+// Gathering reports whether a commit waits for operations, or has not noticed that they came.
+func Gathering(l *Log) bool {
+	w := l.writer
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.want != 0 || len(w.enough) != 0
+}
+
 // Busy reports whether somebody commits.
 func Busy(w *Writer) bool { return len(w.turn) != 0 }
 

@@ -15,12 +15,11 @@ type Limits struct {
 }
 
 // guard says whether operations may begin and outputs may leave. Appending goes on
-// whatever it says: the record of what happens is wanted then most.
+// whatever it says, since the record of what happens is wanted then most; but not to a
+// database that does not hold what was written to it.
 type guard struct {
 	limits atomic.Pointer[Limits]
-	// changed is set while the database does not hold what was written to it, full while
-	// its disk is. Both are set by the checkpointer.
-	changed, full atomic.Bool
+	full   atomic.Bool // the database's disk is; set by the checkpointer
 }
 
 // begin is nil if an operation may begin.
@@ -35,8 +34,8 @@ func (g *guard) begin(s State, now time.Time) error {
 func (g *guard) release(s State, now time.Time) error { return g.within(s, now, 2) }
 
 func (g *guard) within(s State, now time.Time, times uint64) error {
-	if g.changed.Load() {
-		return known(ErrChanged.Error())
+	if s.Disputed != nil {
+		return errDisputed
 	}
 	l := g.limits.Load()
 	if l == nil || s.Tree == nil {
@@ -55,6 +54,9 @@ func (g *guard) within(s State, now time.Time, times uint64) error {
 type held struct{ unavailable }
 
 func known(what string) error { return &held{unavailable{what, nil, 5 * time.Second}} }
+
+// errDisputed is ErrChanged, of which the checkpointer has told.
+var errDisputed error = &held{unavailable{"the database does not hold what was written to it", ErrChanged, 5 * time.Second}}
 
 // Known reports that this need not be logged for each request.
 func (h *held) Known() bool { return true }

@@ -313,10 +313,10 @@ func TestLogThatCannotBeWrittenGivesNothing(t *testing.T) {
 			t.Errorf("%s: %v has no RetryAfter", doing, err)
 			continue
 		}
-		// The first finds that nothing can be begun, the others that nobody knows what is there.
+		// The first finds that nothing can be written, the others that nobody knows what is there.
 		want := "record " + doing + ": database: read the log failed"
 		if doing == "intent" {
-			want = "record intent: database: begin failed"
+			want = "record intent: database: append to the log failed"
 		}
 		if err.Error() != want {
 			t.Errorf("%s: text %q, want %q", doing, err, want)

@@ -64,6 +64,10 @@ var ErrChanged error = &unavailable{"the database does not hold what was written
 // them, many in one transaction. What queued up while one transaction was committed goes
 // into the next; a caller that is alone waits for nobody.
 //
+// Once the database is found not to hold what was committed nothing more is (dispute): an
+// entry behind a gap would hide it. What happens meanwhile is on record nowhere, and nothing
+// of it leaves.
+//
 // There may be one writer to a log; the store sees to it.
 type Writer struct {
 	store Store
@@ -81,7 +85,7 @@ type Writer struct {
 
 	mu    sync.Mutex // guards all below; not held across a call of the store
 	queue []*Append
-	alone int // commits that are not to wait
+	alone int // commits that need not wait
 	want  int // the length of the queue that a commit waits for; 0 for none
 	state State
 }
@@ -91,6 +95,9 @@ type State struct {
 	Tree   *Tree     // what is committed; nil until the first commit of this process
 	Signed uint64    // the size of the last checkpoint
 	Since  time.Time // the oldest entry without a checkpoint is at most as old as this; zero if there is none
+	// Disputed is what was committed when the database was found not to hold it; nil while it
+	// does, as far as is known.
+	Disputed *Tree
 }
 
 // Unsigned is the number of entries without a checkpoint.
@@ -194,16 +201,20 @@ func (w *Writer) commitQueue() {
 func (w *Writer) gather() {
 	w.mu.Lock()
 	queued := len(w.queue)
+	if queued == 0 || queued >= maxBatch { // there is no commit, or no room in it
+		w.mu.Unlock()
+		return
+	}
 	missing := int(w.underway.Load())
 	if w.alone > 0 {
 		w.alone--
 		missing = 0
 	}
-	if queued == 0 || missing < companions {
+	if missing < companions {
 		w.mu.Unlock()
 		return
 	}
-	w.want = queued + (missing+1)/2
+	w.want = min(queued+(missing+1)/2, maxBatch)
 	w.mu.Unlock()
 	timer := time.NewTimer(companyWithin)
 	defer timer.Stop()
@@ -225,6 +236,9 @@ func (w *Writer) gather() {
 
 // commit commits one batch. The caller has the turn.
 func (w *Writer) commit(batch []*Append) error {
+	if w.State().Disputed != nil {
+		return errDisputed
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), commitWithin)
 	defer cancel()
 	if err := w.readHead(ctx); err != nil {
@@ -292,6 +306,26 @@ func (w *Writer) signed(size uint64, at time.Time) {
 	if w.state.Tree != nil && w.state.Tree.Size() > w.state.Signed {
 		w.state.Since = at
 	}
+}
+
+// dispute says that the database does not hold a tree that was committed: nothing is appended
+// until settle. A commit that has begun may still end.
+func (w *Writer) dispute(committed *Tree) {
+	if committed == nil { // nothing was read yet
+		committed = NewTree(0, nil)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.state.Disputed == nil {
+		w.state.Disputed = committed
+	}
+}
+
+// settle says that the database holds what was committed and what was disputed.
+func (w *Writer) settle() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state.Disputed = nil
 }
 
 // sync makes sure that the head is known, before anything is appended.

@@ -65,6 +65,8 @@ func freshness(now time.Time, l Log, r audit.LogReport) Line {
 	line := Line{Pass, "last checkpoint", fmt.Sprintf("covers %d of %d entries, made %s, %v ago",
 		r.Covered, r.Entries, signed.UTC().Format(time.RFC3339), now.Sub(signed).Round(time.Second))}
 	switch {
+	case r.Tail() && signed.IsZero():
+		line.Found = "there is none; nobody writes this log, and whoever takes it next signs all of it"
 	case r.Tail():
 		line.Found += "; nobody writes this log, and whoever takes it next signs the rest"
 	case signed.IsZero():

@@ -149,6 +149,9 @@ func TestLogsThatAreNotWholeFail(t *testing.T) {
 	kept.Size, kept.At = 1, kept.At.Add(-time.Hour)
 	stale.Anchored[at] = kept
 	requireVerdict(t, report.Make(report.Facts{Now: time.Now(), Log: stale}), "A11", report.Fail, "anchor kept: its last checkpoint covers 1 entries")
+	left := report.Log{Report: audit.Reports{Logs: []audit.LogReport{{LogInfo: audit.LogInfo{Number: 1, Idle: true}, Report: audit.Report{Entries: 2}}}}}
+	left.Anchored = map[report.Kept]audit.Checkpoint{{Where: "kept", Origin: "another"}: {}}
+	requireVerdict(t, report.Make(report.Facts{Now: time.Now(), Log: left}), "A11", report.Pass, "last checkpoint: there is none; nobody writes this log")
 	requireVerdict(t, report.Make(report.Facts{Log: report.Log{Err: "database: read the log failed"}}), "A11", report.Fail, "not read")
 }
 

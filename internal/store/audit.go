@@ -49,6 +49,9 @@ func (s *Store) Commit(ctx context.Context, batch []*audit.Append, number func([
 // commit is one try. An append that another writer is in the way of comes back with the
 // error: nothing was committed then, and number was not asked.
 func (s *Store) commit(ctx context.Context, batch []*audit.Append, number func([]*audit.Append) []audit.Row) (inTheWay *audit.Append, err error) {
+	if len(batch) == 0 { // all were in each other's way
+		return nil, nil
+	}
 	if s.path != "" {
 		// With a context that can end the driver starts a goroutine for each statement, to
 		// interrupt SQLite. What takes long is the disk, which cannot be interrupted.
@@ -86,23 +89,35 @@ func (s *Store) commit(ctx context.Context, batch []*audit.Append, number func([
 	if len(accepted) == 0 {
 		return nil, nil
 	}
-	if err := insertEntries(ctx, tx, s.number, number(accepted)); err != nil {
+	rows := number(accepted)
+	if err := insertEntries(ctx, tx, s.number, rows); err != nil {
 		return nil, failed("append to the log", err)
 	}
 	// A crash before this line leaves nothing; after it, everything.
 	if err := tx.Commit(); err != nil {
 		return nil, failed("commit", err)
 	}
-	return nil, s.present()
+	return nil, s.committed(rows[len(rows)-1].Seq + 1)
+}
+
+// committed notes how many entries there are, and is nil if they are in the files that were
+// opened.
+func (s *Store) committed(entries uint64) error {
+	if s.claim != nil {
+		s.claim.atLeast(entries)
+	}
+	return s.present()
 }
 
 // commitEntries commits entries to which no changes belong: one statement, which is a
-// transaction of its own and spares two exchanges with the database.
+// transaction of its own and spares two exchanges with the database. It is sent anew by itself
+// only if it was never sent; an error of any other kind leaves its outcome unknown, as one of
+// the commit does.
 func (s *Store) commitEntries(ctx context.Context, rows []audit.Row) error {
 	if err := insertEntries(ctx, s.write, s.number, rows); err != nil {
 		return failed("append to the log", err)
 	}
-	return s.present()
+	return s.committed(rows[len(rows)-1].Seq + 1)
 }
 
 // applyAll makes the changes of one append, or none of them: refused is why not. In a
@@ -266,7 +281,7 @@ func (s *Store) Head(ctx context.Context) (*audit.Tree, error) {
 	}
 	tree, err := l.TreeAt(ctx, size)
 	if err == nil {
-		err = s.present()
+		err = s.committed(size)
 	}
 	return tree, err
 }

@@ -20,5 +20,15 @@ func ApplyBeside(ctx context.Context, db *sql.DB, s *Store, c record.Change) err
 	return other.inTx(ctx, func(tx tx) error { return other.apply(ctx, tx, c) })
 }
 
+// ApplyOpen makes a change in a transaction of its own on another connection, and leaves that
+// open, as a process would that stands still before it commits.
+func ApplyOpen(ctx context.Context, db *sql.DB, s *Store, c record.Change) (*sql.Tx, error) {
+	tx, err := pool{db, s.write.dialect}.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return tx.Tx, s.apply(ctx, tx, c)
+}
+
 // SchemaLock is the advisory lock of who migrates.
 const SchemaLock = schemaLock

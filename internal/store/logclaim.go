@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/mintmark/mintmark/internal/audit"
 )
 
 // logLock is the advisory lock of log 0: "mintmark" in ASCII. Log n has n more.
@@ -25,6 +29,8 @@ func (n logNumber) lock() int64 { return logLock + int64(n) }
 // with another server in the place of the first.
 type logClaim struct {
 	name string // of the log that is wanted; empty for any that has none
+	// least is how many entries the log has at least: as many as were committed, or found.
+	least atomic.Uint64
 
 	mu     sync.Mutex // guards all below
 	taken  bool
@@ -62,6 +68,23 @@ func (l *logClaim) take(ctx context.Context, c *pgx.Conn) error {
 	}
 }
 
+// closeWithin bounds the good-bye to a server.
+const closeWithin = time.Second
+
+// onConnect has something done on each new connection. One on which it fails is closed, with
+// the locks that it may have by then: nobody else sees it, to close it.
+func onConnect(do func(context.Context, *pgx.Conn) error) stdlib.OptionOpenDB {
+	return stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
+		err := do(ctx, c)
+		if err != nil {
+			ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
+			defer cancel()
+			_ = c.Close(ending)
+		}
+		return err
+	})
+}
+
 // held is nil while the log is this process's, as far as the last connection knew.
 func (l *logClaim) held() error {
 	l.mu.Lock()
@@ -73,7 +96,32 @@ func (l *logClaim) try(ctx context.Context, c *pgx.Conn, anew bool) error {
 	if !l.taken {
 		return l.choose(ctx, c, anew)
 	}
-	return takeLog(ctx, c, l.number)
+	if err := takeLog(ctx, c, l.number); err != nil {
+		return err
+	}
+	return l.whole(ctx, c)
+}
+
+// atLeast notes how many entries there are.
+func (l *logClaim) atLeast(entries uint64) {
+	for was := l.least.Load(); was < entries && !l.least.CompareAndSwap(was, entries); was = l.least.Load() {
+	}
+}
+
+// whole is nil if a log that was taken again has the last entry that is known of it. Another
+// server in the place of the first may be behind it: what is written there would stand behind
+// a gap.
+func (l *logClaim) whole(ctx context.Context, c *pgx.Conn) error {
+	least := l.least.Load()
+	if least == 0 {
+		return nil
+	}
+	var there bool
+	err := c.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM audit_entries WHERE seq = $1)", l.number.place(least-1)).Scan(&there)
+	if err == nil && !there {
+		return fmt.Errorf("%w: entry %d is missing", audit.ErrChanged, least-1)
+	}
+	return err
 }
 
 // takeLog takes a log's lock, or gives ErrTaken.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -97,7 +98,10 @@ func TestNamedLogIsForItsProcess(t *testing.T) {
 	dsn := engines[1].newPlace(t)
 	a := replica(t, dsn, "mint-a")
 	b := replica(t, dsn, "mint-b")
+	collect := debug.SetGCPercent(-1) // which would close what nobody does
 	refuseReplica(t, dsn, "mint-a")
+	awaitWriters(t, engines[1].beside(t, dsn), 2) // who was refused is gone
+	debug.SetGCPercent(collect)
 	same(t, []int{1, 2, 0}, []int{number(t, a), number(t, b), number(t, replica(t, dsn, ""))})
 	mustAppend(t, a)
 	if err := a.Close(); err != nil {
@@ -184,6 +188,49 @@ func TestLostConnectionTakesTheSameLogAgain(t *testing.T) {
 	if err := first.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
+}
+
+// awaitWriters waits until so many sessions are left that can write as a replica does.
+func awaitWriters(t testing.TB, db *sql.DB, want int) {
+	t.Helper()
+	got := -1
+	for deadline := time.Now().Add(20 * time.Second); got != want && time.Now().Before(deadline); {
+		err := db.QueryRow(`SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'mintmark'`).Scan(&got)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	same(t, want, got)
+}
+
+// A server that takes the place of the first and is behind it, as one may be that was fed by
+// it, is not written to: what is written there would stand behind a gap. It shows on the new
+// connection, whoever lost the old one.
+func TestServerThatIsBehindIsNotWrittenTo(t *testing.T) {
+	t.Parallel()
+	dsn := engines[1].newPlace(t)
+	s, db := replica(t, dsn, ""), engines[1].beside(t, dsn)
+	for range 7 { // the next one's hashes alone are the tree's edge
+		mustAppend(t, s)
+	}
+	execute(t, db, `CREATE TABLE keep AS SELECT * FROM audit_entries WHERE seq = 6`)
+	execute(t, db, `DELETE FROM audit_entries WHERE seq = 6`)
+	terminate(t, db)
+	if err := store.OnWriter(s.Store, "SELECT 1"); err == nil { // as anything but an append may find it
+		t.Fatal("the connection is still there")
+	}
+	for range 2 {
+		err := appendTo(s)
+		requireUnavailable(t, err)
+		if !errors.Is(err, audit.ErrChanged) {
+			t.Errorf("error %v, want ErrChanged", err)
+		}
+	}
+	requireUnavailable(t, s.Ping(t.Context())) // not ready
+	same(t, []string{"6"}, rowsOf(t, db, `SELECT COUNT(*) FROM audit_entries`))
+	execute(t, db, `INSERT INTO audit_entries SELECT * FROM keep`)
+	mustAppend(t, s)
+	requireTree(t, s, 8)
 }
 
 // Entries and checkpoints of a log that is not listed are seen nevertheless.

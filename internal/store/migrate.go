@@ -152,7 +152,7 @@ func stepError(s Step, err error) error {
 
 // settlePostgres settles a database on a connection of its own, which holds the lock.
 func settlePostgres(ctx context.Context, cfg pgx.ConnConfig, environment string, how settling) error {
-	db := stdlib.OpenDB(cfg, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
+	db := stdlib.OpenDB(cfg, onConnect(func(ctx context.Context, c *pgx.Conn) error {
 		return takeLock(ctx, c, schemaLock, how.within, ErrMigrating)
 	}))
 	db.SetMaxOpenConns(1)

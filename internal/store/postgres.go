@@ -45,7 +45,7 @@ func openReplica(ctx context.Context, cfg *pgx.ConnConfig, log string) (*Store, 
 	writing.RuntimeParams["lock_timeout"] = lockTimeout
 	writing.RuntimeParams["idle_in_transaction_session_timeout"] = idleTimeout
 	s.claim = &logClaim{name: log}
-	write := stdlib.OpenDB(*writing, stdlib.OptionAfterConnect(s.claim.take))
+	write := stdlib.OpenDB(*writing, onConnect(s.claim.take))
 	write.SetMaxOpenConns(1)
 	s.write = pool{write, postgres}
 	// Asked of the connection that writes, and so under its lock: no copy begins after this.

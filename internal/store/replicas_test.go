@@ -16,6 +16,7 @@ import (
 	"github.com/mintmark/mintmark/internal/passes"
 	"github.com/mintmark/mintmark/internal/provisioning"
 	"github.com/mintmark/mintmark/internal/record"
+	"github.com/mintmark/mintmark/internal/store"
 )
 
 // cluster is two processes' stores on one PostgreSQL.
@@ -28,6 +29,9 @@ type cluster struct {
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := &cluster{T: t, dsn: engines[1].newPlace(t)}
+	// Deadlocks are sought here: each is found at once, and not after a second, of which several
+	// would be longer than a row is waited for.
+	execute(t, engines[1].beside(t, c.dsn), `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = 20', current_database()); END $$`)
 	c.two = [2]*opened{replica(t, c.dsn, "a"), replica(t, c.dsn, "b")}
 	return c
 }
@@ -144,6 +148,60 @@ func TestWhatIsNumberedIsNumberedAcrossProcesses(t *testing.T) {
 	same(t, int32(1), created.Load())
 }
 
+// What takes more than one statement waits for whoever does the same, and goes on from what he
+// has committed.
+func TestWhatIsCountedWaitsForWhoCounts(t *testing.T) {
+	c := newCluster(t)
+	db := engines[1].beside(t, c.dsn)
+	passcode := func(id string) record.Change {
+		r := passcodeRow(id, 3)
+		r.PerHour = 1
+		return r
+	}
+	file := func(sum string) record.Change {
+		return passes.AssetPut{Tenant: "shop", SHA256: sum, Content: []byte("x"), Limits: passes.Limits{Files: 1}, Now: noon}
+	}
+	for name, tc := range map[string]struct {
+		first, second record.Change
+		lost          func(error) bool // nil: there is room for both
+		rows, want    string
+	}{
+		"decisions": {
+			decided("first", 1, 0), decided("second", 2, 0), nil,
+			"SELECT id || ' ' || number FROM provisioning_decisions ORDER BY number", "first 1, second 2",
+		},
+		"passcodes": {passcode("first"), passcode("second"), as[*provisioning.TooManyPasscodesError], "SELECT id FROM one_time_passcodes", "first"},
+		"files":     {file("first"), file("second"), as[*passes.QuotaError], "SELECT sha256 FROM pass_assets", "first"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			open, err := store.ApplyOpen(t.Context(), db, c.two[0].Store, tc.first)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = open.Rollback() }() // no effect after a commit
+			got := make(chan error, 1)
+			go func() { got <- appendTo(c.two[1], tc.second) }()
+			for waiting := 0; waiting == 0; {
+				if err := db.QueryRow(`SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting); err != nil {
+					t.Fatal(err)
+				}
+				select {
+				case err := <-got:
+					t.Fatalf("the second did not wait: %v", err)
+				default:
+				}
+			}
+			if err := open.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-got; tc.lost == nil && err != nil || tc.lost != nil && !tc.lost(err) {
+				t.Errorf("the second: %v", err)
+			}
+			same(t, tc.want, c.rows(tc.rows))
+		})
+	}
+}
+
 // An entry of an outbox is one process's at a time. What a process leaves leased when it ends
 // is free at once for the next on its log, and for the others when the lease is over.
 func TestOutboxIsEmptiedByAllProcesses(t *testing.T) {
@@ -235,6 +293,7 @@ func TestProcessThatStandsStillHoldsUpItsRowsAlone(t *testing.T) {
 			t.Errorf("append %d: %v", i+1, err)
 		}
 	}
+	requireUnavailable(t, commitTogether(t, c.two[1], batch[:1])[0]) // alone in its batch
 	requireTree(t, c.two[1], 2)
 	if err := stopped.Rollback(); err != nil {
 		t.Fatal(err)
