@@ -18,7 +18,9 @@ import (
 )
 
 // The tests of this file hold the way back of the generated pages: what any page names, be it
-// a command, a flag, a key of the configuration, a variable, a metric or a right, exists.
+// a command, a flag, a key of the configuration, a variable, a metric, a right or a problem,
+// exists. Of problems docs/problems.md is the page of reference, which httpapi's
+// TestEveryProblemIsDescribedAndDocumented holds against the code, both ways.
 
 // page is one page of the documentation.
 type page struct {
@@ -342,6 +344,28 @@ func TestRightsInTheDocsAreThose(t *testing.T) {
 	}
 	if tables == 0 {
 		t.Error("no page has a table of rights")
+	}
+}
+
+// Problems that a page names are on the page of problems.
+func TestProblemsInTheDocsExist(t *testing.T) {
+	problems := regexp.MustCompile(`urn:mintmark:problem:([a-z-]*[a-z])`)
+	var known []string
+	for _, p := range pages(t) {
+		if p.name == "docs/problems.md" {
+			known = firstColumn(p.text, "type")
+		}
+	}
+	named := 0
+	for _, p := range pages(t) {
+		for _, m := range problems.FindAllStringSubmatch(p.text, -1) {
+			if named++; !slices.Contains(known, m[1]) {
+				t.Errorf("%s names the problem %s, which there is not", p.name, m[1])
+			}
+		}
+	}
+	if len(known) < 30 || named < 3 {
+		t.Errorf("%d problems are known, %d are named", len(known), named)
 	}
 }
 
