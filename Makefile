@@ -145,7 +145,6 @@ lint: ## gofmt, go vet, generated code, staticcheck
 lint-api: ## hold httpapi/openapi.yaml against Redocly's rules (npm, Node.js 20.19 or later)
 	@tools/lint-api.sh
 
-generate: ## make server and client from httpapi/openapi.yaml
 check: lint ## lint, and golangci-lint (which is built here the first time: minutes)
 	@test -x $(GOLANGCI) || { mkdir -p $(dir $(GOLANGCI)) && GOEXPERIMENT= GOBIN=$(dir $(GOLANGCI)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0; }
 	$(GOLANGCI) run ./...
@@ -168,7 +167,7 @@ reproducible: ## build the committed sources twice, in two directories, and comp
 	@tools/ensure.sh gcc
 	@tools/reproducible.sh
 
-generate: ## make httpapi/openapi.gen.go from openapi.yaml, and the generated pages of docs
+generate: ## make server and client from httpapi/openapi.yaml, and the generated pages of docs
 	$(GO) generate ./...
 
 clean: ## remove what was built, and the development data

@@ -12,7 +12,7 @@ trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT INT TERM
 build() { # DIRECTORY
 	git clone -q --no-checkout . "$1"
 	git -C "$1" checkout -q --detach "$commit"
-	GOCACHE="$1/cache" make -s -C "$1" build
+	GOCACHE="$1.cache" make -s -C "$1" build # beside it: a file in it that git does not know would stand in the binary
 	sha256sum "$1/bin/mintmark" | cut -d' ' -f1
 }
 

@@ -25,8 +25,11 @@ var advice = []struct {
 	{hsm.ErrTokenNotFound, "Compare tokenLabel and tokenSerial with what the module shows: pkcs11-tool --module FILE -L."},
 	{hsm.ErrModule, "Name the vendor's PKCS#11 library, for this machine's architecture, as module of the member in hsm.members (dev and bench: --module)."},
 	{syscall.EADDRINUSE, "Another program listens there. Stop it, or choose other addresses: api.listen and admin.listen of the configuration; --listen and --admin-listen of mintmark dev."},
-	{store.ErrTaken, "Another mintmark works on this database. Stop it first, or name another database in store."},
+	{store.ErrTaken, "Another mintmark writes there. Stop it first, or name another database in store; on PostgreSQL another log, as audit.replica, will do."},
 	{store.ErrStamp, "A database keeps its environment for good. Name another one in store, or correct environment."},
+	{store.ErrOlder, "After a backup run mintmark migrate up: docs/upgrade.md."},
+	{store.ErrNewer, "Run a release that knows its steps; mintmark migrate status lists them."},
+	{store.ErrCopying, "To end it, run mintmark store copy again."},
 	{config.ErrAbsent, "Name the file with --config. mintmark dev writes one that works to begin with; docs/configuration.md has every field."},
 }
 

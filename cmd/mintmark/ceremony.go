@@ -50,11 +50,11 @@ func ceremonyRunCommand() *cobra.Command {
 			"--dry-run says what is wrong with it for this keyring and this token, and what would be\n" +
 			"done, and needs no signatures. Labels, ids and files that exist are refused. No running\n" +
 			"service is touched: its keyring is the one in use until you put the new one in place.\n\n" +
-			"A running service holds its database: give the record of this another one meanwhile,\n" +
+			"A running service holds its SQLite database: give the record of this another one meanwhile,\n" +
 			"with MINTMARK_STORE_SQLITE=FILE.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			p, err := loadPlan(f.config)
+			p, err := loadKeysPlan(f.config)
 			if err != nil {
 				return err
 			}

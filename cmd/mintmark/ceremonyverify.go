@@ -67,7 +67,7 @@ func reportKey(config, file string) (func(spki []byte) bool, error) {
 		}
 		return func(spki []byte) bool { return bytes.Equal(spki, block.Bytes) }, nil
 	}
-	p, err := loadPlan(config)
+	p, err := loadKeysPlan(config)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func ceremonyReplayCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p, err := loadPlan(f.config)
+			p, err := loadKeysPlan(f.config)
 			if err != nil {
 				return err
 			}

@@ -38,7 +38,7 @@ func keysCertifyCommand() *cobra.Command {
 			"in the token and on record, and prints it, or puts it into a file beside the keyring.\n" +
 			"Partners ask for the key of merchant JWTs in this form; the service serves it under\n" +
 			"/v1/keys/KID/certificate.pem once the keyring names it.\n\n" +
-			"A running service holds its database: give the record of this another one meanwhile,\n" +
+			"A running service holds its SQLite database: give the record of this another one meanwhile,\n" +
 			"with MINTMARK_STORE_SQLITE=FILE.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

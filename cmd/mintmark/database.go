@@ -15,27 +15,14 @@ import (
 func openStore(ctx context.Context, cfg *config.Config) (*store.Store, error) {
 	if cfg.Store.SQLite != "" {
 		s, err := store.Open(ctx, cfg.Store.SQLite, cfg.Environment)
-		return s, exit(exitStorage, withCommand(err))
+		return s, exit(exitStorage, err)
 	}
 	dsn, err := readDSN(cfg.Store.Postgres.DSNFile)
 	if err != nil {
 		return nil, exit(exitConfiguration, err)
 	}
 	s, err := store.OpenReplica(ctx, dsn, cfg.Environment, cfg.Audit.Replica)
-	return s, exit(exitStorage, withCommand(err))
-}
-
-// withCommand adds to an error what to do about it, if that is a command of ours.
-func withCommand(err error) error {
-	switch {
-	case errors.Is(err, store.ErrOlder):
-		return fmt.Errorf("%w; run mintmark migrate up (docs/upgrade.md)", err)
-	case errors.Is(err, store.ErrNewer):
-		return fmt.Errorf("%w; run a release that knows it (mintmark migrate status)", err)
-	case errors.Is(err, store.ErrCopying):
-		return fmt.Errorf("%w; run mintmark store copy again", err)
-	}
-	return err
+	return s, exit(exitStorage, err)
 }
 
 // readDSN reads a connection string, which may hold a password.

@@ -18,7 +18,9 @@ import (
 )
 
 // The tests of this file hold the way back of the generated pages: what any page names, be it
-// a command, a flag, a key of the configuration, a variable, a metric or a right, exists.
+// a command, a flag, a key of the configuration, a variable, a metric, a right or a problem,
+// exists. Of problems docs/problems.md is the page of reference, which httpapi's
+// TestEveryProblemIsDescribedAndDocumented holds against the code, both ways.
 
 // page is one page of the documentation.
 type page struct {
@@ -198,9 +200,22 @@ func checkFlag(t *testing.T, at string, root *cobra.Command, text string) {
 	name, _, _ = strings.Cut(name, "=")
 	found := false
 	eachCommand(root, func(c *cobra.Command) { found = found || hasFlag(c, strings.TrimRight(name, ",.")) })
-	if !found {
+	if !found && !slices.Contains(loadgenFlags(t), name) {
 		t.Errorf("%s names the flag %s, which no command has", at, name)
 	}
+}
+
+// loadgenFlags are the flags of cmd/loadgen, which is a program of its own.
+func loadgenFlags(t *testing.T) (all []string) {
+	t.Helper()
+	source, err := os.ReadFile("../loadgen/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`f\.\w+Var\(&\S+, "([a-z-]+)"`).FindAllStringSubmatch(string(source), -1) {
+		all = append(all, "--"+m[1])
+	}
+	return all
 }
 
 // configPaths are all keys, as hsm.members.name: lists without their brackets.
@@ -215,8 +230,8 @@ func configPaths(section reflect.Type, at string) (all []string) {
 	return all
 }
 
-// noKeys are spans that look like keys and are files, or names of Go.
-var noKeys = regexp.MustCompile(`\.(md|go|yaml|yml|json|jsonl|pem|crt|db|txt|sh|html|cdx)$|^hsm\.module$`)
+// noKeys are spans that look like keys and are files, names of Go, or operations of the log.
+var noKeys = regexp.MustCompile(`\.(md|go|yaml|yml|json|jsonl|pem|crt|db|txt|sh|html|cdx)$|^hsm\.module$|^console\.view$`)
 
 // Keys of the configuration that a page names exist, and so do the variables that set them. A
 // key may be named from a section on: passcodes.perHour.
@@ -342,6 +357,28 @@ func TestRightsInTheDocsAreThose(t *testing.T) {
 	}
 	if tables == 0 {
 		t.Error("no page has a table of rights")
+	}
+}
+
+// Problems that a page names are on the page of problems.
+func TestProblemsInTheDocsExist(t *testing.T) {
+	problems := regexp.MustCompile(`urn:mintmark:problem:([a-z-]*[a-z])`)
+	var known []string
+	for _, p := range pages(t) {
+		if p.name == "docs/problems.md" {
+			known = firstColumn(p.text, "type")
+		}
+	}
+	named := 0
+	for _, p := range pages(t) {
+		for _, m := range problems.FindAllStringSubmatch(p.text, -1) {
+			if named++; !slices.Contains(known, m[1]) {
+				t.Errorf("%s names the problem %s, which there is not", p.name, m[1])
+			}
+		}
+	}
+	if len(known) < 30 || named < 3 {
+		t.Errorf("%d problems are known, %d are named", len(known), named)
 	}
 }
 

@@ -36,7 +36,7 @@ func withToken(ctx context.Context, f keysFlags, use func(p *plan, t *hsm.Token)
 
 // withKeyring is withToken by another keyring than the file's.
 func withKeyring(ctx context.Context, f keysFlags, other func(*hsm.Keyring) *hsm.Keyring, use func(p *plan, t *hsm.Token) error) error {
-	p, err := loadPlan(f.config)
+	p, err := loadKeysPlan(f.config)
 	if err != nil {
 		return err
 	}

@@ -123,7 +123,7 @@ func keysImportCertificateCommand() *cobra.Command {
 			"of a token.",
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			p, err := loadPlan(path)
+			p, err := loadKeysPlan(path)
 			if err != nil {
 				return err
 			}

@@ -21,7 +21,7 @@ func keysStateCommand(verb, short string, to hsm.State) *cobra.Command {
 			"--write. The service takes it up on SIGHUP, without a request that fails: see\n" +
 			"docs/ceremony.md. A key goes from next to active to retired, and not back.",
 		RunE: func(c *cobra.Command, args []string) error {
-			p, err := loadPlan(path)
+			p, err := loadKeysPlan(path)
 			if err != nil {
 				return err
 			}
@@ -62,7 +62,7 @@ func keysDestroyCommand() *cobra.Command {
 		Long: "Destroying a key takes the two people of a ceremony. This prints the file that they\n" +
 			"review and sign; mintmark ceremony run does it.",
 		RunE: func(c *cobra.Command, args []string) error {
-			p, err := loadPlan(path)
+			p, err := loadKeysPlan(path)
 			if err != nil {
 				return err
 			}

@@ -88,7 +88,7 @@ func inspectKeys(c *cobra.Command, f keysFlags, output string, text func(keys.Re
 // readMembers reads every member, or the one that is asked for. opened is the first error of
 // a member that could not be; the report has the others.
 func readMembers(ctx context.Context, f keysFlags) (r keys.Report, opened, err error) {
-	p, err := loadPlan(f.config)
+	p, err := loadKeysPlan(f.config)
 	if err != nil {
 		return r, nil, err
 	}

@@ -103,13 +103,13 @@ func migrateStatusCommand() *cobra.Command {
 // migrate takes the steps that are pending in the configured database.
 func migrate(ctx context.Context, cfg *config.Config, progress store.Progress) error {
 	if cfg.Store.SQLite != "" {
-		return exit(exitStorage, withCommand(store.Migrate(ctx, cfg.Store.SQLite, cfg.Environment, progress)))
+		return exit(exitStorage, store.Migrate(ctx, cfg.Store.SQLite, cfg.Environment, progress))
 	}
 	dsn, err := readDSN(cfg.Store.Postgres.DSNFile)
 	if err != nil {
 		return exit(exitConfiguration, err)
 	}
-	return exit(exitStorage, withCommand(store.MigratePostgres(ctx, dsn, cfg.Environment, progress)))
+	return exit(exitStorage, store.MigratePostgres(ctx, dsn, cfg.Environment, progress))
 }
 
 // schemaOf reads the schema of the configured database.

@@ -67,7 +67,7 @@ func passIdentity(ring *hsm.Keyring, name, passType string) (signer.PassIdentity
 			if name == "" {
 				continue
 			}
-			return signer.PassIdentity{}, fmt.Errorf("the keyring names no certificate for key %s", name)
+			return signer.PassIdentity{}, uncertified(name)
 		}
 		if name == "" && passkit.ReadMarks(chain[0]).PassTypeIdentifier != passType {
 			continue

@@ -44,6 +44,21 @@ func loadPlan(path string) (*plan, error) {
 // loadPlanFor is loadPlan with other roles than the file's, unless nil, and in place of a
 // plan that is in use, unless nil.
 func loadPlanFor(path string, roles []string, before *clients) (*plan, error) {
+	return readPlan(path, roles, func(p *plan) error { return p.load(before) })
+}
+
+// loadKeysPlan reads a configuration file and its keyring alone, for commands that make or
+// change keys: what else the configuration names may need the very key, or its certificate,
+// that such a command is to make.
+func loadKeysPlan(path string) (*plan, error) {
+	return readPlan(path, nil, func(p *plan) (err error) {
+		p.keyring, err = loadKeyring(p.cfg)
+		return err
+	})
+}
+
+// readPlan reads a configuration file, and has load do with what it names.
+func readPlan(path string, roles []string, load func(*plan) error) (*plan, error) {
 	cfg, err := config.LoadFor(path, os.Environ(), roles)
 	if err != nil {
 		return nil, exit(exitConfiguration, err)
@@ -51,17 +66,17 @@ func loadPlanFor(path string, roles []string, before *clients) (*plan, error) {
 	if err := checkBuild(cfg.Environment); err != nil {
 		return nil, err
 	}
-	p, err := newPlan(cfg, before)
-	if err != nil {
+	p := &plan{path: path, roles: roles, cfg: cfg, own: &ownKeys{}, level: &slog.LevelVar{}}
+	p.log = newLogger(os.Stderr, cfg.Log, p.level)
+	if err := load(p); err != nil {
 		return nil, exit(exitConfiguration, fmt.Errorf("configuration %s: %w", path, err))
 	}
-	p.path, p.roles = path, roles
 	return p, nil
 }
 
-func newPlan(cfg *config.Config, before *clients) (*plan, error) {
-	p := &plan{cfg: cfg, own: &ownKeys{}, level: &slog.LevelVar{}}
-	p.log = newLogger(os.Stderr, cfg.Log, p.level)
+// load loads all that the configuration names.
+func (p *plan) load(before *clients) error {
+	cfg := p.cfg
 	var errs [9]error
 	p.keyring, errs[0] = loadKeyring(cfg)
 	p.clients, errs[1] = loadClients(cfg, clientSources{own: p.own, now: time.Now, before: before})
@@ -80,7 +95,7 @@ func newPlan(cfg *config.Config, before *clients) (*plan, error) {
 	if err != nil && p.clients != nil {
 		p.clients.close(before)
 	}
-	return p, err
+	return err
 }
 
 // bound are the purposes that the process's roles use keys for. Keys of other purposes

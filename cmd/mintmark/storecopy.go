@@ -61,7 +61,7 @@ func (f *storeCopy) run(c *cobra.Command) error {
 	all, err := store.Copy(c.Context(), f.from, dsn, cfg.Environment, copyProgress(meter))
 	meter.clear()
 	if err != nil {
-		return exit(exitStorage, withCommand(err))
+		return exit(exitStorage, err)
 	}
 	if f.output == "json" {
 		return json.MarshalWrite(c.OutOrStdout(), map[string]any{"tables": all}, jsontext.Multiline(true), json.Deterministic(true))

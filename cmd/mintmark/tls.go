@@ -74,7 +74,7 @@ func tokenCertificate(keyring, name string, gate *signer.Gate) (cert *tls.Certif
 	key, _ := ring.Find(name)
 	chain := key.Chain()
 	if len(chain) == 0 {
-		return nil, files, fmt.Errorf("the keyring names no certificate for key %s", name)
+		return nil, files, uncertified(name)
 	}
 	files = append(files, filepath.Join(filepath.Dir(keyring), key.Certificate))
 	cert = &tls.Certificate{PrivateKey: gate.TLSKey(name, chain[0].PublicKey), Leaf: chain[0]}
@@ -82,6 +82,11 @@ func tokenCertificate(keyring, name string, gate *signer.Gate) (cert *tls.Certif
 		cert.Certificate = append(cert.Certificate, c.Raw)
 	}
 	return cert, files, nil
+}
+
+// uncertified says that a key has no certificate yet, and how it gets one.
+func uncertified(name string) error {
+	return fmt.Errorf("the keyring names no certificate for key %s; mintmark keys csr and import-certificate give it a CA's, or keys certify its own", name)
 }
 
 // reload reads the files again. What is wrong with them leaves the old certificate in use.
@@ -189,7 +194,7 @@ func checkCertificates(cfg *config.Config, ring *hsm.Keyring) error {
 		case l.TLS.KeyInToken:
 			key, err := ring.Active(hsm.APITLS)
 			if err == nil && len(key.Chain()) == 0 {
-				err = fmt.Errorf("the keyring names no certificate for key %s", key.Name)
+				err = uncertified(key.Name)
 			}
 			if err != nil {
 				wrong = append(wrong, fmt.Errorf("%s.tls.keyInToken: %w", l.Name, err))
