@@ -29,7 +29,7 @@ if inside mintmark config check --config /etc/mintmark/mintmark.yaml 2>"$root/tm
 	exit 1
 fi
 grep -q keyring.yaml "$root/tmp/wrong"
-if grep -E 'must|unknown field' "$root/tmp/wrong"; then
+if grep -v ': no such file or directory$' "$root/tmp/wrong"; then
 	echo "the example configuration is wrong" >&2
 	exit 1
 fi
