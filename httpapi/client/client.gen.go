@@ -1039,6 +1039,12 @@ type SearchTokensParams struct {
 // SearchTokensParamsGroupBy defines parameters for SearchTokens.
 type SearchTokensParamsGroupBy string
 
+// GetCheckpointParams defines parameters for GetCheckpoint.
+type GetCheckpointParams struct {
+	// Log The log of the database, by its name or its number.
+	Log *string `form:"log,omitempty" json:"log,omitempty"`
+}
+
 // CreatePassBundleJSONRequestBody defines body for CreatePassBundle for application/json ContentType.
 type CreatePassBundleJSONRequestBody = PassBundleRequest
 
@@ -1988,11 +1994,14 @@ type ClientInterface interface {
 	// (c2sp.org/tlog-checkpoint), made about once a second when there are new entries.
 	// Whoever keeps one can hold the log against it later: docs/audit.md.
 	//
+	// Of several servers on one database each writes a log of its own, whose checkpoint it
+	// gives; with `log` it gives another's.
+	//
 	// Needs no authentication: a checkpoint says how many entries there are and what
 	// they hash to, and nothing else.
 	//
 	// Corresponds with GET /v1/audit/checkpoint (the `GetCheckpoint` operationId).
-	GetCheckpoint(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetCheckpoint(ctx context.Context, params *GetCheckpointParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteCard Remove a card
 	//
@@ -2938,12 +2947,15 @@ func (c *Client) CheckMerchantToken(ctx context.Context, reqEditors ...RequestEd
 // (c2sp.org/tlog-checkpoint), made about once a second when there are new entries.
 // Whoever keeps one can hold the log against it later: docs/audit.md.
 //
+// Of several servers on one database each writes a log of its own, whose checkpoint it
+// gives; with `log` it gives another's.
+//
 // Needs no authentication: a checkpoint says how many entries there are and what
 // they hash to, and nothing else.
 //
 // Corresponds with GET /v1/audit/checkpoint (the `GetCheckpoint` operationId).
-func (c *Client) GetCheckpoint(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetCheckpointRequest(c.Server)
+func (c *Client) GetCheckpoint(ctx context.Context, params *GetCheckpointParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCheckpointRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4520,7 +4532,7 @@ func NewCheckMerchantTokenRequest(server string) (*http.Request, error) {
 }
 
 // NewGetCheckpointRequest constructs an http.Request for the GetCheckpoint method
-func NewGetCheckpointRequest(server string) (*http.Request, error) {
+func NewGetCheckpointRequest(server string, params *GetCheckpointParams) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -4536,6 +4548,33 @@ func NewGetCheckpointRequest(server string) (*http.Request, error) {
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Log != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "log", *params.Log, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -5444,13 +5483,16 @@ type ClientWithResponsesInterface interface {
 	// (c2sp.org/tlog-checkpoint), made about once a second when there are new entries.
 	// Whoever keeps one can hold the log against it later: docs/audit.md.
 	//
+	// Of several servers on one database each writes a log of its own, whose checkpoint it
+	// gives; with `log` it gives another's.
+	//
 	// Needs no authentication: a checkpoint says how many entries there are and what
 	// they hash to, and nothing else.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/audit/checkpoint (the `GetCheckpoint` operationId).
-	GetCheckpointWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetCheckpointResponse, error)
+	GetCheckpointWithResponse(ctx context.Context, params *GetCheckpointParams, reqEditors ...RequestEditorFn) (*GetCheckpointResponse, error)
 
 	// DeleteCardWithResponse Remove a card
 	//
@@ -8103,6 +8145,8 @@ type GetCheckpointResponse503Headers struct {
 type GetCheckpointResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *Problem
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Problem
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -8111,6 +8155,11 @@ type GetCheckpointResponse struct {
 	Headers200 *GetCheckpointResponse200Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *GetCheckpointResponse503Headers
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r GetCheckpointResponse) GetApplicationproblemJSON404() *Problem {
+	return r.ApplicationproblemJSON404
 }
 
 // GetApplicationproblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -10219,14 +10268,17 @@ func (c *ClientWithResponses) CheckMerchantTokenWithResponse(ctx context.Context
 // (c2sp.org/tlog-checkpoint), made about once a second when there are new entries.
 // Whoever keeps one can hold the log against it later: docs/audit.md.
 //
+// Of several servers on one database each writes a log of its own, whose checkpoint it
+// gives; with `log` it gives another's.
+//
 // Needs no authentication: a checkpoint says how many entries there are and what
 // they hash to, and nothing else.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/audit/checkpoint (the `GetCheckpoint` operationId).
-func (c *ClientWithResponses) GetCheckpointWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetCheckpointResponse, error) {
-	rsp, err := c.GetCheckpoint(ctx, reqEditors...)
+func (c *ClientWithResponses) GetCheckpointWithResponse(ctx context.Context, params *GetCheckpointParams, reqEditors ...RequestEditorFn) (*GetCheckpointResponse, error) {
+	rsp, err := c.GetCheckpoint(ctx, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -12977,6 +13029,13 @@ func ParseGetCheckpointResponse(rsp *http.Response) (*GetCheckpointResponse, err
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
