@@ -9,13 +9,15 @@ package=$(realpath "$1")
 lintian --fail-on error "$package"
 
 root=$(mktemp -d)
-trap 'umount "$root/proc" 2>/dev/null || true; rm -rf --one-file-system "$root" "$root.log"' EXIT
+trap 'umount "$root/dev/pts" "$root/proc" 2>/dev/null || true; rm -rf --one-file-system "$root" "$root.log"' EXIT
 chmod 755 "$root"
 debootstrap --variant=minbase --include=systemd,softhsm2 bookworm "$root" >"$root.log" 2>&1 || { tail "$root.log" >&2; exit 1; }
 cp "$package" "$root/tmp/mintmark.deb"
 inside() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
 
 mount -t proc proc "$root/proc" # systemd-tmpfiles refuses without
+mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts "$root/dev/pts" # softhsm2-util asks for PINs
+ln -sf pts/ptmx "$root/dev/ptmx"
 inside dpkg -i /tmp/mintmark.deb
 inside mintmark version
 inside id mintmark
