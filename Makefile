@@ -121,7 +121,8 @@ deb-test: ## install the newest package of bin/deb in a Debian 12 of its own (ro
 	@tools/ensure.sh lintian debootstrap
 	@tools/debtest.sh "$$(ls -t bin/deb/*.deb | head -1)"
 
-unit-check: ## hold the systemd unit against systemd-analyze: errors, and exposure of 2.0 at most
+unit-check: build ## hold the systemd unit against systemd-analyze: errors, and exposure of 2.0 at most
+	@tools/ensure.sh systemd-analyze
 	@tools/unitcheck.sh $(BIN)
 
 alerts-check: ## check the Prometheus rules, and test them on made-up series
@@ -133,7 +134,7 @@ helm-check: ## lint and render the Helm chart, each rendering read strictly as K
 	@tools/helm/check.sh
 
 dockerfile-check: ## lint the Dockerfile (npm)
-	@tools/ensure.sh node
+	@tools/ensure.sh node npm
 	@npx --yes dockerfile-utils@0.16.3 lint deploy/Dockerfile
 
 fuzz: softhsm ## fuzz every parser for 30 seconds each
@@ -144,6 +145,7 @@ lint: ## gofmt, go vet, generated code, staticcheck
 
 lint-api: ## hold httpapi/openapi.yaml against Redocly's rules (npm, Node.js 20.19 or later)
 	@tools/lint-api.sh
+
 
 check: lint ## lint, and golangci-lint (which is built here the first time: minutes)
 	@test -x $(GOLANGCI) || { mkdir -p $(dir $(GOLANGCI)) && GOEXPERIMENT= GOBIN=$(dir $(GOLANGCI)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0; }
@@ -159,7 +161,7 @@ sbom: build ## write bin/mintmark.cdx.json: what the binary is made of, as Cyclo
 	@bin/tools/sbom $(BIN) $(VERSION) >$(BIN).cdx.json
 
 sbom-check: sbom ## hold it against CycloneDX's schema (npm)
-	@tools/ensure.sh node
+	@tools/ensure.sh node npm
 	@cd tools/sbom && npm ci --silent --no-audit --no-fund --ignore-scripts
 	@node tools/sbom/validate.js $(BIN).cdx.json
 

@@ -3,7 +3,8 @@
 # usage: tools/deb.sh BINARY MANPAGES VERSION OUTPUT-DIRECTORY
 #
 # The package is the same, byte for byte, for the same binary and SOURCE_DATE_EPOCH, which
-# is the last commit's time unless it is set.
+# is the last commit's time unless it is set. Who answers for it stands in deploy/deb/control
+# alone; the address there is a placeholder until somebody does.
 set -eu
 
 bin=$1 man=$2 version=$3 out=$4
@@ -32,7 +33,9 @@ put 644 deploy/mintmark.yaml etc/mintmark/mintmark.yaml
 put 644 deploy/prometheus/alerts.yaml usr/share/doc/mintmark/examples/alerts.yaml
 put 644 deploy/grafana/mintmark.json usr/share/doc/mintmark/examples/grafana.json
 put 644 deploy/deb/copyright usr/share/doc/mintmark/copyright
-put 644 docs/runbook.md usr/share/doc/mintmark/runbook.md
+for page in docs/*.md; do
+	put 644 "$page" "usr/share/doc/mintmark/$(basename "$page")"
+done
 put 644 deploy/deb/overrides usr/share/lintian/overrides/mintmark
 put 644 CHANGELOG.md usr/share/doc/mintmark/changelog
 "$bin" version --modules >"$root/usr/share/doc/mintmark/modules.txt"
@@ -44,7 +47,7 @@ mintmark ($version) bookworm; urgency=medium
 
   * See changelog.gz.
 
- -- The mintmark maintainers <maintainers@mintmark.example>  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
+ -- $(sed -n 's/^Maintainer: //p' deploy/deb/control)  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
 END
 gzip -9n "$root"/usr/share/man/man1/*.1 "$root"/usr/share/doc/mintmark/changelog*
 

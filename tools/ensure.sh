@@ -5,6 +5,7 @@
 #	softhsm     SoftHSM's module (or the one SOFTHSM2_MODULE names) and softhsm2-util
 #	gcc         a C compiler and the C library's headers
 #	node        Node.js
+#	npm         its package manager
 #	openssl     the command
 #	ssh-keygen  the command
 #	curl        the command
@@ -12,8 +13,9 @@
 #	p11-kit     p11-kit's client and server of remote modules
 #	chromium    a browser without a window, and a font for it
 #	lintian     the command
-#	debootstrap  the command
+#	debootstrap the command
 #	promtool    Prometheus' tool, without its server
+#	systemd-analyze  the command
 #	postgresql  the server's programs, such as initdb; no server is set up or started
 #	haproxy     the load balancer's program
 #
@@ -21,6 +23,8 @@
 # sudo where root is needed. Says nothing and takes no time when all is there. If it
 # cannot help it prints one line that says what to install, and exits 1.
 set -eu
+
+tools="softhsm gcc node npm openssl ssh-keygen curl nss p11-kit chromium lintian debootstrap promtool systemd-analyze postgresql haproxy"
 
 die() {
 	printf 'ensure: %s\n' "$*" >&2
@@ -103,8 +107,8 @@ present() {
 		;;
 	chromium) has chromium || has chromium-browser ;;
 	haproxy) has haproxy || any_program /usr/sbin/haproxy /usr/local/sbin/haproxy ;;
-	node | openssl | ssh-keygen | curl | lintian | debootstrap | promtool) has "$1" ;;
-	*) die "unknown tool $1 (known: softhsm nss p11-kit gcc node openssl ssh-keygen curl chromium lintian debootstrap promtool postgresql haproxy)" ;;
+	node | npm | openssl | ssh-keygen | curl | lintian | debootstrap | promtool | systemd-analyze) has "$1" ;;
+	*) die "unknown tool $1 (known: $tools)" ;;
 	esac
 }
 
@@ -125,9 +129,10 @@ packages() {
 	apk/gcc) echo gcc musl-dev ;;
 	dnf/gcc) echo gcc glibc-devel ;;
 	dnf/postgresql) echo postgresql-server ;;
-	brew/node) echo node ;;
+	brew/node | brew/npm) echo node ;;
 	brew/postgresql) echo postgresql@17 ;;
 	*/node) echo nodejs ;;
+	*/systemd-analyze) echo systemd ;;
 	apt-get/ssh-keygen) echo openssh-client ;;
 	apk/ssh-keygen) echo openssh-keygen ;;
 	*/ssh-keygen) echo openssh ;;
@@ -181,8 +186,7 @@ install() {
 	esac
 }
 
-[ $# -gt 0 ] || die "usage: ensure.sh softhsm|nss|p11-kit|gcc|node|openssl|ssh-keygen|curl|chromium|postgresql..."
-[ $# -gt 0 ] || die "usage: ensure.sh softhsm|nss|p11-kit|gcc|node|openssl|ssh-keygen|curl|postgresql|haproxy..."
+[ $# -gt 0 ] || die "usage: ensure.sh NAME... (known: $tools)"
 
 missing=
 for name in "$@"; do

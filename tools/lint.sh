@@ -11,8 +11,10 @@ if [ -n "$unformatted" ]; then
 	exit 1
 fi
 
+integration=faults,soak,bench,benchlog,cost,bulk,passload,rotation,passpeers,console # tags of its tests
+
 go vet ./...
-go vet -tags faults,soak,bench,benchlog,cost,bulk,passload,rotation,passpeers,console ./integration
+go vet -tags "$integration" ./integration
 go vet -tags cluster,linearizability ./integration/cluster
 go vet -tags modules ./hsm/conformance
 go vet -tags registrations ./internal/store
@@ -36,8 +38,8 @@ staticcheck() {
 }
 
 go tool -modfile=tools/go.mod staticcheck -version >/dev/null # a pipe would hide that it is not there
-staticcheck -tags faults,soak,bench,benchlog,cost,bulk,passload,rotation,passpeers,console,cluster,linearizability ./...
+staticcheck -tags "$integration,cluster,linearizability" ./...
 staticcheck -tags modules ./hsm/conformance
 staticcheck -tags registrations ./internal/store
-staticcheck -tags trace,faults,soak,bench,benchlog,cost,bulk,passload,rotation,passpeers,console ./signer ./internal/provisioning ./cmd/mintmark ./integration
+staticcheck -tags "trace,$integration" ./signer ./internal/provisioning ./cmd/mintmark ./integration
 staticcheck -tags benchbare ./hsm ./internal/audit ./cmd/mintmark

@@ -11,4 +11,8 @@ trap 'rm -rf "$tmp"' EXIT
 # verify looks for the program where the unit says it is.
 sed "s|/usr/bin/mintmark|$bin|" deploy/mintmark.service >"$tmp/mintmark.service"
 systemd-analyze verify --man=no "$tmp/mintmark.service"
-systemd-analyze security --offline=true --no-pager --threshold=20 deploy/mintmark.service | tail -1
+if ! systemd-analyze security --offline=true --no-pager --threshold=20 deploy/mintmark.service >"$tmp/said" 2>&1; then
+	cat "$tmp/said" >&2
+	exit 1
+fi
+tail -1 "$tmp/said"
