@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"runtime"
 	"sync"
@@ -62,6 +63,9 @@ func newRun(p plan, client *http.Client, base string, shares []share) *run {
 	}
 }
 
+// errNothing is returned for a run that was ended in its warm-up.
+var errNothing = errors.New("ended before anything was counted")
+
 // do puts the load on the server and gives what came of it. If ctx ends, it begins nothing
 // more, waits for what is under way, and reports that.
 func (r *run) do(ctx context.Context) (report, error) {
@@ -102,7 +106,10 @@ func (r *run) do(ctx context.Context) (report, error) {
 	if err := making.Wait(); err != nil {
 		return report{}, err
 	}
-	out := r.report(began, sent-min(sent, r.early()), begun)
+	if sent <= r.early() {
+		return report{}, errNothing
+	}
+	out := r.report(began, sent-r.early(), begun)
 	out.Machine = machine
 	return out, nil
 }
