@@ -19,7 +19,7 @@ var sqlBlock = regexp.MustCompile("(?s)```sql\n(.*?)```")
 // The tables in parts that docs/partitioning.md makes are to the service what they were: logs go
 // on from part to part, and what is unique stays so over all of them.
 func TestTablesInPartsAreAsBefore(t *testing.T) {
-	t.Parallel() // much of it is waiting
+	t.Parallel()       // much of it is waiting
 	c := newCluster(t) // logs 1 and 2
 	db := engines[1].beside(t, c.dsn)
 	for i, s := range c.two {
