@@ -85,8 +85,8 @@ func nonceIsUsedOnce(t *testing.T, r *rig) {
 		wantStatuses(t, got, map[int]int{200: 1, 409: 1})
 	}
 	request := r.sealing()
-	got, _ := r.together(50, func(at string) actors.Call { return r.seal(at, request) })
-	wantStatuses(t, got, map[int]int{200: 1, 409: 49})
+	got, _ := r.together(24, func(at string) actors.Call { return r.seal(at, request) })
+	wantStatuses(t, got, map[int]int{200: 1, 409: 23})
 }
 
 func encryptedCardIsTakenOnce(t *testing.T, r *rig) {
