@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mintmark/mintmark/bench"
+	"github.com/mintmark/mintmark/bench/least"
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/hsm/hsmtest"
 	"github.com/mintmark/mintmark/internal/audit"
@@ -25,7 +26,7 @@ import (
 
 // What the log costs: RSA-2048 signatures by SoftHSM, each with its intent and result on
 // record in one entry before it is released, and the same without a log. With it a
-// checkpoint is signed each second.
+// checkpoint is signed each second. The least record is one that nobody could verify.
 func TestCostOfTheLog(t *testing.T) {
 	token := hsmtest.New(t)
 	key, err := token.Active(hsm.TAVSigning)
@@ -63,6 +64,7 @@ func TestCostOfTheLog(t *testing.T) {
 	}
 	rows, err := bench.Run([]bench.Subject{
 		subject("none", func() error { _, err := sign(ctx); return err }),
+		subject("least", recorded(t, sign)),
 		subject("SQLite", logged(t, sqlite, token, sign)),
 		subject("PostgreSQL", logged(t, postgres, token, sign)),
 	}, bench.Plan{Clients: []int{1, 16, 64}, Rounds: 5, Each: 3 * time.Second}, nil)
@@ -73,6 +75,23 @@ func TestCostOfTheLog(t *testing.T) {
 	fmt.Println("|---|---|---|---|---|---|---|---|")
 	for _, r := range rows {
 		fmt.Printf("| %d | %s | %.0f | %.3f | %.2f | %.2f | %+.1f %% | %+.3f |\n", r.Clients, r.Subject, r.PerSecond, r.CPU, r.P50, r.P99, 100*(r.ToRaw-1), r.OverRaw)
+	}
+}
+
+// recorded is a signature with the least record.
+func recorded(t *testing.T, sign func(context.Context) ([]byte, error)) func() error {
+	log, err := least.Open(filepath.Join(t.TempDir(), "least.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = log.Close() })
+	return func() error {
+		sig, err := sign(context.Background())
+		if err != nil {
+			return err
+		}
+		entry := fmt.Sprintf(`{"operation":"sign","iss":"https://issuer.example","sub":"merchant-1","output":"%x"}`, sha256.Sum256(sig))
+		return log.Append(entry, sha256.Sum256([]byte(entry)))
 	}
 }
 

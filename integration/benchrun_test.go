@@ -336,6 +336,7 @@ func goals(r bench.Report) []bench.Goal {
 	}
 	const most = 32
 	own := at(rs256, most)
+	bare, whole := at(floorBare, 8), at(floorWhole, 8)
 	// A signature holds a session for its calls, each with its delay, and the token's time.
 	held := 3*networkDelay.Seconds() + at(rawRSA, 1).P50/1000
 	reachable := networkSessions / held
@@ -344,6 +345,9 @@ func goals(r bench.Report) []bench.Goal {
 		atMost("the same without record and verification", "ms", at(rs256Bare, 8).OverRaw, 0.10),
 		atLeast("RS256: throughput of the raw loop's on what the clients leave, 8 clients", at(rs256, 8).ToLeft, 0.80),
 		atMost("RS256: p99 at 32 clients, 1.5 x 32 / throughput", "ms", own.P99, 1.5*most/own.PerSecond*1000),
+		atMost("the same, of the least service's that verifies and commits, 8 clients", "x", at(rs256, 8).CPU/whole.CPU, 1.25),
+		atMost("without record and verification, of the least service's, 8 clients", "x", at(rs256Bare, 8).CPU/bare.CPU, 1.25),
+		atLeast("RS256: throughput of the least service's that verifies and commits, 8 clients", at(rs256, 8).PerSecond/whole.PerSecond, 0.80),
 		atMost("ES256: server CPU over raw, 8 clients", "ms", at(es256, 8).OverRaw, 0.25),
 		atLeast("signed card: throughput of the raw sequence's, 8 clients", at(signedCard, 8).ToRaw, 0.75),
 		atLeast("1 000 keys on the token: throughput of that with few (5 % is noise), 8 clients", at(rs256Many, 8).PerSecond/at(rs256, 8).PerSecond, 0.95),

@@ -9,11 +9,9 @@
 package main
 
 import (
-	"context"
 	"crypto"
 	"crypto/rsa"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -26,8 +24,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-	_ "github.com/mattn/go-sqlite3"
 
+	"github.com/mintmark/mintmark/bench/least"
 	"github.com/mintmark/mintmark/bench/raw"
 	"github.com/mintmark/mintmark/internal/secret"
 )
@@ -56,7 +54,7 @@ func run() error {
 	}
 	if *record != "" {
 		if s.public, err = publicKey(*own); err == nil {
-			s.log, err = openLog(*record)
+			s.log, err = least.Open(*record)
 		}
 		if err != nil {
 			return err
@@ -74,7 +72,7 @@ type server struct {
 	signer *raw.Signer
 	client *rsa.PublicKey
 	public *rsa.PublicKey // of the signatures; nil without log
-	log    *log
+	log    *least.Log
 }
 
 func newServer(module, label, pinFile, id string, sessions int, client string) (*server, error) {
@@ -118,7 +116,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "malformed", http.StatusBadRequest)
 		return
 	}
-	token, err := s.sign(r.Context(), claims)
+	token, err := s.sign(claims)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -127,7 +125,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]string{"token": token})
 }
 
-func (s *server) sign(ctx context.Context, claims map[string]any) (string, error) {
+func (s *server) sign(claims map[string]any) (string, error) {
 	claims["iat"], claims["exp"] = time.Now().Unix(), time.Now().Add(time.Minute).Unix()
 	input, err := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims(claims)).SigningString()
 	if err != nil {
@@ -143,71 +141,9 @@ func (s *server) sign(ctx context.Context, claims map[string]any) (string, error
 	}
 	token := input + "." + base64.RawURLEncoding.EncodeToString(sig)
 	if s.log != nil {
-		err = s.log.append(ctx, token)
+		sum := sha256.Sum256([]byte(token))
+		entry := fmt.Sprintf(`{"operation":"sign","iss":"https://issuer.example","sub":"merchant-1","output":"%x"}`, sum)
+		err = s.log.Append(entry, sha256.Sum256([]byte(entry)))
 	}
 	return token, err
-}
-
-// log commits rows, those that wait in one transaction.
-type log struct {
-	db   *sql.DB
-	rows chan row
-}
-
-type row struct {
-	body string
-	done chan error
-}
-
-func openLog(path string) (*log, error) {
-	db, err := sql.Open("sqlite3", "file:"+path+"?_txlock=immediate&_journal_mode=WAL&_synchronous=FULL&_stmt_cache_size=8")
-	if err != nil {
-		return nil, err
-	}
-	db.SetMaxOpenConns(1)
-	if _, err := db.Exec("CREATE TABLE entries (seq INTEGER PRIMARY KEY, at BIGINT NOT NULL, body TEXT NOT NULL, hash BLOB NOT NULL)"); err != nil {
-		return nil, err
-	}
-	l := &log{db: db, rows: make(chan row, 1024)}
-	go l.run()
-	return l, nil
-}
-
-func (l *log) append(_ context.Context, token string) error {
-	sum := sha256.Sum256([]byte(token))
-	body, err := json.Marshal(map[string]string{"operation": "sign", "output": hex.EncodeToString(sum[:]), "iss": "https://issuer.example", "sub": "merchant-1"})
-	if err != nil {
-		return err
-	}
-	r := row{string(body), make(chan error, 1)}
-	l.rows <- r
-	return <-r.done
-}
-
-func (l *log) run() {
-	for first := range l.rows {
-		batch := []row{first}
-		for len(l.rows) > 0 {
-			batch = append(batch, <-l.rows)
-		}
-		err := l.commit(batch)
-		for _, r := range batch {
-			r.done <- err
-		}
-	}
-}
-
-func (l *log) commit(batch []row) error {
-	tx, err := l.db.Begin()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }()
-	for _, r := range batch {
-		hash := sha256.Sum256([]byte(r.body))
-		if _, err := tx.Exec("INSERT INTO entries (at, body, hash) VALUES (?, ?, ?)", time.Now().UnixMilli(), r.body, hash[:]); err != nil {
-			return err
-		}
-	}
-	return tx.Commit()
 }

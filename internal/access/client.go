@@ -168,6 +168,7 @@ func (c Client) checkTimes() (problems []error) {
 func (f checkedKeys) add(keys []Key, requireKeyID bool) (problems []error) {
 	for _, k := range keys {
 		own, err := newVerificationKey(k)
+		own.seen = &seen{}
 		switch _, taken := f[k.ID]; {
 		case err != nil:
 			problems = append(problems, fmt.Errorf("kid %q: %w", k.ID, err))

@@ -92,6 +92,7 @@ type verificationKey struct {
 	algorithm Algorithm
 	method    jwt.SigningMethod
 	public    crypto.PublicKey
+	seen      *seen // nil for a key that is made for one request
 }
 
 func newVerificationKey(k Key) (verificationKey, error) {

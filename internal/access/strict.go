@@ -81,7 +81,7 @@ func (j jws) verify(k verificationKey, t *trace) error {
 	if err := t.step("algorithm", must(ok, ReasonAlgorithm), "alg is %s; the key is for %s", quoted(j.header.Algorithm), k.algorithm); err != nil {
 		return err
 	}
-	ok = k.method.Verify(j.input, j.signature, k.public) == nil
+	ok = k.seen.verified(j, func() bool { return k.method.Verify(j.input, j.signature, k.public) == nil })
 	return t.step("signature", must(ok, ReasonSignature), "%d bytes under the key", len(j.signature))
 }
 

@@ -114,7 +114,7 @@ func TestDefaultsFillWhatIsLeftOut(t *testing.T) {
 		}},
 		Merchant: config.Merchant{MaxLifetime: 15 * time.Minute},
 		Passes: config.Passes{
-			BundleCacheMiB: 16, FileCacheMiB: 16, MaxFiles: 10000, MaxFilesMiB: 1024, MaxRegistrations: 10000, PersonalizationLease: time.Minute, Push: config.PassPush{Host: "api.push.apple.com", Lease: time.Minute},
+			BundleCacheMiB: 8, FileCacheMiB: 8, MaxFiles: 10000, MaxFilesMiB: 1024, MaxRegistrations: 10000, PersonalizationLease: time.Minute, Push: config.PassPush{Host: "api.push.apple.com", Lease: time.Minute},
 		},
 		Outbound: config.Outbound{Timeout: 5 * time.Second},
 		PushProvisioning: config.PushProvisioning{
@@ -249,7 +249,7 @@ audit:
 			RateLimit: usual, MaxLifetime: 15 * time.Minute, Leeway: 10 * time.Second,
 		}},
 		Passes: config.Passes{
-			BundleCacheMiB: 16, FileCacheMiB: 16, MaxFiles: 10000, MaxFilesMiB: 1024, MaxRegistrations: 10000, PersonalizationLease: time.Minute, Push: config.PassPush{Host: "api.push.apple.com", Lease: time.Minute},
+			BundleCacheMiB: 8, FileCacheMiB: 8, MaxFiles: 10000, MaxFilesMiB: 1024, MaxRegistrations: 10000, PersonalizationLease: time.Minute, Push: config.PassPush{Host: "api.push.apple.com", Lease: time.Minute},
 		},
 		Merchant: config.Merchant{
 			MaxLifetime: time.Hour, Audience: "mint.example", AudFingerprints: []string{"sha256/AAAA"},

@@ -15,9 +15,9 @@ type Passes struct {
 	PublicURL string `yaml:"publicURL"`
 	// Types are the pass types that there are. Reloaded, but for pushing to new ones.
 	Types []PassType `yaml:"types"`
-	// BundleCacheMiB bounds the signed passes that are kept in memory. Default 16.
+	// BundleCacheMiB bounds the signed passes that are kept in memory. Default 8.
 	BundleCacheMiB int `yaml:"bundleCacheMiB"`
-	// FileCacheMiB bounds the images and other files that are kept. Default 16.
+	// FileCacheMiB bounds the images and other files that are kept. Default 8.
 	FileCacheMiB int `yaml:"fileCacheMiB"`
 	// MaxFiles and MaxFilesMiB bound the files that a tenant has uploaded, by number and
 	// together. Default 10000 and 1024. What is beyond is answered 429.
@@ -80,8 +80,8 @@ type PassEndpoint struct {
 var appleHosts = []string{"api.push.apple.com", "api.push.apple.com:443", "api.push.apple.com:2197"}
 
 func (p *Passes) defaults() {
-	setDefault(&p.BundleCacheMiB, 16)
-	setDefault(&p.FileCacheMiB, 16)
+	setDefault(&p.BundleCacheMiB, 8)
+	setDefault(&p.FileCacheMiB, 8)
 	setDefault(&p.MaxFiles, 10_000)
 	setDefault(&p.MaxFilesMiB, 1024)
 	setDefault(&p.MaxRegistrations, 10_000)
