@@ -78,12 +78,13 @@ func (r *run) do(ctx context.Context) (report, error) {
 	began := time.Now()
 	stop := r.watch(began)
 	var flying sync.WaitGroup
-	sent := 0
+	sent, begun := 0, time.Duration(0)
 	for ; sent < r.due(); sent++ {
 		s, due, ok := r.await(ctx, shots, began, sent)
 		if !ok {
 			break
 		}
+		begun = time.Since(began)
 		counted := sent >= r.early()
 		if counted {
 			r.lag.add(time.Since(due))
@@ -100,7 +101,6 @@ func (r *run) do(ctx context.Context) (report, error) {
 			r.fire(s, due, counted)
 		})
 	}
-	begun := time.Since(began)
 	flying.Wait()
 	stop()
 	if err := making.Wait(); err != nil {
