@@ -59,10 +59,13 @@ func TestFullLaneAnswersBusyAndLaterServes(t *testing.T) {
 	if err := release(); err != nil {
 		t.Fatal(err)
 	}
+	if err := tok.Ping(expired()); !errors.Is(err, ErrBusy) {
+		t.Errorf("a caller whose time is up gets a place that is free: %v", err)
+	}
 	if err := tok.Ping(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"ping ec busy", "ping ec busy", "sign rsa ok", "agree-and-seal ec ok", "ping ec ok"}
+	want := []string{"ping ec busy", "ping ec busy", "sign rsa ok", "agree-and-seal ec ok", "ping ec busy", "ping ec ok"}
 	if got := seen.all(); !slices.Equal(got, want) {
 		t.Errorf("observed %q\nwant     %q", got, want)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"runtime"
 	"sync"
@@ -62,6 +63,9 @@ func newRun(p plan, client *http.Client, base string, shares []share) *run {
 	}
 }
 
+// errNothing is returned for a run that was ended in its warm-up.
+var errNothing = errors.New("ended before anything was counted")
+
 // do puts the load on the server and gives what came of it. If ctx ends, it begins nothing
 // more, waits for what is under way, and reports that.
 func (r *run) do(ctx context.Context) (report, error) {
@@ -74,12 +78,13 @@ func (r *run) do(ctx context.Context) (report, error) {
 	began := time.Now()
 	stop := r.watch(began)
 	var flying sync.WaitGroup
-	sent := 0
+	sent, begun := 0, time.Duration(0)
 	for ; sent < r.due(); sent++ {
 		s, due, ok := r.await(ctx, shots, began, sent)
 		if !ok {
 			break
 		}
+		begun = time.Since(began)
 		counted := sent >= r.early()
 		if counted {
 			r.lag.add(time.Since(due))
@@ -96,13 +101,15 @@ func (r *run) do(ctx context.Context) (report, error) {
 			r.fire(s, due, counted)
 		})
 	}
-	begun := time.Since(began)
 	flying.Wait()
 	stop()
 	if err := making.Wait(); err != nil {
 		return report{}, err
 	}
-	out := r.report(began, sent-min(sent, r.early()), begun)
+	if sent <= r.early() {
+		return report{}, errNothing
+	}
+	out := r.report(began, sent-r.early(), begun)
 	out.Machine = machine
 	return out, nil
 }

@@ -53,6 +53,11 @@ func (s *stub) Addr() net.Addr { return &net.UnixAddr{Name: "stub"} }
 
 // load puts a load on the stub, of operations that mk makes.
 func (s *stub) load(p plan, mk maker) (report, error) {
+	return s.loadUntil(context.Background(), p, mk)
+}
+
+// loadUntil is load until ctx ends.
+func (s *stub) loadUntil(ctx context.Context, p plan, mk maker) (report, error) {
 	s.turn, s.conns = make(chan struct{}, 1), make(chan net.Conn)
 	server := &http.Server{Handler: s}
 	ended := make(chan error)
@@ -64,7 +69,7 @@ func (s *stub) load(p plan, mk maker) (report, error) {
 	}}
 	r := newRun(p, clientOver(transport), "http://stub", []share{{"jwks", 1}})
 	r.makers[0] = mk
-	out, err := r.do(context.Background())
+	out, err := r.do(ctx)
 	transport.CloseIdleConnections()
 	_ = server.Close()
 	<-ended
@@ -233,4 +238,22 @@ func TestOperationThatCannotBeMadeEndsTheRun(t *testing.T) {
 			t.Errorf("ended with %v", err)
 		}
 	})
+}
+
+// A run that is ended early has the figures of what was sent, and in its warm-up none.
+func TestEndedRunSaysWhatWasSent(t *testing.T) {
+	for after, want := range map[time.Duration]error{500 * time.Millisecond: errNothing, 2 * time.Second: nil} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), after)
+			defer cancel()
+			s := &stub{takes: func(int) (time.Duration, int) { return 0, http.StatusOK }}
+			r, err := s.loadUntil(ctx, plan{rate: 10, warmup: time.Second, duration: time.Minute, timeout: time.Minute, outstanding: 10}, get)
+			if !errors.Is(err, want) {
+				t.Fatalf("after %v: %v", after, err)
+			}
+			if want == nil && (r.Sent < 9 || r.Sent > 11 || r.Total.OK != int64(r.Sent) || r.Behind) {
+				t.Errorf("after %v: %+v", after, r)
+			}
+		})
+	}
 }

@@ -37,6 +37,7 @@ type Network struct {
 	codes   map[string]string // by channelId
 	answers map[string]string // by idempotency key
 	lossy   bool
+	silent  bool
 }
 
 // NewNetwork starts one that knows those who ask by their public key. A lossy one loses two
@@ -78,8 +79,12 @@ func (n *Network) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	n.mu.Lock()
-	lost := n.lossy && mathrand.N(3) > 0
+	lost, silent := n.lossy && mathrand.N(3) > 0, n.silent
 	n.mu.Unlock()
+	if silent {
+		<-req.Context().Done()
+		return
+	}
 	if lost {
 		w.WriteHeader(http.StatusGatewayTimeout) // of something on the way
 		return
@@ -147,4 +152,11 @@ func (n *Network) Mend() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.lossy = false
+}
+
+// Silence has it act and answer nobody for as long as they wait, or answer again.
+func (n *Network) Silence(silent bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.silent = silent
 }

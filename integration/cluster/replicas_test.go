@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -26,9 +27,11 @@ func TestTwoReplicasAreOneService(t *testing.T) {
 		do   func(t *testing.T, r *rig)
 	}{
 		{"a nonce sent to both at once is used once", nonceIsUsedOnce},
+		{"an encrypted card sent to both at once is taken once", encryptedCardIsTakenOnce},
 		{"a quota is one quota", quotaIsOne},
 		{"a passcode has its attempts once", attemptsAreCountedOnce},
 		{"a change proposed to one is approved at the other and holds at both", changeIsOne},
+		{"a second process on a replica's log ends", secondProcessEnds},
 		{"both are restarted under load and no request fails", rollingRestart},
 		{"the other takes up what a killed one had", otherTakesUp},
 		{"while the database is away both say so and then go on", databaseGoesAndComes},
@@ -82,8 +85,14 @@ func nonceIsUsedOnce(t *testing.T, r *rig) {
 		wantStatuses(t, got, map[int]int{200: 1, 409: 1})
 	}
 	request := r.sealing()
-	got, _ := r.together(50, func(at string) actors.Call { return r.seal(at, request) })
-	wantStatuses(t, got, map[int]int{200: 1, 409: 49})
+	got, _ := r.together(24, func(at string) actors.Call { return r.seal(at, request) })
+	wantStatuses(t, got, map[int]int{200: 1, 409: 23})
+}
+
+func encryptedCardIsTakenOnce(t *testing.T, r *rig) {
+	message := r.encrypted()
+	got, _ := r.together(6, func(at string) actors.Call { return r.storing(at, message) })
+	wantStatuses(t, got, map[int]int{200: 1, 409: 5})
 }
 
 func quotaIsOne(t *testing.T, r *rig) {
@@ -94,20 +103,13 @@ func quotaIsOne(t *testing.T, r *rig) {
 
 func attemptsAreCountedOnce(t *testing.T, r *rig) {
 	const attempts = 3
-	var sent struct{ PasscodeID string }
-	r.into(r.call(http.MethodPost, r.a.api+"/v1/one-time-passcodes", r.bearer(), map[string]string{"externalCardId": card, "channelId": "sms"}), 200, &sent)
-	actors.Eventually(t, 20*time.Second, func() error {
-		if r.network.Code("sms") == "" {
-			return errors.New("the passcode has not arrived")
-		}
-		return nil
-	})
+	passcode := r.sendPasscode("sms")
 	if n := r.network.Acted()["sms"]; n != 1 {
 		t.Errorf("the network was told %d times", n)
 	}
 	wrong := strings.Map(func(c rune) rune { return '0' + (c-'0'+1)%10 }, r.network.Code("sms"))
 	_, all := r.together(10, func(at string) actors.Call {
-		return actors.Call{Method: http.MethodPost, URL: at + "/v1/one-time-passcodes/" + sent.PasscodeID + "/verifications", Token: r.bearer(), Body: map[string]string{"passcode": wrong}}
+		return actors.Call{Method: http.MethodPost, URL: at + "/v1/one-time-passcodes/" + passcode + "/verifications", Token: r.bearer(), Body: map[string]string{"passcode": wrong}}
 	})
 	left := map[int]int{}
 	for _, a := range all {
@@ -127,6 +129,21 @@ func attemptsAreCountedOnce(t *testing.T, r *rig) {
 	if want := map[int]int{2: 1, 1: 1, 0: 1}; len(left) != attempts || !maps.Equal(left, want) {
 		t.Errorf("ten guesses at once left %v attempts, want %v", left, want)
 	}
+}
+
+// sendPasscode has a passcode sent by the first replica, waits until the network has it, and
+// gives its id.
+func (r *rig) sendPasscode(channel string) string {
+	r.t.Helper()
+	var sent struct{ PasscodeID string }
+	r.into(r.call(http.MethodPost, r.a.api+"/v1/one-time-passcodes", r.bearer(), map[string]string{"externalCardId": card, "channelId": channel}), 200, &sent)
+	actors.Eventually(r.t, 20*time.Second, func() error {
+		if r.network.Code(channel) == "" {
+			return errors.New("the passcode has not arrived")
+		}
+		return nil
+	})
+	return sent.PasscodeID
 }
 
 func changeIsOne(t *testing.T, r *rig) {
@@ -160,6 +177,23 @@ func changeIsOne(t *testing.T, r *rig) {
 		wantStatuses(t, got, map[int]int{status: 2})
 	}
 	change(100)
+}
+
+// secondProcessEnds has another process started with a replica's name: it must not write what
+// the replica writes, which goes on.
+func secondProcessEnds(t *testing.T, r *rig) {
+	second := actors.Start(t, r.a.command("MINTMARK_DATA_DIR="+t.TempDir(), "MINTMARK_API_LISTEN="+actors.FreeAddress(t), "MINTMARK_ADMIN_LISTEN="+actors.FreeAddress(t)))
+	select {
+	case <-second.Exited:
+	case <-time.After(startWithin):
+		t.Fatal("it does not end")
+	}
+	var status *exec.ExitError
+	if !errors.As(second.Err(), &status) || status.ExitCode() != 5 || !strings.Contains(second.Stderr.String(), "log a: another process writes to it") {
+		t.Errorf("it ended with %v\n%s", second.Err(), second.Stderr)
+	}
+	got, _ := r.together(2, func(at string) actors.Call { return r.mint(at, r.bearer()) })
+	wantStatuses(t, got, map[int]int{200: 2})
 }
 
 func rollingRestart(t *testing.T, r *rig) {
@@ -208,8 +242,8 @@ func passOf(value int) any {
 	return map[string]any{"pass": map[string]any{"generic": map[string]any{"backFields": []any{map[string]any{"key": "n", "value": value}}}}}
 }
 
-// Of a replica that is killed -9 the other takes over a nonce that was claimed, and pushes
-// that were leased, when the leases have run out.
+// Of a replica that is killed -9 the other takes over a nonce that was claimed, and pushes and
+// notices that were leased, when the leases have run out.
 func otherTakesUp(t *testing.T, r *rig) {
 	path, pushToken := r.setUpPass(1)
 	r.b.Stop() // so that what is leased is the first one's
@@ -221,6 +255,8 @@ func otherTakesUp(t *testing.T, r *rig) {
 		}
 		return nil
 	})
+	r.network.Silence(true)
+	r.sendPasscode("mail")
 	request := r.sealing()
 	stuck := r.a.fault.Hang("C_DeriveKey", faultmodule.Forever)
 	lost, sent := make(chan error, 1), time.Now()
@@ -235,6 +271,7 @@ func otherTakesUp(t *testing.T, r *rig) {
 		t.Error("a killed replica answered")
 	}
 	r.pushes.Forget(pushToken)
+	r.network.Silence(false)
 	r.b.again()
 	actors.Eventually(t, nonceLease+20*time.Second, func() error {
 		a, err := r.seal(r.b.api, request).By(client)
@@ -246,6 +283,7 @@ func otherTakesUp(t *testing.T, r *rig) {
 	if after := time.Since(sent); after < nonceLease {
 		t.Errorf("the other has the nonce after %v, while the lease runs", after)
 	}
+	r.noticeIsTakenOver("mail")
 	actors.Eventually(t, pushLease+20*time.Second, func() error {
 		if r.pushes.Took(pushToken) == 0 {
 			return errors.New("the device was not told")
@@ -254,6 +292,28 @@ func otherTakesUp(t *testing.T, r *rig) {
 	})
 	r.pushes.Check()
 	r.a.again()
+}
+
+// noticeIsTakenOver: the notice of a killed replica is left alone while its lease runs, which
+// is longer than all that was done since, and then told by the other. The test moves the
+// lease's end, a minute away, to now.
+func (r *rig) noticeIsTakenOver(channel string) {
+	r.t.Helper()
+	const held = `SELECT COUNT(*) FROM network_notices WHERE fence = 1`
+	if n := r.count(held); n != 1 {
+		r.t.Errorf("%d notices are leased as the killed replica left them, want 1", n)
+	}
+	_, err := r.database().Exec(`UPDATE network_notices SET due_at = 0`)
+	r.check(err)
+	actors.Eventually(r.t, 20*time.Second, func() error {
+		if n := r.count(`SELECT COUNT(*) FROM network_notices`); n != 0 {
+			return fmt.Errorf("%d notices were not told", n)
+		}
+		return nil
+	})
+	if n := r.network.Acted()[channel]; n != 1 {
+		r.t.Errorf("the network acted %d times", n)
+	}
 }
 
 // databaseGoesAndComes has the database stopped, as for its own restart, and started.

@@ -258,6 +258,12 @@ clients:
 // start starts the replica's process.
 func (p *replica) start(env ...string) {
 	p.rig.t.Helper()
+	p.Process = actors.Start(p.rig.whole, p.command(env...))
+}
+
+// command is `mintmark serve` as the replica, with env added to the environment.
+func (p *replica) command(env ...string) *exec.Cmd {
+	p.rig.t.Helper()
 	data := filepath.Join(p.rig.dir, "data-"+p.name)
 	p.rig.check(os.MkdirAll(data, 0o700))
 	cmd := exec.Command(mintmark, "serve", "--config", filepath.Join(p.rig.dir, "mintmark.yaml"))
@@ -265,7 +271,7 @@ func (p *replica) start(env ...string) {
 		"MINTMARK_API_LISTEN="+host(p.api), "MINTMARK_ADMIN_LISTEN="+host(p.admin),
 		"MINTMARK_AUDIT_REPLICA="+p.name)
 	cmd.Env = append(append(cmd.Env, p.fault.Env()...), env...)
-	p.Process = actors.Start(p.rig.whole, cmd)
+	return cmd
 }
 
 // awaitReady waits until the replica is ready, and its log is its own.
@@ -311,11 +317,23 @@ func (r *rig) into(a actors.Answer, status int, out any) {
 func (r *rig) storeCard() {
 	r.t.Helper()
 	r.into(r.call(http.MethodGet, r.a.api+"/.well-known/jwks.json", "", nil), 200, &r.jwks)
-	message := actors.EncryptedCard(r.t, r.jwks, map[string]any{
+	a, err := r.storing(r.a.api, r.encrypted()).By(client)
+	r.check(err)
+	r.into(a, 200, nil)
+}
+
+// encrypted is the card, encrypted for one use.
+func (r *rig) encrypted() string {
+	r.t.Helper()
+	return actors.EncryptedCard(r.t, r.jwks, map[string]any{
 		"tenant": tenant, "iss": r.backend.Issuer, "sub": r.backend.Subject, "externalCardId": card,
 		"exp": time.Now().Add(time.Hour).Unix(), "jti": rand.Text(),
 	}, `{"primaryAccountNumber":"5204245250001488","expiration":"12/49","name":"Holder","product":"mastercard"}`)
-	r.into(r.call(http.MethodPut, r.a.api+"/v1/cards/"+card, r.bearer(), map[string]string{"encryptedCard": message}), 200, nil)
+}
+
+// storing is the call that brings an encrypted card in.
+func (r *rig) storing(at, message string) actors.Call {
+	return actors.Call{Method: http.MethodPut, URL: at + "/v1/cards/" + card, Token: r.bearer(), Body: map[string]string{"encryptedCard": message}}
 }
 
 // sealing is a request to seal the card, with a fresh nonce.
