@@ -146,7 +146,6 @@ lint: ## gofmt, go vet, generated code, staticcheck
 lint-api: ## hold httpapi/openapi.yaml against Redocly's rules (npm, Node.js 20.19 or later)
 	@tools/lint-api.sh
 
-
 check: lint ## lint, and golangci-lint (which is built here the first time: minutes)
 	@test -x $(GOLANGCI) || { mkdir -p $(dir $(GOLANGCI)) && GOEXPERIMENT= GOBIN=$(dir $(GOLANGCI)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0; }
 	$(GOLANGCI) run ./...
