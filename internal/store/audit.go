@@ -66,7 +66,7 @@ func (s *Store) commit(ctx context.Context, batch []*audit.Append, number func([
 	}
 	defer func() { _ = tx.Rollback() }() // no effect after a commit
 	refused := map[*audit.Append]error{}
-	for _, a := range inOrder(batch) {
+	for _, a := range s.inOrder(batch) {
 		why, err := s.applyAll(ctx, tx, a.Changes, len(batch) > 1)
 		if conflicts(err) {
 			return a, err

@@ -83,14 +83,17 @@ func (t tx) serialise(ctx context.Context, what serial, key ...any) error {
 }
 
 // inOrder gives a batch in an order that all writers have in common, by the rows that many
-// requests share: two that lock them in one order do not wait for each other.
-func inOrder(batch []*audit.Append) []*audit.Append {
-	if len(batch) < 2 {
+// requests share: two that lock them in one order do not wait for each other. Where there is
+// one writer it stays as it came.
+func (s *Store) inOrder(batch []*audit.Append) []*audit.Append {
+	if s.claim == nil || len(batch) < 2 {
 		return batch
 	}
-	return slices.SortedStableFunc(slices.Values(batch), func(a, b *audit.Append) int {
-		return cmp.Compare(shared(a.Changes), shared(b.Changes))
-	})
+	rows := make(map[*audit.Append]string, len(batch))
+	for _, a := range batch {
+		rows[a] = shared(a.Changes)
+	}
+	return slices.SortedStableFunc(slices.Values(batch), func(a, b *audit.Append) int { return cmp.Compare(rows[a], rows[b]) })
 }
 
 // shared names the row that changes have in common with those of other requests; empty if
