@@ -20,7 +20,6 @@ import (
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/internal/store"
-	"github.com/mintmark/mintmark/internal/store/pgtest"
 	"github.com/mintmark/mintmark/signer"
 )
 
@@ -37,22 +36,14 @@ func TestCostOfTheLog(t *testing.T) {
 	sign := func(ctx context.Context) ([]byte, error) {
 		return token.Sign(ctx, key.Name, digest[:], crypto.SHA256)
 	}
-	server, err := pgtest.Start() // durable, as it comes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Stop)
-	dsn, err := server.NewDatabase()
-	if err != nil {
-		t.Fatal(err)
-	}
+	dsn, _ := durablePostgres(t)
 	ctx := context.Background()
 	sqlite, err := store.Open(ctx, filepath.Join(t.TempDir(), "mintmark.db"), "test")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = sqlite.Close() })
-	postgres, err := store.OpenPostgres(ctx, dsn, "test")
+	postgres, err := store.OpenPostgres(ctx, dsn, "test", "")
 	if err != nil {
 		t.Fatal(err)
 	}

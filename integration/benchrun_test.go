@@ -20,7 +20,6 @@ import (
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/integration/faultmodule"
 	"github.com/mintmark/mintmark/internal/secret"
-	"github.com/mintmark/mintmark/internal/store/pgtest"
 	"github.com/mintmark/mintmark/softhsm"
 )
 
@@ -169,19 +168,7 @@ merchant: {audFingerprints: [`+fingerprint+`]}
 // onPostgres is a server on a durable PostgreSQL of its own.
 func (r *benchRig) onPostgres(t *testing.T) *server {
 	t.Helper()
-	db, err := pgtest.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(db.Stop)
-	dsn, err := db.NewDatabase()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "dsn")
-	if err := os.WriteFile(file, []byte(dsn), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	_, file := durablePostgres(t)
 	return r.serve(variant{roles: "[merchant]", store: "  postgres: {dsnFile: " + strconv.Quote(file) + "}\n"})
 }
 

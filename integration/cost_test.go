@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/mintmark/mintmark/bench"
 	"github.com/mintmark/mintmark/integration/faultmodule"
-	"github.com/mintmark/mintmark/internal/store/pgtest"
 )
 
 func init() { raceDetector = false } // it makes the server three times slower
@@ -33,19 +31,7 @@ const (
 // on the disk and processor time, on both databases. It is printed, and nothing asserted of
 // it, but that nearly all was done.
 func TestCostOfEachOperation(t *testing.T) {
-	server, err := pgtest.Start() // durable, as it comes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Stop)
-	dsn, err := server.NewDatabase()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "dsn")
-	if err := os.WriteFile(file, []byte(dsn), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	dsn, file := durablePostgres(t)
 	spy := faultmodule.New(t, module(t))
 	onSQLite := costsOf(t, spy, "sqlite3", func(dir string) string {
 		return "file:" + filepath.Join(dir, "mintmark.db") + "?mode=ro&_busy_timeout=5000"
