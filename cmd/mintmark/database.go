@@ -21,7 +21,7 @@ func openStore(ctx context.Context, cfg *config.Config) (*store.Store, error) {
 	if err != nil {
 		return nil, exit(exitConfiguration, err)
 	}
-	s, err := store.OpenReplica(ctx, dsn, cfg.Environment, cfg.Audit.Replica)
+	s, err := store.OpenPostgres(ctx, dsn, cfg.Environment, cfg.Audit.Replica)
 	return s, exit(exitStorage, err)
 }
 

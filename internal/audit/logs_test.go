@@ -61,7 +61,7 @@ func (f *fleet) open(name string) error {
 		}
 	}
 	var err error
-	if s.store, err = store.OpenReplica(context.Background(), f.dsn, "test", name); err != nil {
+	if s.store, err = store.OpenPostgres(context.Background(), f.dsn, "test", name); err != nil {
 		f.Fatal(err)
 	}
 	own, err := s.store.OwnLog(f.Context())
@@ -261,7 +261,7 @@ func TestLogThatCommandsWroteIsNoFault(t *testing.T) {
 	f := newFleet(t)
 	command := func(entries int) {
 		t.Helper()
-		s, err := store.OpenReplica(t.Context(), f.dsn, "test", "c")
+		s, err := store.OpenPostgres(t.Context(), f.dsn, "test", "c")
 		if err != nil {
 			t.Fatal(err)
 		}

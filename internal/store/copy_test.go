@@ -133,7 +133,7 @@ func TestCopyGoesOnWhereItWas(t *testing.T) {
 	manyRegistrations(t, path, 4500)
 	for _, at := range []string{"audit_entries", "pass_registrations", "stamp"} {
 		interrupted(t, path, dsn, at)
-		if s, err := store.OpenPostgres(t.Context(), dsn, environment); s != nil || !errors.Is(err, store.ErrCopying) {
+		if s, err := store.OpenPostgres(t.Context(), dsn, environment, ""); s != nil || !errors.Is(err, store.ErrCopying) {
 			t.Fatalf("opened %v, %v, want ErrCopying", s, err)
 		}
 		if err := store.MigratePostgres(t.Context(), dsn, environment, nil); !errors.Is(err, store.ErrCopying) {
@@ -176,7 +176,7 @@ func TestCopyThatDiffersIsNone(t *testing.T) {
 					t.Fatalf("error %v, want ErrDiffers of table %s", err, table)
 				}
 			}
-			if s, err := store.OpenPostgres(t.Context(), dsn, environment); s != nil || !errors.Is(err, store.ErrCopying) {
+			if s, err := store.OpenPostgres(t.Context(), dsn, environment, ""); s != nil || !errors.Is(err, store.ErrCopying) {
 				t.Errorf("opened %v, %v, want ErrCopying", s, err)
 			}
 		})
@@ -193,7 +193,7 @@ func TestCopyIsRefused(t *testing.T) {
 	}{
 		"target that serves": {func(t *testing.T, _, dsn string) { engines[1].openAt(t, dsn) }, store.ErrTaken, ""},
 		"target that served": {func(t *testing.T, _, dsn string) {
-			s, err := store.OpenPostgres(t.Context(), dsn, environment)
+			s, err := store.OpenPostgres(t.Context(), dsn, environment, "")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -49,11 +49,16 @@ var engines = []engine{
 	{
 		name:     "PostgreSQL",
 		newPlace: pgtest.NewDatabase,
-		open:     store.OpenPostgres, migrate: store.MigratePostgres, schemaOf: store.SchemaOfPostgres, driver: "pgx", dsn: func(place string) string { return place }, hex: "encode(%s, 'hex')",
+		open:     openUnnamed, migrate: store.MigratePostgres, schemaOf: store.SchemaOfPostgres, driver: "pgx", dsn: func(place string) string { return place }, hex: "encode(%s, 'hex')",
 		fault: `CREATE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS $$
 			BEGIN IF NEW.kind = '%s' THEN RAISE 'the disk of 5204245250001488 is full'; END IF; RETURN NEW; END $$;
 			CREATE TRIGGER fault BEFORE INSERT ON audit_entries FOR EACH ROW EXECUTE FUNCTION fault()`,
 	},
+}
+
+// openUnnamed opens a PostgreSQL database as a process without a name does.
+func openUnnamed(ctx context.Context, dsn, environment string) (*store.Store, error) {
+	return store.OpenPostgres(ctx, dsn, environment, "")
 }
 
 // onEach runs a test on each engine.
@@ -81,7 +86,13 @@ func withWriter(s *store.Store) *opened {
 // openAt opens the database at a place until the test ends.
 func (e engine) openAt(t testing.TB, place string) *opened {
 	t.Helper()
-	s, err := e.open(context.Background(), place, environment)
+	return untilTheEnd(t, func() (*store.Store, error) { return e.open(context.Background(), place, environment) })
+}
+
+// untilTheEnd opens a database until the test ends.
+func untilTheEnd(t testing.TB, open func() (*store.Store, error)) *opened {
+	t.Helper()
+	s, err := open()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,16 +17,9 @@ import (
 // replica opens a PostgreSQL database as a process with a named log does, or with none.
 func replica(t testing.TB, dsn, name string) *opened {
 	t.Helper()
-	s, err := store.OpenReplica(context.Background(), dsn, environment, name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
+	return untilTheEnd(t, func() (*store.Store, error) {
+		return store.OpenPostgres(context.Background(), dsn, environment, name)
 	})
-	return withWriter(s)
 }
 
 // number is that of the log that a store writes.
@@ -41,7 +34,7 @@ func number(t testing.TB, s *opened) int {
 
 func refuseReplica(t testing.TB, dsn, name string) {
 	t.Helper()
-	if s, err := store.OpenReplica(t.Context(), dsn, environment, name); s != nil || !errors.Is(err, store.ErrTaken) {
+	if s, err := store.OpenPostgres(t.Context(), dsn, environment, name); s != nil || !errors.Is(err, store.ErrTaken) {
 		t.Errorf("opened %v, error %v, want ErrTaken", s, err)
 	}
 }

@@ -9,12 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// OpenPostgres is OpenReplica for any log without a name.
-func OpenPostgres(ctx context.Context, dsn, environment string) (*Store, error) {
-	return OpenReplica(ctx, dsn, environment, "")
-}
-
-// OpenReplica opens the PostgreSQL database that a connection string (DSN or URL) names. An
+// OpenPostgres opens the PostgreSQL database that a connection string (DSN or URL) names. An
 // empty one is made and stamped with the environment. A database stamped with another one is
 // refused with ErrStamp, one that is not of this program's schema with ErrNewer or ErrOlder:
 // others may be serving from it, so that MigratePostgres is an act of its own. The error says
@@ -24,7 +19,7 @@ func OpenPostgres(ctx context.Context, dsn, environment string) (*Store, error) 
 // which is refused with ErrTaken while another process has it, or without a name the first
 // that is free. A log that is wanted and not there is made. Writing has one connection, which
 // holds the log for as long as it lives; the next one takes the same log before it writes.
-func OpenReplica(ctx context.Context, dsn, environment, log string) (*Store, error) {
+func OpenPostgres(ctx context.Context, dsn, environment, log string) (*Store, error) {
 	cfg, err := postgresConfig(dsn)
 	if err == nil {
 		err = settlePostgres(ctx, *cfg, environment, settling{within: madeWithin})
@@ -32,11 +27,11 @@ func OpenReplica(ctx context.Context, dsn, environment, log string) (*Store, err
 	if err != nil {
 		return nil, openError(cfg, err)
 	}
-	s, err := openReplica(ctx, cfg, log)
+	s, err := openPostgres(ctx, cfg, log)
 	return s, openError(cfg, err)
 }
 
-func openReplica(ctx context.Context, cfg *pgx.ConnConfig, log string) (*Store, error) {
+func openPostgres(ctx context.Context, cfg *pgx.ConnConfig, log string) (*Store, error) {
 	read := stdlib.OpenDB(*cfg)
 	read.SetMaxOpenConns(8)
 	read.SetMaxIdleConns(8)

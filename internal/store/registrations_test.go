@@ -87,7 +87,7 @@ type crowd struct {
 // the server too.
 func (c *crowd) open(dsn string, do func()) {
 	c.t.Helper()
-	db, err := store.OpenPostgres(c.t.Context(), dsn, environment)
+	db, err := store.OpenPostgres(c.t.Context(), dsn, environment, "")
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -3,7 +3,7 @@
 //
 //	func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
 //	…
-//	s, err := store.OpenPostgres(ctx, pgtest.NewDatabase(t), "test")
+//	s, err := store.OpenPostgres(ctx, pgtest.NewDatabase(t), "test", "")
 //
 // One server serves all tests of a process, each with a database of its own.
 package pgtest
