@@ -117,17 +117,17 @@ func (c *copier) openSource(ctx context.Context, path, environment string) (unlo
 	if abs, err = filepath.Abs(abs); err != nil {
 		return nil, err
 	}
-	lock, err := lockFile(abs + "-writer")
+	unlockFile, err := lockFile(abs + "-writer")
 	if err != nil {
 		return nil, err
 	}
 	// Not as a file that is only read: a write-ahead log that a crash left is taken in.
 	db, err := sql.Open("sqlite3", sqliteDSN(abs)+"?mode=rw&_query_only=on&_busy_timeout=1000")
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, unlockFile())
 	}
 	c.source = pool{db, sqlite}
-	unlock = func() error { return errors.Join(db.Close(), lock.Close()) }
+	unlock = func() error { return errors.Join(db.Close(), unlockFile()) }
 	if err := c.readSource(ctx, environment); err != nil {
 		return nil, errors.Join(err, unlock())
 	}

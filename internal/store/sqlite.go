@@ -47,25 +47,25 @@ func openSQLite(ctx context.Context, path, environment string, progress Progress
 	if abs, err = filepath.EvalSymlinks(abs); err != nil {
 		return nil, err
 	}
-	lock, err := lockFile(abs + "-writer")
+	unlock, err := lockFile(abs + "-writer")
 	if err != nil {
 		return nil, err
 	}
 	dsn := sqliteDSN(abs) + "?_txlock=immediate&_journal_mode=WAL&_synchronous=FULL&_busy_timeout=1000&_foreign_keys=on&_stmt_cache_size=64"
 	write, err := sql.Open("sqlite3", dsn)
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, unlock())
 	}
 	write.SetMaxOpenConns(1)
 	// Each connection has a page cache of its own, of 2 MB if nothing is said; what several
 	// read is in the system's.
 	read, err := sql.Open("sqlite3", dsn+"&mode=ro&_cache_size=-512")
 	if err != nil {
-		return nil, errors.Join(err, write.Close(), lock.Close())
+		return nil, errors.Join(err, write.Close(), unlock())
 	}
 	read.SetMaxOpenConns(9) // one is held
 	read.SetMaxIdleConns(8)
-	s := &Store{write: pool{write, sqlite}, read: pool{read, sqlite}, path: abs, file: info, unlock: sync.OnceValue(lock.Close)}
+	s := &Store{write: pool{write, sqlite}, read: pool{read, sqlite}, path: abs, file: info, unlock: unlock}
 	if err := s.write.settle(ctx, environment, settling{older: true, progress: progress}); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -122,9 +122,9 @@ const readOnly = "?mode=ro&_query_only=on&_busy_timeout=5000"
 
 func sqliteDSN(abs string) string { return (&url.URL{Scheme: "file", Path: abs}).String() }
 
-// lockFile takes the lock that says whose the database is to write. The system gives it
-// back when the process ends, however it ends.
-func lockFile(path string) (*os.File, error) {
+// lockFile takes the lock that says whose the database is to write, until unlock. The
+// system gives it back when the process ends, however it ends.
+func lockFile(path string) (unlock func() error, err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
@@ -136,7 +136,11 @@ func lockFile(path string) (*os.File, error) {
 	case err != nil:
 		return nil, errors.Join(err, f.Close())
 	}
-	return f, nil
+	// A program that this process is just starting has the descriptor too, until it
+	// executes: closing alone would leave the lock with it.
+	return sync.OnceValue(func() error {
+		return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
+	}), nil
 }
 
 // OpenReadOnly opens the SQLite database at path for reading, beside a process that may

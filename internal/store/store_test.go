@@ -7,11 +7,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/provisioning"
@@ -365,4 +367,42 @@ func TestDatabaseUnderAnotherNameIsTaken(t *testing.T) {
 	if s, err := store.Open(context.Background(), link, environment); s != nil || !errors.Is(err, store.ErrTaken) {
 		t.Errorf("opened %v with %v, want ErrTaken", s, err)
 	}
+}
+
+// A program that was being started when a database was closed has the descriptors of
+// before, for a moment.
+func TestClosedDatabaseIsFreeBesideAProgramThatStarts(t *testing.T) {
+	s, path := engines[0].openNew(t)
+	inherited := descriptorOf(t, path+"-writer")
+	defer func() { _ = unix.Close(inherited) }()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	engines[0].openAt(t, path)
+}
+
+// descriptorOf gives another descriptor of a file that this process has open, such as a
+// fork makes.
+func descriptorOf(t *testing.T, path string) int {
+	t.Helper()
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip("no /proc: ", err)
+	}
+	for _, d := range open {
+		fd, err := strconv.Atoi(d.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if target, err := os.Readlink("/proc/self/fd/" + d.Name()); err != nil || target != path {
+			continue
+		}
+		again, err := unix.Dup(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return again
+	}
+	t.Fatalf("%s is not open", path)
+	return 0
 }
