@@ -5,9 +5,7 @@ import (
 	"context"
 	"embed"
 	"html/template"
-	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -141,17 +139,10 @@ func consoleHeaders(c *gin.Context) {
 // knowsHost refuses a request that names another host: that of a page whose name was made to
 // resolve to this machine (DNS rebinding) could read what it gets.
 func (h *console) knowsHost(c *gin.Context) {
-	host := hostOf(c.Request.Host)
-	if !isLoopback(host) && (host == "" || !slices.Contains(h.cfg.Hosts, host)) {
+	if !knownHost(c.Request, h.cfg.Hosts) {
 		h.problemPage(c, problem{status: http.StatusMisdirectedRequest, name: "host", title: "Another host",
 			detail: "Call the console by a loopback address, by the host of its listener, or by one of console.hosts."})
 	}
-}
-
-// isLoopback reports whether a host without its port is this machine.
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // admit lets those in who may look.

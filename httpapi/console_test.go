@@ -87,7 +87,7 @@ func consoleOf(t *testing.T, change ...func(*ConsoleConfig)) (*api, *references)
 	for _, c := range change {
 		c(&cfg)
 	}
-	a.handler = GuardAdmin(NewAdmin(a.metrics, nil, ConsoleRoutes(cfg)), "127.0.0.1:9090")
+	a.handler = GuardAdmin(NewAdmin(a.metrics, nil, ConsoleRoutes(cfg)), nil)
 	return a, domain
 }
 

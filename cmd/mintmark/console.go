@@ -59,15 +59,25 @@ func (s *service) consoleConfig(timeout time.Duration) httpapi.ConsoleConfig {
 	return cfg
 }
 
+// adminHosts are the names by which the admin listener is called.
+func (s *service) adminHosts() []string {
+	return hostsOf(s.plan.cfg.Admin.Hosts, s.plan.cfg.Admin.Listen)
+}
+
 // consoleHosts are the names by which browsers call the console.
 func (s *service) consoleHosts() []string {
-	all := make([]string, 0, len(s.plan.cfg.Console.Hosts)+2)
-	for _, h := range s.plan.cfg.Console.Hosts {
-		all = append(all, strings.ToLower(h))
-	}
-	listening := []string{s.plan.cfg.Admin.Listen}
+	all := append(s.adminHosts(), hostsOf(s.plan.cfg.Console.Hosts)...)
 	if l := s.plan.cfg.Console.Listener; l != nil {
-		listening = append(listening, l.Listen)
+		all = append(all, hostsOf(nil, l.Listen)...)
+	}
+	return all
+}
+
+// hostsOf are names and the hosts of addresses, in lower case.
+func hostsOf(names []string, listening ...string) []string {
+	var all []string
+	for _, name := range names {
+		all = append(all, strings.ToLower(name))
 	}
 	for _, address := range listening {
 		if host, _, err := net.SplitHostPort(address); err == nil && host != "" {

@@ -95,7 +95,7 @@ func (s *service) listen(ctx context.Context, ready func(addresses) error) error
 			httpapi.EnablementRoutes(s.enablementKeeper(), s.plan.cfg.Environment, s.plan.log))
 	}
 	admin := httpapi.NewAdmin(s.metrics, checks, routes...)
-	servers := []*http.Server{httpapi.Server(httpapi.GuardAdmin(admin, s.plan.cfg.Admin.Listen), s.plan.cfg.Admin.Listen, s.plan.log)}
+	servers := []*http.Server{httpapi.Server(httpapi.GuardAdmin(admin, s.adminHosts()), s.plan.cfg.Admin.Listen, s.plan.log)}
 	for _, l := range s.listeners {
 		l.srv = httpapi.Server(s.handler(l, ctx), l.Listen, s.plan.log)
 		if l.cert != nil {

@@ -151,7 +151,7 @@ api:
   requestTimeout: 20s
   tls: {certificateFile: /c.pem, keyFile: /k.pem, minVersion: "1.2", clientCertificates: {issuer: require}}
 merchantAPI: {listen: "0.0.0.0:444", requestTimeout: 21s, tls: {keyInToken: true, clientCertificates: {merchant: request}}}
-admin: {listen: "[::1]:9"}
+admin: {listen: "[::1]:9", hosts: [admin.example]}
 shutdownDelay: 7s
 hsm:
   policy: spread
@@ -211,7 +211,7 @@ audit:
 		MerchantAPI: &config.API{Listen: "0.0.0.0:444", RequestTimeout: 21 * time.Second, TLS: &config.TLS{
 			KeyInToken: true, MinVersion: "1.3", ClientCertificates: map[string]string{"merchant": "request"},
 		}},
-		Admin: config.Admin{Listen: "[::1]:9"}, ShutdownDelay: 7 * time.Second,
+		Admin: config.Admin{Listen: "[::1]:9", Hosts: []string{"admin.example"}}, ShutdownDelay: 7 * time.Second,
 		HSM: config.HSM{
 			Policy:      "spread",
 			Isolation:   "process",
@@ -303,6 +303,7 @@ func TestEachFaultIsNamedByItsKey(t *testing.T) {
 		"shutdownDelay must be 0 to 5m":                                  {least + "shutdownDelay: 301s\n", least + "shutdownDelay: -1s\n"},
 		"api.requestTimeout must be at least 1s":                         {least + "api: {requestTimeout: 999ms}\n", least + "api: {requestTimeout: -1s}\n"},
 		"admin.listen must be host:port of a loopback address":           {least + "admin: {listen: \"0.0.0.0:9090\"}\n", least + "admin: {listen: \":9090\"}\n", least + "admin: {listen: \"9090\"}\n", least + "admin: {listen: \"[::]:9090\"}\n"},
+		"admin.hosts[1] must be a name or an address, without a port":    {least + "admin: {hosts: [a, \"b:9090\"]}\n", least + "admin: {hosts: [a, \"\"]}\n"},
 		"hsm.members[0].name is missing":                                 {with(t, "name: hsm-a\n      module", "module")},
 		"hsm.members[0].module is missing":                               {with(t, "      module: /lib/pkcs11.so\n", "")},
 		"hsm.members[0].pinFile is missing":                              {with(t, "      pinFile: /run/pin\n", "")},
