@@ -413,6 +413,23 @@ func TestConsoleSaysWhatIsAway(t *testing.T) {
 	}
 }
 
+// A service that was told to stop says so, and has browsers open no further request on a
+// connection that is about to be closed.
+func TestConsoleSaysThatTheServiceStops(t *testing.T) {
+	for stops, want := range map[bool]string{false: "", true: "close"} {
+		stopping, stop := context.WithCancel(t.Context())
+		if stops {
+			stop()
+		}
+		a, _ := consoleOf(t, open, func(cfg *ConsoleConfig) { cfg.Stopping = stopping })
+		got := a.serve(at(http.MethodGet, "/console/", ""))
+		if got.status != 200 || strings.Contains(got.body, "\nStopping: ") != stops || strings.Contains(got.body, "Not ready") == stops || got.header.Get("Connection") != want {
+			t.Errorf("stopping: %v, the overview answered %d, %v: %s", stops, got.status, got.header, got.body)
+		}
+		stop()
+	}
+}
+
 // failingChanges is a Changes that cannot be read.
 type failingChanges struct{ changes }
 
