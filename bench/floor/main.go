@@ -26,6 +26,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -78,7 +79,7 @@ func run(args []string) error {
 		return err
 	}
 	fmt.Println(l.Addr())
-	return http.Serve(l, s.mux())
+	return (&http.Server{Handler: s.mux(), ReadHeaderTimeout: time.Minute}).Serve(l)
 }
 
 type server struct {
