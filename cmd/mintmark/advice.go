@@ -30,6 +30,7 @@ var advice = []struct {
 	{store.ErrOlder, "After a backup run mintmark migrate up: docs/upgrade.md."},
 	{store.ErrNewer, "Run a release that knows its steps; mintmark migrate status lists them."},
 	{store.ErrCopying, "To end it, run mintmark store copy again."},
+	{errNotItsUser, "Run it as that user: runuser -u USER -- mintmark …. docs/deploy.md, Commands, has the way that has the PIN as well."},
 	{config.ErrAbsent, "Name the file with --config. mintmark dev writes one that works to begin with; docs/configuration.md has every field."},
 }
 
