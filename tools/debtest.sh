@@ -11,7 +11,7 @@ lintian --fail-on error "$package"
 root=$(mktemp -d)
 trap 'umount "$root/dev/pts" "$root/proc" 2>/dev/null || true; rm -rf --one-file-system "$root" "$root.log"' EXIT
 chmod 755 "$root"
-debootstrap --variant=minbase --include=systemd,softhsm2,openssl bookworm "$root" >"$root.log" 2>&1 || { tail "$root.log" >&2; exit 1; }
+debootstrap --variant=minbase --include=systemd,procps,softhsm2,openssl bookworm "$root" >"$root.log" 2>&1 || { tail "$root.log" >&2; exit 1; }
 cp "$package" "$root/tmp/mintmark.deb"
 inside() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
 
