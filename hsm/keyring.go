@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -101,10 +102,16 @@ const (
 // maxKeyring bounds a keyring file in bytes.
 const maxKeyring = 4 << 20
 
+// ErrNoKeyring is returned where there is no keyring file.
+var ErrNoKeyring = errors.New("there is no such file")
+
 // LoadKeyring reads and checks a keyring file and the certificates that it names. The
-// error names everything that is wrong at once.
+// error names everything that is wrong at once; it is ErrNoKeyring where there is no file.
 func LoadKeyring(path string) (*Keyring, error) {
 	b, err := readFile(path, maxKeyring)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("load keyring %s: %w", path, ErrNoKeyring)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("load keyring: %w", err)
 	}

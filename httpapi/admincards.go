@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"mime"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -161,32 +160,6 @@ func (a *cardAdmin) rekey(w http.ResponseWriter, r *http.Request) {
 	writeAnswer(w, RekeyPlace{
 		Tenant: step.Next.Owner.Tenant, ID: step.Next.ID, Moved: step.Moved, Changed: step.Changed, Stuck: stuck, Done: step.Done,
 	})
-}
-
-// GuardAdmin refuses requests that would change something when they name a host that is
-// neither a loopback one nor that of listen, the admin listener's address: those of a page
-// whose name was made to resolve to this machine (DNS rebinding).
-func GuardAdmin(next http.Handler, listen string) http.Handler {
-	own := hostOf(listen)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			host := hostOf(r.Host)
-			if host == "" || host != own && !isLoopback(host) {
-				http.Error(w, "name this machine by a loopback address", http.StatusMisdirectedRequest)
-				return
-			}
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// hostOf gives the host of an address, with or without a port, in lower case.
-func hostOf(address string) string {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		host = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]")
-	}
-	return strings.ToLower(host)
 }
 
 func writeAnswer(w http.ResponseWriter, body any) {

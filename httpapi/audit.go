@@ -47,7 +47,7 @@ func (s *server) GetCheckpoint(c *gin.Context, params GetCheckpointParams) {
 // checkpointOf answers with the last checkpoint of a log that is named.
 func (s *server) checkpointOf(c *gin.Context, log string) {
 	if s.cfg.Published == nil {
-		notFound.write(c)
+		noCheckpoint.write(c)
 		return
 	}
 	k, ok, err := s.cfg.Published.Of(c.Request.Context(), log)
@@ -55,7 +55,7 @@ func (s *server) checkpointOf(c *gin.Context, log string) {
 	case err != nil:
 		s.fail(c, err)
 	case !ok:
-		notFound.write(c)
+		noCheckpoint.write(c)
 	default:
 		publishCheckpoint(c, k)
 	}
@@ -145,7 +145,7 @@ func (a *auditRoutes) checkpoint(c *gin.Context) {
 	case number == a.own: // which will have one
 		unavailable(5 * time.Second).write(c)
 	default:
-		notFound.write(c)
+		noCheckpoint.write(c)
 	}
 }
 

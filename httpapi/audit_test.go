@@ -166,12 +166,17 @@ func TestAdminShowsTheOtherLogs(t *testing.T) {
 		t.Errorf("state: %d %s", got.status, got.body)
 	}
 	for _, path := range []string{"", "/checkpoint", "/entries", "/checkpoints", "/tile/0/000.p/5"} {
-		if got := get(h, "/v1/audit"+path+"?log=mint-b"); got.status != http.StatusNotFound {
-			t.Errorf("%s of a log that is not there: %d", path, got.status)
+		for _, log := range []string{"mint-b", "99", "2", "01", "-1", "99999999999"} {
+			got := get(h, "/v1/audit"+path+"?log="+log)
+			got.expect(t, http.StatusNotFound, "no-such-resource")
+			if !strings.Contains(got.body, "GET /v1/audit/logs on the admin listener lists them") {
+				t.Errorf("%s of the log %s, which is not there: %s", path, log, got.body)
+			}
 		}
 	}
-	if got := get(h, "/v1/audit/checkpoint?log=2"); got.status != http.StatusNotFound {
-		t.Errorf("the checkpoint of a log without one: %d", got.status)
+	l.others = nil
+	if got := get(h, "/v1/audit/checkpoint?log=1"); got.status != http.StatusNotFound || !strings.Contains(got.body, "has a checkpoint") {
+		t.Errorf("the checkpoint of a log without one: %d %s", got.status, got.body)
 	}
 }
 

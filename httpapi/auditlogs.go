@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strconv"
 	"sync"
@@ -26,25 +25,14 @@ type LogList struct {
 	Logs []audit.LogInfo `json:"logs"`
 }
 
-// errNoLog is returned for a log that the database does not have.
-var errNoLog = errors.New("no such log")
-
-// logCalled finds a log by its name, or by a number, which is not looked for: nothing is in a
-// log that there is not.
-func logCalled(ctx context.Context, logs audit.Logs, called string) (int, error) {
-	if n, err := strconv.ParseUint(called, 10, 15); err == nil {
-		return int(n), nil
-	}
-	all, err := logs.Logs(ctx)
-	if err != nil {
-		return 0, err
-	}
-	l, ok := audit.FindLog(all, called)
-	if !ok {
-		return 0, errNoLog
-	}
-	return l.Number, nil
-}
+// The answers about a log that the database does not have, and about one without a checkpoint.
+// Who asks the API for a checkpoint is not told which of the two it is.
+var (
+	noLog = problem{status: http.StatusNotFound, name: "no-such-resource", title: "No such log",
+		detail: "No log of the database has this name or number. GET /v1/audit/logs on the admin listener lists them."}
+	noCheckpoint = problem{status: http.StatusNotFound, name: "no-such-resource", title: "No checkpoint",
+		detail: "No log of this name or number has a checkpoint. GET /v1/audit/logs on the admin listener lists the logs."}
+)
 
 // list answers with the logs of the database.
 func (a *auditRoutes) list(c *gin.Context) {
@@ -56,20 +44,23 @@ func (a *auditRoutes) list(c *gin.Context) {
 	writeJSON(c, http.StatusOK, "application/json", LogList{Own: a.own, Logs: all})
 }
 
-// named gives the log that a request is about: that of its parameter log, or the own.
+// named gives the log that a request is about: that of its parameter log, or the own. It has
+// answered where it gives none.
 func (a *auditRoutes) named(c *gin.Context) (number int, ok bool) {
 	called := c.Query("log")
 	if called == "" {
 		return a.own, true
 	}
-	number, err := logCalled(c.Request.Context(), a.logs, called)
-	switch {
-	case errors.Is(err, errNoLog):
-		notFound.write(c)
-	case err != nil:
+	all, err := a.logs.Logs(c.Request.Context())
+	if err != nil {
 		a.fail(c, err)
+		return 0, false
 	}
-	return number, err == nil
+	l, ok := audit.FindLog(all, called)
+	if !ok {
+		noLog.write(c)
+	}
+	return l.Number, ok
 }
 
 // lastOf gives a log's last checkpoint: of the own as it was made, of another as it was kept.

@@ -98,9 +98,9 @@ func (l *chartLine) add(piece []string) {
 func timeMarks(begin, end time.Time, x func(time.Time) float64) []chartMark {
 	const most = 7
 	step := time.Minute
-	for _, wider := range []time.Duration{2, 5, 10, 15} {
+	for _, wider := range []time.Duration{2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 15 * time.Minute} {
 		if end.Sub(begin)/step > most {
-			step = wider * time.Minute
+			step = wider
 		}
 	}
 	var all []chartMark

@@ -5,9 +5,7 @@ import (
 	"context"
 	"embed"
 	"html/template"
-	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -101,7 +99,7 @@ func ConsoleRoutes(cfg ConsoleConfig) func(gin.IRouter) {
 	return func(r gin.IRouter) {
 		methods := []string{http.MethodGet, http.MethodHead}
 		r.Match(methods, strings.TrimSuffix(consolePath, "/"), func(c *gin.Context) { c.Redirect(http.StatusSeeOther, consolePath) })
-		g := r.Group(strings.TrimSuffix(consolePath, "/"), withRequestID, h.observe, h.recoverPanic, h.withDeadline, consoleHeaders, h.knowsHost)
+		g := r.Group(strings.TrimSuffix(consolePath, "/"), withRequestID, h.observe, h.recoverPanic, h.closeWhenStopping, h.withDeadline, consoleHeaders, h.knowsHost)
 		for _, file := range []struct{ name, mediaType string }{{"console.css", "text/css; charset=utf-8"}, {"icon.svg", "image/svg+xml"}} {
 			content, err := consoleFiles.ReadFile("console/" + file.name)
 			if err != nil {
@@ -141,17 +139,10 @@ func consoleHeaders(c *gin.Context) {
 // knowsHost refuses a request that names another host: that of a page whose name was made to
 // resolve to this machine (DNS rebinding) could read what it gets.
 func (h *console) knowsHost(c *gin.Context) {
-	host := hostOf(c.Request.Host)
-	if !isLoopback(host) && (host == "" || !slices.Contains(h.cfg.Hosts, host)) {
+	if !knownHost(c.Request, h.cfg.Hosts) {
 		h.problemPage(c, problem{status: http.StatusMisdirectedRequest, name: "host", title: "Another host",
 			detail: "Call the console by a loopback address, by the host of its listener, or by one of console.hosts."})
 	}
-}
-
-// isLoopback reports whether a host without its port is this machine.
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // admit lets those in who may look.

@@ -74,7 +74,7 @@ func (h *console) overview(c *gin.Context) {
 		h.logFailure(c, err)
 	}
 	h.show(c, "overview", "Overview", map[string]any{
-		"Ready": ready, "Degraded": slices.ContainsFunc(checks, func(r checkResult) bool { return !r.OK }), "Checks": checks,
+		"Stopping": h.cfg.Stopping != nil && h.cfg.Stopping.Err() != nil, "Ready": ready, "Degraded": slices.ContainsFunc(checks, func(r checkResult) bool { return !r.OK }), "Checks": checks,
 		"Members": h.cfg.Members(), "Ending": ending, "Started": service.Started, "Uptime": h.cfg.Now().Sub(service.Started),
 		"Log": h.cfg.AuditFigure(), "Last": last, "Signed": signed,
 		"Logs": logs, "LogsUnread": err != nil,

@@ -4,39 +4,59 @@ package integration
 
 import (
 	"bufio"
-	"crypto"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 
-	"github.com/mintmark/mintmark/bench"
 	"github.com/mintmark/mintmark/hsm"
 )
 
-// floor is the least that a Go service can do for the same request (bench/floor), on the
-// same token and key; with record it verifies and commits too. of is a server whose key set
-// has the key.
-func (r *benchRig) floor(name, raw string, of *server, record bool) bench.Subject {
+// floor is the least that a Go service can do for the same requests (bench/floor), on the
+// same token and keys, through a module; change is what is different about its configuration.
+func (r *benchRig) floor(module string, change map[string]any) *server {
 	r.t.Helper()
 	dir := r.t.TempDir()
-	program := filepath.Join(dir, "floor")
-	if out, err := exec.Command("go", "build", "-o", program, "../bench/floor").CombinedOutput(); err != nil {
-		r.t.Fatalf("%v\n%s", err, out)
+	clients := map[string]string{}
+	for _, p := range []*party{r.issuer, r.merch} {
+		path := filepath.Join(dir, p.kid+".pem")
+		if err := os.WriteFile(path, []byte(p.publicPEM()), 0o600); err != nil {
+			r.t.Fatal(err)
+		}
+		clients[p.iss] = path
 	}
-	client, own := filepath.Join(dir, "client.pem"), filepath.Join(dir, "own.pem")
-	if err := errors.Join(os.WriteFile(client, []byte(r.issuer.publicPEM()), 0o600),
-		os.WriteFile(own, []byte(publicPEM(r.t, merchantKey(of))), 0o600)); err != nil {
+	key := func(p hsm.Purpose) map[string]string {
+		return map[string]string{"ID": r.id(p), "Public": filepath.Join(r.dev.dir, "keys", string(p)+".pem")}
+	}
+	config := map[string]any{
+		"Module": module, "TokenLabel": r.dev.info.HSM.TokenLabel, "PINFile": r.dev.info.HSM.PinFile, "Sessions": 4,
+		"Clients": clients, "MerchantJWT": key(hsm.MerchantJWT), "ProximityToken": key(hsm.ProximityToken), "TAVSigning": key(hsm.TAVSigning),
+		"CardIndexID": r.id(hsm.CardIndex), "CardVaultID": r.id(hsm.CardVault), "Intermediate": r.dev.info.Apple.SubCert,
+		"Record": filepath.Join(dir, "floor.db"),
+	}
+	for name, value := range change {
+		config[name] = value
+	}
+	text, err := json.Marshal(config)
+	path := filepath.Join(dir, "floor.json")
+	if err := errors.Join(err, os.WriteFile(path, text, 0o600)); err != nil {
 		r.t.Fatal(err)
 	}
-	args := []string{"-module", r.dev.info.HSM.Module, "-token-label", r.dev.info.HSM.TokenLabel, "-pin-file", r.dev.info.HSM.PinFile,
-		"-rsa-id", r.id(hsm.MerchantJWT), "-client-key", client}
-	if record {
-		args = append(args, "-public-key", own, "-record", filepath.Join(dir, "floor.db"))
+	return r.startFloor(path)
+}
+
+// startFloor runs the program until the test ends.
+func (r *benchRig) startFloor(config string) *server {
+	r.t.Helper()
+	program := filepath.Join(r.dev.dir, "floor")
+	if _, err := os.Stat(program); err != nil {
+		if out, err := exec.Command("go", "build", "-o", program, "../bench/floor").CombinedOutput(); err != nil {
+			r.t.Fatalf("%v\n%s", err, out)
+		}
 	}
-	s := &server{t: r.t, dir: dir}
-	s.cmd = exec.Command(program, args...)
+	s := &server{t: r.t, dir: filepath.Dir(config), cmd: exec.Command(program, config)}
 	s.cmd.Env, s.cmd.Stderr = append(os.Environ(), "SOFTHSM2_CONF="+r.dev.info.HSM.Softhsm2Conf), os.Stderr
 	out, err := s.cmd.StdoutPipe()
 	if err == nil {
@@ -54,17 +74,5 @@ func (r *benchRig) floor(name, raw string, of *server, record bool) bench.Subjec
 		r.t.Fatal(err)
 	}
 	s.info.BaseURL = "http://" + strings.TrimSpace(address)
-	return r.rs256(name, raw, s)
-}
-
-// merchantKey is the public half of a server's merchant-jwt key.
-func merchantKey(s *server) crypto.PublicKey {
-	s.t.Helper()
-	for _, k := range s.jwks().Keys {
-		if k.Algorithm == "RS256" {
-			return k.Key
-		}
-	}
-	s.t.Fatal("no RS256 key is published")
-	return nil
+	return s
 }

@@ -1,29 +1,19 @@
 package integration
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/go-jose/go-jose/v4"
 
-	"github.com/mintmark/mintmark/hsm"
-	"github.com/mintmark/mintmark/internal/audit"
-	"github.com/mintmark/mintmark/internal/provisioning"
 	"github.com/mintmark/mintmark/internal/provisioning/appletest"
-	"github.com/mintmark/mintmark/internal/secret"
-	"github.com/mintmark/mintmark/internal/store"
-	"github.com/mintmark/mintmark/signer"
 )
 
 // tenant is one of two issuers behind one service. They do what they can to look alike:
@@ -188,82 +178,6 @@ func cardsApart(t *testing.T, w *tenancy, own, other tenant) {
 	}
 }
 
-func mintsApart(t *testing.T, w *tenancy, own, other tenant) {
-	const path = "/v1/merchant-tokens"
-	order := own.order(nil)
-	w.refuses(t, path, 401, order, impostors(own.backend, other.backend))
-	w.refuses(t, path, 403, order, map[string]string{
-		"merchant's token":        own.merchant.token(nil),
-		"merchant JWT of its own": w.minted(t, own, nil),
-	})
-	token := own.backend.token(claims{"tenant": other.name})
-	var out struct{ Token string }
-	w.send(path, token, order).into(t, &out)
-	if iss := w.verified(t, out.Token)["iss"]; iss != own.mint() {
-		t.Errorf("signed as %v", iss)
-	}
-	for name, tt := range map[string]struct {
-		change request
-		status int
-		reason string
-	}{
-		"iss beside the others":    {request{"iss": other.mint()}, 400, ""},
-		"iss among claims":         {request{"claims": claims{"iss": other.mint()}}, 400, ""},
-		"tenant beside the others": {request{"tenant": other.name}, 400, ""},
-		"tenant among claims":      {request{"claims": claims{"tenant": other.name}}, 400, ""},
-		"the other's sub":          {request{"sub": other.name + "-shop"}, 403, "sub"},
-		"the other's aud":          {request{"aud": "kernel-" + other.name}, 403, "aud"},
-		"the other's mbn":          {request{"mbn": "Shop " + other.name}, 403, "mbn"},
-		"the other's mcc":          {request{"mcc": other.category()}, 403, "mcc"},
-	} {
-		a := w.send(path, token, order.with(tt.change))
-		if reason, _ := a.refusal(); a.status != tt.status || reason != tt.reason {
-			t.Errorf("%s: answered %d: %s", name, a.status, a.body)
-		}
-	}
-}
-
-func checksApart(t *testing.T, w *tenancy, path string, own, other tenant) {
-	w.refuses(t, path, 401, nil, impostors(own.merchant, other.merchant))
-	w.refuses(t, path, 401, nil, impostors(own.merchant, other.backend))
-	minted := w.minted(t, own, nil)
-	w.refuses(t, path, 401, nil, map[string]string{
-		"merchant JWT as the other's":           reworded(t, minted, own.mint(), other.mint()),
-		"merchant JWT as the other's merchants": reworded(t, minted, own.mint(), other.merchant.iss),
-	})
-	for iss, token := range map[string]string{own.merchant.iss: own.merchant.token(claims{"tenant": other.name}), own.mint(): minted} {
-		var got claims
-		w.send(path, token, nil).into(t, &got)
-		if got["iss"] != iss || got["x-tid"] != own.terminal() {
-			t.Errorf("a token of %s is told to be %v", iss, got)
-		}
-	}
-}
-
-func proximityApart(t *testing.T, w *tenancy, own, other tenant) {
-	const path = "/apple/proximity-token"
-	w.refuses(t, path, 401, nil, impostors(own.merchant, other.merchant))
-	w.refuses(t, path, 401, nil, map[string]string{
-		"merchant JWT as the other's": reworded(t, w.minted(t, own, nil), own.mint(), other.mint()),
-	})
-	for name, token := range map[string]string{
-		"merchant's token": own.merchant.token(claims{"x-tid": other.terminal()}),
-		"merchant JWT":     w.minted(t, own, request{"x-tid": other.terminal()}),
-		"with acquirer":    own.merchant.token(claims{"x-tid": other.terminal(), "acquirer": other.acquirer()}),
-	} {
-		if a := w.send(path, token, nil); a.status != 500 || !strings.Contains(string(a.body), "x-tid is no terminal profile id") {
-			t.Errorf("%s for the other's terminal: answered %d: %s", name, a.status, a.body)
-		}
-	}
-	for name, token := range map[string]string{"merchant's token": own.merchant.token(nil), "merchant JWT": w.minted(t, own, nil)} {
-		var out proximityAnswer
-		w.send(path, token, nil).into(t, &out)
-		if got := w.verified(t, out.Token); got["terminalProfileId"] != own.terminal() || got["acquirer"] != own.acquirer() || got["merchant"] != "shared-user" {
-			t.Errorf("%s gives %v", name, got)
-		}
-	}
-}
-
 func jwksApart(t *testing.T, w *tenancy, own, other tenant) {
 	url := w.info.BaseURL + "/.well-known/jwks.json"
 	nobody := w.get(url)
@@ -347,36 +261,6 @@ func reworded(t *testing.T, token, from, to string) string {
 	return strings.Join(parts, ".")
 }
 
-// order is a merchant JWT that the tenant may have signed, and that this server takes.
-func (n tenant) order(change request) request {
-	return request{
-		"sub": "shared-user", "usr": "cashier", "aud": sharedAudience,
-		"mbn": "Shop " + n.name, "mcc": n.category(), "x-tid": n.terminal(),
-	}.with(change)
-}
-
-// minted is a merchant JWT that the service signed for a tenant.
-func (w *tenancy) minted(t *testing.T, for_ tenant, change request) string {
-	t.Helper()
-	var out struct{ Token string }
-	w.send("/v1/merchant-tokens", for_.backend.token(nil), for_.order(change)).into(t, &out)
-	return out.Token
-}
-
-// verified gives the claims of a token that the service signed.
-func (w *tenancy) verified(t *testing.T, token string) claims {
-	t.Helper()
-	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256, jose.ES256})
-	if err != nil {
-		t.Fatal(err)
-	}
-	payload, err := parsed.Verify(w.jwks)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return decoded(t, payload)
-}
-
 func withoutRequestID(t *testing.T, a answer) string {
 	t.Helper()
 	var members map[string]any
@@ -385,151 +269,4 @@ func withoutRequestID(t *testing.T, a answer) string {
 	}
 	delete(members, "requestId")
 	return fmt.Sprint(members)
-}
-
-// newTenancy makes the service: clients, acquirers and cards of both.
-func newTenancy(t *testing.T) (w *tenancy, a, b tenant) {
-	t.Helper()
-	s := newSite(t, hsm.TAVSigning, hsm.CardVault, hsm.CardIndex, hsm.MerchantJWT, hsm.ProximityToken, hsm.CardTransport, hsm.Passcode, hsm.ConnectorJWS)
-	authority, certificates := newCA(t, "networks"), map[string]identity{}
-	s.certificate(authority.server())
-	s.write("networks.pem", certificatePEM(authority.cert))
-	s.must("keys", "certify", "--name", "merchant-jwt", "--common-name", "mint", "--out", "mint.crt", "--write")
-	s.passKeys("a", "b")
-	a = tenant{name: "a", pan: "5204245250001488"}
-	b = tenant{name: "b", pan: "5555555555554444"}
-	for _, n := range []*tenant{&a, &b} {
-		n.backend, n.merchant = newParty(t, "backend-"+n.name, sharedAudience), newParty(t, "merchant-"+n.name, sharedAudience)
-		for _, p := range []*party{n.backend, n.merchant} {
-			p.sub = "shared-user"
-			s.write(p.iss+".pem", p.publicPEM())
-		}
-		certificates[n.network()] = authority.client("spiffe://network.example/" + n.name)
-		n.merchant.claims = claims{"usr": "cashier", "mbn": "Shop " + n.name, "mcc": n.category(), "x-tid": n.terminal()}
-	}
-	s.configure(`
-roles: [issuer, merchant, passes]
-api:
-  listen: "127.0.0.1:0"
-  tls: {certificateFile: server.crt, keyFile: server.key, clientCertificates: {issuer: request}}
-passes:
-  publicURL: https://passes.example
-  types:
-    - {tenant: a, passTypeIdentifier: pass.shared-a, key: pass-a}
-    - {tenant: b, passTypeIdentifier: pass.shared-b, key: pass-b}
-  push: {disabled: true}
-clients:` + a.clients() + b.clients() + `
-merchant:
-  audience: ` + sharedAudience + `
-  audFingerprints: [` + fingerprint + `]
-  issuers:
-    - {tenant: a, issuer: mint-a, acquirer: acquirer-a}
-    - {tenant: b, issuer: mint-b, acquirer: acquirer-b}
-  acquirers:
-    - {name: acquirer-a, terminalProfiles: [{appleTerminalProfileId: terminal-a}]}
-    - {name: acquirer-b, terminalProfiles: [{appleTerminalProfileId: terminal-b}]}
-  proximity:
-    claims: {iat: $issuedAt, exp: $expiresAt, jti: $jwtId, acquirer: $acquirer, merchant: $claim.sub, terminalProfileId: $terminalProfileId}
-`)
-	s.write("mintmark.yaml", strings.Replace(readFile(t, filepath.Join(s.dir, "mintmark.yaml")), "pushProvisioning: {", `pushProvisioning: {
-  connector: {mode: simulator, noticesFile: notices.jsonl},
-  statements: [{tenant: a, kid: core, publicKeyFile: backend-a.pem}, {tenant: b, kid: core, publicKeyFile: backend-b.pem}],
-  `, 1))
-	s.storeCards(a, b)
-	w = &tenancy{server: s.serve()}
-	w.networks(authority, certificates)
-	w.jwks = w.server.jwks()
-	apple := filepath.Join(s.dir, "apple")
-	w.info.Apple.LeafCert, w.info.Apple.SubCert = filepath.Join(apple, "apple-leaf.pem"), filepath.Join(apple, "apple-sub.pem")
-	w.apple = s.apple
-	return w, a, b
-}
-
-// clients are the tenant's in the configuration.
-func (n tenant) clients() string {
-	return strings.NewReplacer("$T", n.name, "$AUD", sharedAudience, "$MCC", n.category()).Replace(`
-  - issuer: backend-$T
-    tenant: $T
-    audience: $AUD
-    keys: [{kid: backend-$T-1, publicKeyFile: backend-$T.pem}]
-    rights: [signCards, signMerchantTokens, manageCards, readCards, createActivationData, managePasses, searchTokens, activateTokens, searchCards, {right: manageWalletTokens, anyOwner: true}, readEnablement, decideProvisioning, sendPasscodes, verifyPasscodes]
-    merchantTokens: {subjects: [shared-user, $T-*], audiences: [$AUD, kernel-$T], businessNames: [Shop $T], categoryCodes: ["$MCC"]}
-  - issuer: merchant-$T
-    tenant: $T
-    audience: $AUD
-    keys: [{kid: merchant-$T-1, publicKeyFile: merchant-$T.pem}]
-    rights: [createAppleProximityToken]
-    acquirer: acquirer-$T
-  - issuer: network-$T
-    tenant: $T
-    certificate: {caFile: networks.pem, uri: "spiffe://network.example/$T"}
-    rights: [{right: decideProvisioning, anyOwner: true}, {right: verifyPasscodes, anyOwner: true}]`)
-}
-
-// storeCards puts two cards of each tenant into the vault, as an import would: the keys are
-// in the token, and the service is not running.
-func (s *site) storeCards(tenants ...tenant) {
-	s.t.Helper()
-	s.t.Setenv("SOFTHSM2_CONF", s.token.ConfigFile)
-	ctx := context.Background()
-	ring, err := hsm.LoadKeyring(filepath.Join(s.dir, "keyring.yaml"))
-	s.check(err)
-	token, err := hsm.Open(ctx, hsm.Config{
-		Name: "hsm-a", Module: s.token.Module, TokenLabel: s.token.Label, PINFile: s.token.PINFile,
-		Keyring: ring, Log: slog.New(slog.DiscardHandler),
-	})
-	s.check(err)
-	db, err := store.Open(ctx, filepath.Join(s.dir, "mintmark.db"), "test")
-	s.check(err)
-	anchor, err := provisioning.TestAnchor(s.apple.RootPEM())
-	s.check(err)
-	vault, err := provisioning.New(provisioning.Config{
-		Chain: provisioning.NewChainPolicy(anchor, time.Now), Recorder: audit.New(db, time.Now), Gate: signer.New(token), Cards: db, Decisions: db, Verified: db, Tokens: db, Flags: db,
-		Now: time.Now, Lease: time.Minute, TAV: provisioning.TAVConfig{Version: signer.TAVv3, Validity: time.Minute},
-	})
-	s.check(err)
-	for _, n := range tenants {
-		who := provisioning.Caller{Owner: provisioning.Owner{Tenant: n.name, Issuer: n.backend.iss, Subject: n.backend.sub}}
-		for _, name := range []string{n.card(), both} {
-			pan, err := secret.ParsePAN([]byte(n.pan))
-			s.check(err)
-			_, err = vault.StoreCard(ctx, who, name, provisioning.Card{
-				PAN: pan, Expiration: secret.NewText("12/49"), Name: secret.NewText("Holder"), Product: "mastercard",
-			})
-			s.check(err)
-		}
-	}
-	s.check(db.Close())
-	s.check(token.Close(ctx))
-}
-
-func (s *site) check(err error) {
-	s.t.Helper()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// newRequest is a valid request with a fresh nonce.
-func (w *tenancy) newRequest() request { return w.requestFor(both) }
-
-// openedPAN is what Apple finds in a sealed card.
-func (w *tenancy) openedPAN(t *testing.T, a answer) string {
-	t.Helper()
-	var out struct{ EphemeralPublicKey, EncryptedData []byte }
-	a.into(t, &out)
-	clear, err := w.apple.Open(out.EphemeralPublicKey, out.EncryptedData)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return decoded(t, clear)["primaryAccountNumber"].(string)
-}
-
-// thumbprint is the RFC 7638 one of the party's key.
-func (p *party) thumbprint() string {
-	sum, err := signer.KeyID(p.key.Public())
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return sum
 }

@@ -1,21 +1,26 @@
-// Command floor is the least that a Go service can do for a signature, to hold mintmark
-// against in the same run: net/http, the bearer token verified by golang-jwt, a JWT signed by
-// two calls of PKCS#11 in one call of C, a short answer. With -record it does what makes a
-// signature accountable as well, also at its least: the signature is verified, and a row is
-// committed to SQLite before it leaves, rows that wait sharing a transaction.
+// Command floor is the least that a Go service can do for a request, to hold mintmark against
+// in the same run: net/http, the bearer token verified by golang-jwt, the request's calls of
+// PKCS#11 in one call of C, a short answer. With a record it does what makes an output
+// accountable as well, also at its least: the signature is verified, and rows are committed
+// to SQLite, those that wait sharing a transaction, one before an output leaves, and for a
+// card one before its nonce is used.
 //
 // It has no strict decoding, no rights, no recovery, no metrics, no request log, no Merkle
-// tree: it is nothing to deploy.
+// tree; it finds no card and seals none: its work in the token is on samples. It is nothing
+// to deploy.
+//
+//	floor CONFIG.json
+//
+// It prints the address that it listens on.
 package main
 
 import (
 	"crypto"
 	"crypto/rsa"
-	"crypto/sha256"
-	"encoding/base64"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
-	"flag"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -31,119 +36,159 @@ import (
 )
 
 func main() {
-	if err := run(); err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "floor:", err)
 		os.Exit(1)
 	}
 }
 
-func run() error {
-	module := flag.String("module", "", "PKCS#11 module")
-	label := flag.String("token-label", "", "token label")
-	pinFile := flag.String("pin-file", "", "file with the PIN")
-	id := flag.String("rsa-id", "", "CKA_ID of the RSA key, hex")
-	sessions := flag.Int("sessions", 4, "signatures at once")
-	client := flag.String("client-key", "", "file with the public key of the bearer tokens, PEM")
-	own := flag.String("public-key", "", "file with the public half of the RSA key, PEM; with -record")
-	record := flag.String("record", "", "SQLite file to commit rows to")
-	flag.Parse()
+// config is the command's file. Keys are files in PEM, CKA_IDs hexadecimal.
+type config struct {
+	Module, TokenLabel, PINFile string
+	Sessions                    int               // of each work
+	Lengths                     bool              // C_Sign is asked for lengths first
+	Clients                     map[string]string // by iss, the keys of their bearer tokens
+	MerchantJWT, ProximityToken key               // none: the work is not done
+	TAVSigning                  key
+	CardIndexID, CardVaultID    string
+	Intermediate                string // the certificate that a card's leaf is verified by, PEM
+	Record                      string // the SQLite file; empty: no record and no verification
+}
 
-	s, err := newServer(*module, *label, *pinFile, *id, *sessions, *client)
+// key is a key pair of the token.
+type key struct{ ID, Public string }
+
+func run(args []string) error {
+	if len(args) != 1 {
+		return errors.New("one argument is needed: the configuration")
+	}
+	text, err := os.ReadFile(args[0])
 	if err != nil {
 		return err
 	}
-	if *record != "" {
-		if s.public, err = publicKey(*own); err == nil {
-			s.log, err = least.Open(*record)
-		}
-		if err != nil {
-			return err
-		}
+	var c config
+	if err := json.Unmarshal(text, &c); err != nil {
+		return err
+	}
+	s, err := newServer(c)
+	if err != nil {
+		return err
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
 	fmt.Println(l.Addr())
-	return http.Serve(l, s)
+	return (&http.Server{Handler: s.mux(), ReadHeaderTimeout: time.Minute}).Serve(l)
 }
 
 type server struct {
-	signer *raw.Signer
-	client *rsa.PublicKey
-	public *rsa.PublicKey // of the signatures; nil without log
-	log    *least.Log
+	clients map[string]*rsa.PublicKey
+	log     *least.Log // nil without a record
+
+	merchant, proximity, tav signing
+	intermediate             *x509.Certificate
 }
 
-func newServer(module, label, pinFile, id string, sessions int, client string) (*server, error) {
-	pin, err := secret.ReadPINFile(pinFile)
+// signing is a work that ends in a signature.
+type signing struct {
+	sessions *raw.Sessions
+	public   crypto.PublicKey
+}
+
+func newServer(c config) (*server, error) {
+	pin, err := secret.ReadPINFile(c.PINFile)
 	if err != nil {
 		return nil, err
 	}
-	token, err := raw.Open(module, label, pin)
+	token, err := raw.Open(c.Module, c.TokenLabel, pin)
 	pin.Wipe()
 	if err != nil {
 		return nil, err
 	}
-	ckaID, err := hex.DecodeString(id)
-	if err != nil {
-		return nil, err
+	s := &server{clients: map[string]*rsa.PublicKey{}}
+	for iss, path := range c.Clients {
+		pem, err := os.ReadFile(path)
+		if err == nil {
+			s.clients[iss], err = jwt.ParseRSAPublicKeyFromPEM(pem)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	s := &server{}
-	if s.signer, err = token.Signer(ckaID, sessions); err == nil {
-		s.client, err = publicKey(client)
+	if c.Record != "" {
+		if s.log, err = least.Open(c.Record); err != nil {
+			return nil, err
+		}
 	}
-	return s, err
+	return s, s.open(c, token)
 }
 
-func publicKey(path string) (*rsa.PublicKey, error) {
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
+// open opens sessions for the works that have keys.
+func (s *server) open(c config, token *raw.Token) error {
+	var problems []error
+	id := func(text string) []byte {
+		b, err := hex.DecodeString(text)
+		problems = append(problems, err)
+		return b
 	}
-	return jwt.ParseRSAPublicKeyFromPEM(pem)
+	for _, w := range []struct {
+		to   *signing
+		key  key
+		task raw.Task
+	}{
+		{&s.merchant, c.MerchantJWT, raw.Task{Work: raw.RSA, Keys: raw.Keys{RSA: id(c.MerchantJWT.ID)}, Lengths: c.Lengths}},
+		{&s.proximity, c.ProximityToken, raw.Task{Work: raw.P256, Keys: raw.Keys{P256: id(c.ProximityToken.ID)}}},
+		{&s.tav, c.TAVSigning, raw.Task{Work: raw.Card, Keys: raw.Keys{RSA: id(c.TAVSigning.ID), HMAC: id(c.CardIndexID), AES: id(c.CardVaultID)}}},
+	} {
+		if w.key.ID == "" {
+			continue
+		}
+		var err error
+		if w.to.sessions, err = token.Sessions(w.task, c.Sessions); err == nil && s.log != nil {
+			w.to.public, err = publicKey(w.key.Public)
+		}
+		problems = append(problems, err)
+	}
+	if c.Intermediate != "" {
+		var err error
+		s.intermediate, err = certificate(c.Intermediate)
+		problems = append(problems, err)
+	}
+	return errors.Join(problems...)
 }
 
-// ServeHTTP signs the body, a JSON object, as the claims of a JWT.
-func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if _, err := jwt.Parse(bearer, func(*jwt.Token) (any, error) { return s.client, nil }, jwt.WithValidMethods([]string{"RS256"})); err != nil {
-		http.Error(w, "not authenticated", http.StatusUnauthorized)
-		return
-	}
-	claims := map[string]any{}
-	if err := json.NewDecoder(r.Body).Decode(&claims); err != nil {
-		http.Error(w, "malformed", http.StatusBadRequest)
-		return
-	}
-	token, err := s.sign(claims)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]string{"token": token})
+// mux has the works under mintmark's paths.
+func (s *server) mux() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/merchant-tokens", s.authenticated(s.merchantToken))
+	mux.HandleFunc("POST /apple/proximity-token", s.authenticated(s.proximityToken))
+	mux.HandleFunc("POST /issuer/push-provisioning/signed-cards", s.authenticated(s.signedCard))
+	return mux
 }
 
-func (s *server) sign(claims map[string]any) (string, error) {
-	claims["iat"], claims["exp"] = time.Now().Unix(), time.Now().Add(time.Minute).Unix()
-	input, err := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims(claims)).SigningString()
-	if err != nil {
-		return "", err
+// authenticated does a work for who has a bearer token, and answers what it gives as JSON.
+func (s *server) authenticated(work func(r *http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if _, err := jwt.Parse(bearer, s.keyOf, jwt.WithValidMethods([]string{"RS256"})); err != nil {
+			http.Error(w, "not authenticated", http.StatusUnauthorized)
+			return
+		}
+		out, err := work(r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(out)
 	}
-	digest := sha256.Sum256([]byte(input))
-	sig, err := s.signer.Sign(digest)
-	if err == nil && s.log != nil {
-		err = rsa.VerifyPKCS1v15(s.public, crypto.SHA256, digest[:], sig)
+}
+
+func (s *server) keyOf(t *jwt.Token) (any, error) {
+	iss, err := t.Claims.GetIssuer()
+	if key := s.clients[iss]; err == nil && key != nil {
+		return key, nil
 	}
-	if err != nil {
-		return "", err
-	}
-	token := input + "." + base64.RawURLEncoding.EncodeToString(sig)
-	if s.log != nil {
-		sum := sha256.Sum256([]byte(token))
-		entry := fmt.Sprintf(`{"operation":"sign","iss":"https://issuer.example","sub":"merchant-1","output":"%x"}`, sum)
-		err = s.log.Append(entry, sha256.Sum256([]byte(entry)))
-	}
-	return token, err
+	return nil, errors.New("unknown client")
 }

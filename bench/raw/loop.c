@@ -25,15 +25,12 @@ typedef CK_ULONG H;
 #define CIPHER_INIT(f, at_) ((CK_RV(*)(H, CK_MECHANISM *, H))(f)->at[at_])
 #define CIPHER(f, at_) ((CK_RV(*)(H, CK_BYTE *, CK_ULONG, CK_BYTE *, CK_ULONG *))(f)->at[at_])
 
-enum { VAULT_ROW = 256, INDEX_INPUT = 48 }; // bytes, about those of a card's row and its look-up
-
 typedef struct {
 	const raw_token *token;
-	const raw_load *load;
+	const raw_work *work;
 	atomic_bool *go, *stop; // a worker that fails stops all
 	atomic_int *ready;
-	CK_BYTE sealed[VAULT_ROW + 16]; // a sample that the AES key opens
-	H session;
+	raw_session session;
 	uint64_t *took; // nanoseconds each
 	size_t n, room;
 	raw_error err;
@@ -51,61 +48,39 @@ static double cpu(void) {
 	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
-static raw_error sign(worker *w, CK_ULONG mechanism, H key, CK_BYTE *in, CK_ULONG n, int lengths) {
-	CK_FUNCTION_LIST *f = w->token->list;
+static raw_error sign(raw_session *s, CK_ULONG mechanism, H key, CK_BYTE *in, CK_ULONG n, int lengths) {
+	CK_FUNCTION_LIST *f = s->token.list;
 	CK_MECHANISM m = {mechanism, NULL, 0};
-	CK_BYTE out[512];
-	CK_ULONG len = sizeof out;
-	TRY("C_SignInit", SIGN_INIT(f)(w->session, &m, key));
+	TRY("C_SignInit", SIGN_INIT(f)(s->handle, &m, key));
 	if (lengths)
-		TRY("C_Sign", SIGN(f)(w->session, in, n, NULL, &len));
-	len = sizeof out;
-	TRY("C_Sign", SIGN(f)(w->session, in, n, out, &len));
+		TRY("C_Sign", SIGN(f)(s->handle, in, n, NULL, &s->signature_len));
+	s->signature_len = sizeof s->signature;
+	TRY("C_Sign", SIGN(f)(s->handle, in, n, s->signature, &s->signature_len));
 	return (raw_error){0};
 }
 
 // What stands before a SHA-256 digest in its DigestInfo (RFC 8017, 9.2).
 static const CK_BYTE info[19] = {0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20};
 
-raw_error raw_session(raw_token *t, CK_ULONG *session) {
-	TRY("C_OpenSession", ((CK_RV(*)(CK_ULONG, CK_ULONG, void *, void *, H *))t->list->at[AT_OpenSession])(
-		t->slot, CKF_SERIAL_SESSION, NULL, NULL, session));
-	return (raw_error){0};
-}
-
-raw_error raw_sign_rsa(raw_token *t, CK_ULONG session, CK_ULONG key, const CK_BYTE *digest, CK_BYTE *out, CK_ULONG *len) {
-	CK_MECHANISM m = {CKM_RSA_PKCS, NULL, 0};
-	CK_BYTE in[sizeof info + 32];
+static raw_error rsa(raw_session *s, int lengths) {
+	CK_BYTE in[sizeof info + sizeof s->digest];
 	memcpy(in, info, sizeof info);
-	memcpy(in + sizeof info, digest, 32);
-	TRY("C_SignInit", SIGN_INIT(t->list)(session, &m, key));
-	TRY("C_Sign", SIGN(t->list)(session, in, sizeof in, out, len));
-	return (raw_error){0};
+	memcpy(in + sizeof info, s->digest, sizeof s->digest);
+	return sign(s, CKM_RSA_PKCS, s->work.rsa, in, sizeof in, lengths);
 }
 
-static raw_error rsa(worker *w, int lengths) {
-	CK_BYTE in[sizeof info + 32] = {0};
-	memcpy(in, info, sizeof info);
-	return sign(w, CKM_RSA_PKCS, w->load->rsa, in, sizeof in, lengths);
-}
-
-static raw_error p256(worker *w, int lengths) {
-	CK_BYTE digest[32] = {1};
-	return sign(w, CKM_ECDSA, w->load->p256, digest, sizeof digest, lengths);
-}
-
-static raw_error gcm(worker *w, int at, CK_BYTE *in, CK_ULONG n, CK_BYTE *out, CK_ULONG len) {
+static raw_error gcm(raw_session *s, int at, CK_BYTE *in, CK_ULONG n, CK_BYTE *out, CK_ULONG len) {
 	CK_BYTE iv[12] = {0}; // of a sample of zeroes under a key for nothing else
 	CK_GCM_PARAMS p = {iv, sizeof iv, 96, NULL, 0, 128};
 	CK_MECHANISM m = {CKM_AES_GCM, &p, sizeof p};
-	TRY("C_EncryptInit or C_DecryptInit", CIPHER_INIT(w->token->list, at - 1)(w->session, &m, w->load->aes));
-	TRY("C_Encrypt or C_Decrypt", CIPHER(w->token->list, at)(w->session, in, n, out, &len));
+	TRY("C_EncryptInit or C_DecryptInit", CIPHER_INIT(s->token.list, at - 1)(s->handle, &m, s->work.aes));
+	TRY("C_Encrypt or C_Decrypt", CIPHER(s->token.list, at)(s->handle, in, n, out, &len));
 	return (raw_error){0};
 }
 
 static CK_BYTE yes = 1, no = 0;
 
-static raw_error pair(worker *w, H *public, H *private) {
+static raw_error pair(raw_session *s, H *public, H *private) {
 	static CK_BYTE curve[] = {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
 	CK_MECHANISM m = {CKM_EC_KEY_PAIR_GEN, NULL, 0};
 	CK_ATTRIBUTE pub[] = {{CKA_EC_PARAMS, curve, sizeof curve}, {CKA_TOKEN, &no, 1}, {CKA_PRIVATE, &no, 1}, {CKA_VERIFY, &no, 1},
@@ -113,12 +88,12 @@ static raw_error pair(worker *w, H *public, H *private) {
 	CK_ATTRIBUTE priv[] = {{CKA_TOKEN, &no, 1}, {CKA_PRIVATE, &yes, 1}, {CKA_SENSITIVE, &yes, 1}, {CKA_EXTRACTABLE, &no, 1},
 		{CKA_DERIVE, &yes, 1}, {CKA_SIGN, &no, 1}, {CKA_DECRYPT, &no, 1}, {CKA_UNWRAP, &no, 1}};
 	TRY("C_GenerateKeyPair", ((CK_RV(*)(H, CK_MECHANISM *, CK_ATTRIBUTE *, CK_ULONG, CK_ATTRIBUTE *, CK_ULONG, H *, H *))
-		w->token->list->at[AT_GenerateKeyPair])(w->session, &m, pub, sizeof pub / sizeof *pub, priv, sizeof priv / sizeof *priv, public, private));
+		s->token.list->at[AT_GenerateKeyPair])(s->handle, &m, pub, sizeof pub / sizeof *pub, priv, sizeof priv / sizeof *priv, public, private));
 	return (raw_error){0};
 }
 
 // agree derives Z with a peer: the curve's generator, a point like any other.
-static raw_error agree(worker *w, H private, H *z) {
+static raw_error agree(raw_session *s, H private, H *z) {
 	static CK_BYTE generator[65] = {0x04,
 		0x6b, 0x17, 0xd1, 0xf2, 0xe1, 0x2c, 0x42, 0x47, 0xf8, 0xbc, 0xe6, 0xe5, 0x63, 0xa4, 0x40, 0xf2,
 		0x77, 0x03, 0x7d, 0x81, 0x2d, 0xeb, 0x33, 0xa0, 0xf4, 0xa1, 0x39, 0x45, 0xd8, 0x98, 0xc2, 0x96,
@@ -130,81 +105,79 @@ static raw_error agree(worker *w, H private, H *z) {
 	CK_ATTRIBUTE secret[] = {{CKA_CLASS, &class, sizeof class}, {CKA_KEY_TYPE, &type, sizeof type}, {CKA_VALUE_LEN, &len, sizeof len},
 		{CKA_TOKEN, &no, 1}, {CKA_PRIVATE, &yes, 1}, {CKA_SENSITIVE, &yes, 1}, {CKA_EXTRACTABLE, &no, 1}, {CKA_DERIVE, &no, 1},
 		{CKA_ENCRYPT, &no, 1}, {CKA_DECRYPT, &no, 1}, {CKA_SIGN, &no, 1}, {CKA_VERIFY, &no, 1}, {CKA_WRAP, &no, 1}, {CKA_UNWRAP, &no, 1}};
-	TRY("C_DeriveKey", ((CK_RV(*)(H, CK_MECHANISM *, H, CK_ATTRIBUTE *, CK_ULONG, H *))w->token->list->at[AT_DeriveKey])(
-		w->session, &m, private, secret, sizeof secret / sizeof *secret, z));
+	TRY("C_DeriveKey", ((CK_RV(*)(H, CK_MECHANISM *, H, CK_ATTRIBUTE *, CK_ULONG, H *))s->token.list->at[AT_DeriveKey])(
+		s->handle, &m, private, secret, sizeof secret / sizeof *secret, z));
 	return (raw_error){0};
 }
 
-static raw_error digest_key(worker *w, H z) {
-	CK_FUNCTION_LIST *f = w->token->list;
+static raw_error digest_key(raw_session *s, H z) {
+	CK_FUNCTION_LIST *f = s->token.list;
 	CK_MECHANISM m = {CKM_SHA256, NULL, 0};
 	CK_BYTE counter[4] = {0, 0, 0, 1}, info[96] = {0}, out[32];
 	CK_ULONG len = sizeof out;
 	CK_RV (*update)(H, CK_BYTE *, CK_ULONG) = (void *)f->at[AT_DigestUpdate];
-	TRY("C_DigestInit", ((CK_RV(*)(H, CK_MECHANISM *))f->at[AT_DigestInit])(w->session, &m));
-	TRY("C_DigestUpdate", update(w->session, counter, sizeof counter));
-	TRY("C_DigestKey", ((CK_RV(*)(H, H))f->at[AT_DigestKey])(w->session, z));
-	TRY("C_DigestUpdate", update(w->session, info, sizeof info));
-	TRY("C_DigestFinal", ((CK_RV(*)(H, CK_BYTE *, CK_ULONG *))f->at[AT_DigestFinal])(w->session, out, &len));
+	TRY("C_DigestInit", ((CK_RV(*)(H, CK_MECHANISM *))f->at[AT_DigestInit])(s->handle, &m));
+	TRY("C_DigestUpdate", update(s->handle, counter, sizeof counter));
+	TRY("C_DigestKey", ((CK_RV(*)(H, H))f->at[AT_DigestKey])(s->handle, z));
+	TRY("C_DigestUpdate", update(s->handle, info, sizeof info));
+	TRY("C_DigestFinal", ((CK_RV(*)(H, CK_BYTE *, CK_ULONG *))f->at[AT_DigestFinal])(s->handle, out, &len));
 	return (raw_error){0};
 }
 
-static raw_error seal(worker *w) {
-	CK_FUNCTION_LIST *f = w->token->list;
+static raw_error seal(raw_session *s) {
+	CK_FUNCTION_LIST *f = s->token.list;
 	H made[3]; // public, private, Z
 	CK_BYTE point[128];
 	CK_ATTRIBUTE at = {CKA_EC_POINT, point, sizeof point};
 	CK_RV (*get)(H, H, CK_ATTRIBUTE *, CK_ULONG) = (void *)f->at[AT_GetAttributeValue];
 	CK_RV (*destroy)(H, H) = (void *)f->at[AT_DestroyObject];
-	raw_error err = pair(w, &made[0], &made[1]);
+	raw_error err = pair(s, &made[0], &made[1]);
 	if (err.call != NULL)
 		return err;
-	TRY("C_GetAttributeValue", get(w->session, made[0], &at, 1));
-	if ((err = agree(w, made[1], &made[2])).call != NULL || (err = digest_key(w, made[2])).call != NULL)
+	TRY("C_GetAttributeValue", get(s->handle, made[0], &at, 1));
+	if ((err = agree(s, made[1], &made[2])).call != NULL || (err = digest_key(s, made[2])).call != NULL)
 		return err;
 	for (int i = 2; i >= 0; i--)
-		TRY("C_DestroyObject", destroy(w->session, made[i]));
+		TRY("C_DestroyObject", destroy(s->handle, made[i]));
 	return err;
 }
 
 // card makes the calls of docs/pkcs11.md: find the card, open it, seal it, sign its
 // activation data, which is through a binding that asks for lengths.
-static raw_error card(worker *w) {
-	CK_BYTE index[INDEX_INPUT] = {0}, clear[sizeof w->sealed];
-	raw_error err = sign(w, CKM_SHA256_HMAC, w->load->hmac, index, sizeof index, 0);
+static raw_error card(raw_session *s) {
+	CK_BYTE index[RAW_INDEX_INPUT] = {0}, clear[sizeof s->sealed];
+	raw_error err = sign(s, CKM_SHA256_HMAC, s->work.hmac, index, sizeof index, 0);
 	if (err.call == NULL)
-		err = gcm(w, AT_Decrypt, w->sealed, sizeof w->sealed, clear, sizeof clear);
+		err = gcm(s, AT_Decrypt, s->sealed, sizeof s->sealed, clear, sizeof clear);
 	if (err.call == NULL)
-		err = seal(w);
-	return err.call == NULL ? rsa(w, 1) : err;
+		err = seal(s);
+	return err.call == NULL ? rsa(s, 1) : err;
 }
 
-static raw_error once(worker *w) {
-	switch (w->load->work) {
+raw_error raw_do(raw_session *s) {
+	switch (s->work.kind) {
 	case RAW_RSA:
-		return rsa(w, w->load->lengths);
+		return rsa(s, s->work.lengths);
 	case RAW_P256:
-		return p256(w, w->load->lengths);
+		return sign(s, CKM_ECDSA, s->work.p256, s->digest, sizeof s->digest, 0);
 	default:
-		return card(w);
+		return card(s);
 	}
 }
 
-static raw_error prepare(worker *w) {
-	CK_BYTE zeroes[VAULT_ROW] = {0};
-	TRY("C_OpenSession", ((CK_RV(*)(CK_ULONG, CK_ULONG, void *, void *, H *))w->token->list->at[AT_OpenSession])(
-		w->token->slot, CKF_SERIAL_SESSION, NULL, NULL, &w->session));
-	if (w->load->work == RAW_CARD) {
-		raw_error err = gcm(w, AT_Encrypt, zeroes, sizeof zeroes, w->sealed, sizeof w->sealed);
-		if (err.call != NULL)
-			return err;
-	}
-	return once(w);
+raw_error raw_open_session(const raw_token *t, const raw_work *work, raw_session *s) {
+	CK_BYTE zeroes[RAW_VAULT_ROW] = {0};
+	s->token = *t, s->work = *work;
+	TRY("C_OpenSession", ((CK_RV(*)(CK_ULONG, CK_ULONG, void *, void *, H *))t->list->at[AT_OpenSession])(
+		t->slot, CKF_SERIAL_SESSION, NULL, NULL, &s->handle));
+	return work->kind == RAW_CARD ? gcm(s, AT_Encrypt, zeroes, sizeof zeroes, s->sealed, sizeof s->sealed) : (raw_error){0};
 }
 
 static void *loop(void *of) {
 	worker *w = of;
-	w->err = prepare(w);
+	w->err = raw_open_session(w->token, w->work, &w->session);
+	if (w->err.call == NULL)
+		w->err = raw_do(&w->session);
 	if (w->err.call != NULL)
 		atomic_store(w->stop, true);
 	atomic_fetch_add(w->ready, 1);
@@ -221,12 +194,12 @@ static void *loop(void *of) {
 			w->took = more, w->room = room;
 		}
 		uint64_t began = now();
-		w->err = once(w);
+		w->err = raw_do(&w->session);
 		w->took[w->n++] = now() - began;
 	}
 	if (w->err.call != NULL)
 		atomic_store(w->stop, true);
-	((CK_RV(*)(H))w->token->list->at[AT_CloseSession])(w->session);
+	((CK_RV(*)(H))w->token->list->at[AT_CloseSession])(w->session.handle);
 	return NULL;
 }
 
@@ -265,19 +238,19 @@ static void rest(uint64_t until, atomic_bool *stop) {
 	}
 }
 
-raw_error raw_run(raw_token *t, const raw_load *load, raw_result *out) {
+raw_error raw_run(const raw_token *t, const raw_work *work, int count, double seconds, raw_result *out) {
 	atomic_bool go = false, stop = false;
 	atomic_int ready = 0;
 	raw_error err = {0};
-	worker *all = calloc((size_t)load->threads, sizeof *all);
-	pthread_t *threads = calloc((size_t)load->threads, sizeof *threads);
+	worker *all = calloc((size_t)count, sizeof *all);
+	pthread_t *threads = calloc((size_t)count, sizeof *threads);
 	int started = 0;
-	for (; all != NULL && threads != NULL && started < load->threads; started++) {
-		all[started] = (worker){.token = t, .load = load, .go = &go, .stop = &stop, .ready = &ready};
+	for (; all != NULL && threads != NULL && started < count; started++) {
+		all[started] = (worker){.token = t, .work = work, .go = &go, .stop = &stop, .ready = &ready};
 		if (pthread_create(&threads[started], NULL, loop, &all[started]) != 0)
 			break;
 	}
-	if (started < load->threads) {
+	if (started < count) {
 		err = (raw_error){"pthread_create", 0};
 	} else {
 		while (atomic_load(&ready) < started)
@@ -285,7 +258,7 @@ raw_error raw_run(raw_token *t, const raw_load *load, raw_result *out) {
 		double used = cpu();
 		uint64_t began = now();
 		atomic_store(&go, true);
-		rest(began + (uint64_t)(load->seconds * 1e9), &stop);
+		rest(began + (uint64_t)(seconds * 1e9), &stop);
 		atomic_store(&stop, true);
 		for (int i = 0; i < started; i++)
 			pthread_join(threads[i], NULL);
@@ -299,7 +272,7 @@ raw_error raw_run(raw_token *t, const raw_load *load, raw_result *out) {
 	atomic_store(&stop, true);
 	for (int i = 0; i < started; i++)
 		pthread_join(threads[i], NULL);
-	for (int i = 0; all != NULL && i < load->threads; i++)
+	for (int i = 0; all != NULL && i < count; i++)
 		free(all[i].took);
 	free(all), free(threads);
 	return err;

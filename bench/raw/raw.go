@@ -4,7 +4,7 @@
 //
 //	token, err := raw.Open(module, "label", pin)
 //	defer token.Close()
-//	result, err := token.Run(raw.Load{Work: raw.RSA, Keys: keys, Threads: 8, For: time.Second})
+//	result, err := token.Run(raw.Load{Task: raw.Task{Work: raw.RSA, Keys: keys}, Threads: 8, For: time.Second})
 //
 // The time of a thread's first operation and of finding the keys is not counted. CPU is the
 // whole process's: let nothing else run in it.
@@ -42,15 +42,20 @@ var works = map[Work]C.int{RSA: C.RAW_RSA, P256: C.RAW_P256, Card: C.RAW_CARD}
 // Keys are the CKA_IDs of token keys. A work needs those it uses: Card needs RSA, HMAC and AES.
 type Keys struct{ RSA, P256, HMAC, AES []byte }
 
-// A Load says what is done, and how much of it at once.
-type Load struct {
-	Work    Work
-	Keys    Keys
-	Threads int
-	For     time.Duration
+// A Task is a work on certain keys.
+type Task struct {
+	Work Work
+	Keys Keys
 	// Lengths has C_Sign asked for the length of a signature first, as bindings do: a call
 	// more. Card has it for its RSA signature always.
 	Lengths bool
+}
+
+// A Load says how much of a task is done at once.
+type Load struct {
+	Task
+	Threads int
+	For     time.Duration
 }
 
 // Result is what came of a load.
@@ -95,13 +100,29 @@ func failure(err C.raw_error) error {
 
 // Run runs a load.
 func (t *Token) Run(l Load) (Result, error) {
-	work, known := works[l.Work]
-	if !known || l.Threads < 1 || l.For <= 0 {
-		return Result{}, fmt.Errorf("raw loop: %d threads for %v of work %q make no load", l.Threads, l.For, l.Work)
+	if l.Threads < 1 || l.For <= 0 {
+		return Result{}, fmt.Errorf("raw loop: %d threads for %v make no load", l.Threads, l.For)
 	}
-	load := C.raw_load{work: work, threads: C.int(l.Threads), seconds: C.double(l.For.Seconds())}
-	if l.Lengths {
-		load.lengths = 1
+	work, err := t.work(l.Task)
+	if err != nil {
+		return Result{}, err
+	}
+	var out C.raw_result
+	if err := failure(C.raw_run(&t.c, &work, C.int(l.Threads), C.double(l.For.Seconds()), &out)); err != nil {
+		return Result{}, err
+	}
+	return Result{Operations: uint64(out.operations), Took: seconds(out.seconds), CPU: seconds(out.cpu_seconds), P50: seconds(out.p50), P99: seconds(out.p99)}, nil
+}
+
+// work finds the keys of a task.
+func (t *Token) work(of Task) (C.raw_work, error) {
+	kind, known := works[of.Work]
+	if !known {
+		return C.raw_work{}, fmt.Errorf("raw loop: there is no work %q", of.Work)
+	}
+	work := C.raw_work{kind: kind}
+	if of.Lengths {
+		work.lengths = 1
 	}
 	for _, k := range []struct {
 		name  string
@@ -109,21 +130,17 @@ func (t *Token) Run(l Load) (Result, error) {
 		id    []byte
 		to    *C.CK_ULONG
 	}{
-		{"RSA", C.CKO_PRIVATE_KEY, l.Keys.RSA, &load.rsa}, {"P-256", C.CKO_PRIVATE_KEY, l.Keys.P256, &load.p256},
-		{"HMAC", C.CKO_SECRET_KEY, l.Keys.HMAC, &load.hmac}, {"AES", C.CKO_SECRET_KEY, l.Keys.AES, &load.aes},
+		{"RSA", C.CKO_PRIVATE_KEY, of.Keys.RSA, &work.rsa}, {"P-256", C.CKO_PRIVATE_KEY, of.Keys.P256, &work.p256},
+		{"HMAC", C.CKO_SECRET_KEY, of.Keys.HMAC, &work.hmac}, {"AES", C.CKO_SECRET_KEY, of.Keys.AES, &work.aes},
 	} {
 		if len(k.id) == 0 {
 			continue
 		}
 		if err := t.find(k.class, k.id, k.to); err != nil {
-			return Result{}, fmt.Errorf("%s key: %w", k.name, err)
+			return work, fmt.Errorf("%s key: %w", k.name, err)
 		}
 	}
-	var out C.raw_result
-	if err := failure(C.raw_run(&t.c, &load, &out)); err != nil {
-		return Result{}, err
-	}
-	return Result{Operations: uint64(out.operations), Took: seconds(out.seconds), CPU: seconds(out.cpu_seconds), P50: seconds(out.p50), P99: seconds(out.p99)}, nil
+	return work, nil
 }
 
 func (t *Token) find(class C.CK_ULONG, id []byte, to *C.CK_ULONG) error {

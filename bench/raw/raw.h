@@ -16,13 +16,24 @@ typedef struct {
 enum { RAW_RSA, RAW_P256, RAW_CARD };
 
 typedef struct {
-	int work;
+	int kind;
 	int lengths; // ask C_Sign for the length first, as bindings do
-	int threads;
-	double seconds;
 	// Handles: rsa and p256 private keys, hmac and aes secret keys. A work uses its own.
 	CK_ULONG rsa, p256, hmac, aes;
-} raw_load;
+} raw_work;
+
+enum { RAW_VAULT_ROW = 256, RAW_INDEX_INPUT = 48 }; // bytes, about those of a card's row and its look-up
+
+// A session with what its work needs. It does one piece at a time.
+typedef struct {
+	raw_token token;
+	raw_work work;
+	CK_ULONG handle;
+	CK_BYTE sealed[RAW_VAULT_ROW + 16]; // a sample that the AES key opens
+	CK_BYTE digest[32];                 // that is signed
+	CK_BYTE signature[512];             // the last
+	CK_ULONG signature_len;
+} raw_session;
 
 typedef struct {
 	uint64_t operations;
@@ -41,8 +52,8 @@ raw_error raw_close(raw_token *t);
 raw_error raw_find(raw_token *t, CK_ULONG class, const CK_BYTE *id, CK_ULONG n, CK_ULONG *handle, CK_ULONG *found);
 raw_error raw_generate(raw_token *t, const char *label, const CK_BYTE *id, CK_ULONG n);
 raw_error raw_destroy(raw_token *t, const CK_BYTE *id, CK_ULONG n, const char *prefix, CK_ULONG *destroyed);
-raw_error raw_session(raw_token *t, CK_ULONG *session);
-raw_error raw_sign_rsa(raw_token *t, CK_ULONG session, CK_ULONG key, const CK_BYTE *digest, CK_BYTE *out, CK_ULONG *len);
-raw_error raw_run(raw_token *t, const raw_load *load, raw_result *out);
+raw_error raw_open_session(const raw_token *t, const raw_work *work, raw_session *out);
+raw_error raw_do(raw_session *s);
+raw_error raw_run(const raw_token *t, const raw_work *work, int threads, double seconds, raw_result *out);
 
 #endif

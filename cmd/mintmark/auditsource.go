@@ -149,10 +149,15 @@ func (r *remoteLog) get(ctx context.Context, path string) (io.ReadCloser, error)
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, errors.Join(fmt.Errorf("%s answered %s; give the URL of the admin listener", r.base, resp.Status), resp.Body.Close())
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return resp.Body, nil
+	case http.StatusMisdirectedRequest:
+		err = fmt.Errorf("%s answered %s; call it by a loopback address, or add its name to admin.hosts", r.base, resp.Status)
+	default:
+		err = fmt.Errorf("%s answered %s; give the URL of the admin listener", r.base, resp.Status)
 	}
-	return resp.Body, nil
+	return nil, errors.Join(err, resp.Body.Close())
 }
 
 // Logs gives all there are.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -19,19 +20,19 @@ const consoleTimeout = 15 * time.Second
 
 // consoleRoutes are the console on the admin listener; nothing where it is not enabled. In
 // development the admin listener's other answers are open to everybody on this machine, and
-// so are its pages.
-func (s *service) consoleRoutes() func(gin.IRouter) {
+// so are its pages. stopping ends when the service is about to stop.
+func (s *service) consoleRoutes(stopping context.Context) func(gin.IRouter) {
 	if !s.plan.cfg.Console.Enabled {
 		return func(gin.IRouter) {}
 	}
-	cfg := s.consoleConfig(consoleTimeout)
+	cfg := s.consoleConfig(consoleTimeout, stopping)
 	cfg.Open = s.plan.cfg.Environment == config.Development
 	return httpapi.ConsoleRoutes(cfg)
 }
 
 // consoleHandler is the console on a listener of its own, where everybody proves who they are.
-func (s *service) consoleHandler(l *listener) http.Handler {
-	cfg := s.consoleConfig(l.RequestTimeout)
+func (s *service) consoleHandler(l *listener, stopping context.Context) http.Handler {
+	cfg := s.consoleConfig(l.RequestTimeout, stopping)
 	cfg.Certificates = map[httpapi.Group]httpapi.CertificateMode{
 		httpapi.ConsoleGroup: httpapi.CertificateMode(l.TLS.ClientCertificates[config.ConsoleRole]),
 	}
@@ -39,14 +40,15 @@ func (s *service) consoleHandler(l *listener) http.Handler {
 }
 
 // consoleConfig is what the console shows.
-func (s *service) consoleConfig(timeout time.Duration) httpapi.ConsoleConfig {
+func (s *service) consoleConfig(timeout time.Duration, stopping context.Context) httpapi.ConsoleConfig {
 	cfg := httpapi.ConsoleConfig{
 		Config: httpapi.Config{
 			Callers: s.callers, Refusals: s.audit, Metrics: s.metrics, Log: s.plan.log, Now: time.Now,
 			Checkpoints: s.checkpoints, Environment: s.plan.cfg.Environment, RequestTimeout: timeout,
+			Stopping: stopping,
 		},
 		Hosts:  s.consoleHosts(),
-		Checks: s.checks(), Service: s.consoleService, Members: s.consoleMembers,
+		Checks: s.checks(stopping), Service: s.consoleService, Members: s.consoleMembers,
 		Expiries:  func() []keys.Expiry { return keys.Expiries(s.keyring.Load(), time.Now()) },
 		Inventory: s.inventory, Activity: s.activity, Logs: s.store, OwnLog: s.log.Number, AuditFigure: s.checkpoints.Stats, Changes: s.changes,
 	}
@@ -59,15 +61,25 @@ func (s *service) consoleConfig(timeout time.Duration) httpapi.ConsoleConfig {
 	return cfg
 }
 
+// adminHosts are the names by which the admin listener is called.
+func (s *service) adminHosts() []string {
+	return hostsOf(s.plan.cfg.Admin.Hosts, s.plan.cfg.Admin.Listen)
+}
+
 // consoleHosts are the names by which browsers call the console.
 func (s *service) consoleHosts() []string {
-	all := make([]string, 0, len(s.plan.cfg.Console.Hosts)+2)
-	for _, h := range s.plan.cfg.Console.Hosts {
-		all = append(all, strings.ToLower(h))
-	}
-	listening := []string{s.plan.cfg.Admin.Listen}
+	all := append(s.adminHosts(), hostsOf(s.plan.cfg.Console.Hosts)...)
 	if l := s.plan.cfg.Console.Listener; l != nil {
-		listening = append(listening, l.Listen)
+		all = append(all, hostsOf(nil, l.Listen)...)
+	}
+	return all
+}
+
+// hostsOf are names and the hosts of addresses, in lower case.
+func hostsOf(names []string, listening ...string) []string {
+	var all []string
+	for _, name := range names {
+		all = append(all, strings.ToLower(name))
 	}
 	for _, address := range listening {
 		if host, _, err := net.SplitHostPort(address); err == nil && host != "" {

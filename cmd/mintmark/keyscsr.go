@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -9,8 +10,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +22,7 @@ import (
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/passkit"
+	"github.com/mintmark/mintmark/passkit/cms"
 	"github.com/mintmark/mintmark/signer"
 )
 
@@ -120,7 +124,10 @@ func keysImportCertificateCommand() *cobra.Command {
 		Long: "Reads a certificate with its intermediates (PEM), or one certificate (DER, as Apple's\n" +
 			"portal gives it), makes sure that it is for the key that the keyring pins and is not\n" +
 			"over, and puts it beside the keyring; with --write the keyring names it. Nothing is asked\n" +
-			"of a token.",
+			"of a token.\n\n" +
+			"A pass certificate needs the intermediate that issued it. Apple's G4 is known here; another\n" +
+			"must stand behind it in the file, or it is refused. With an api-tls certificate that stands\n" +
+			"alone a warning is given.",
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			p, err := loadKeysPlan(path)
@@ -131,6 +138,8 @@ func keysImportCertificateCommand() *cobra.Command {
 			if err != nil {
 				return exit(exitConfiguration, err)
 			}
+			k, _ := p.keyring.Find(args[0])
+			warnAlone(c.ErrOrStderr(), k.Purpose, chain)
 			name := out
 			if name == "" {
 				name = certificateFile(args[0], chain[0])
@@ -169,13 +178,33 @@ func checkedChain(ring *hsm.Keyring, key, path string, now time.Time) ([]*x509.C
 	if err == nil {
 		err = k.CheckCertificate(chain[0], now)
 	}
-	if err == nil && k.Purpose == hsm.Pass && passkit.ReadMarks(chain[0]).PassTypeIdentifier == "" {
-		err = errors.New("it names no pass type, which a certificate of Apple's for a pass does")
+	if err == nil && k.Purpose == hsm.Pass {
+		err = checkPassChain(chain, passkit.AppleIntermediates())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("certificate %s for key %s: %w", path, key, err)
 	}
 	return chain, nil
+}
+
+// checkPassChain reports a certificate that is none for passes, or whose issuer is neither in
+// its file nor known here: each pass would be refused, since a signature encloses both.
+func checkPassChain(chain, known []*x509.Certificate) error {
+	if passkit.ReadMarks(chain[0]).PassTypeIdentifier == "" {
+		return errors.New("it names no pass type, which a certificate of Apple's for a pass does")
+	}
+	if _, err := (cms.Signer{Certificate: chain[0], Intermediates: slices.Concat(chain[1:], known)}).Issuer(); err != nil {
+		return fmt.Errorf("no pass can be signed with it, for want of its issuer, %s: get that from https://www.apple.com/certificateauthority/ and put it behind it, both in PEM", chain[0].Issuer)
+	}
+	return nil
+}
+
+// warnAlone says so where a listener would give its callers a certificate without an
+// intermediate that it may need. One that signed itself has none.
+func warnAlone(to io.Writer, p hsm.Purpose, chain []*x509.Certificate) {
+	if leaf := chain[0]; p == hsm.APITLS && len(chain) == 1 && !bytes.Equal(leaf.RawIssuer, leaf.RawSubject) {
+		fmt.Fprintf(to, "warning: the certificate stands alone: if its issuer, %s, is an intermediate, callers refuse it; import both in one PEM file\n", leaf.Issuer)
+	}
 }
 
 // certificateFile is what a certificate's file is called: a renewed one has another name.

@@ -44,7 +44,7 @@ func (s *service) newListeners() ([]*listener, error) {
 // handler gives what a listener serves. stopping ends when the service is about to stop.
 func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 	if slices.Contains(l.Roles, config.ConsoleRole) {
-		return s.consoleHandler(l)
+		return s.consoleHandler(l, stopping)
 	}
 	groups := []httpapi.Group{httpapi.KeysGroup}
 	modes := map[httpapi.Group]httpapi.CertificateMode{}
@@ -84,18 +84,18 @@ func (s *service) handler(l *listener, stopping context.Context) http.Handler {
 
 // listen runs all servers until the context ends or one of them fails.
 func (s *service) listen(ctx context.Context, ready func(addresses) error) error {
-	checks := append(s.checks(), stopping(ctx))
+	checks := s.checks(ctx)
 	s.metrics.Checks(checks)
 	routes := []func(gin.IRouter){
 		httpapi.AuditRoutes(s.store, s.log.Number, s.checkpoints, s.plan.log), httpapi.KeyRoutes(s.inventory), httpapi.ServiceRoute(s.state),
-		httpapi.ChangeRoutes(s.changes, s.adminConfig()), httpapi.DescriptionRoutes(), s.consoleRoutes(),
+		httpapi.ChangeRoutes(s.changes, s.adminConfig()), httpapi.DescriptionRoutes(), s.consoleRoutes(ctx),
 	}
 	if s.provisioning != nil {
 		routes = append(routes, httpapi.CardRoutes(s.provisioning, s.plan.log),
 			httpapi.EnablementRoutes(s.enablementKeeper(), s.plan.cfg.Environment, s.plan.log))
 	}
 	admin := httpapi.NewAdmin(s.metrics, checks, routes...)
-	servers := []*http.Server{httpapi.Server(httpapi.GuardAdmin(admin, s.plan.cfg.Admin.Listen), s.plan.cfg.Admin.Listen, s.plan.log)}
+	servers := []*http.Server{httpapi.Server(httpapi.GuardAdmin(admin, s.adminHosts()), s.plan.cfg.Admin.Listen, s.plan.log)}
 	for _, l := range s.listeners {
 		l.srv = httpapi.Server(s.handler(l, ctx), l.Listen, s.plan.log)
 		if l.cert != nil {
@@ -139,17 +139,6 @@ func (s *service) listen(ctx context.Context, ready func(addresses) error) error
 		}
 	}
 	return errors.Join(err, drain(ctx, servers, s.plan.cfg.ShutdownDelay))
-}
-
-// stopping is not well once the service was told to stop: a load balancer then sends no
-// more, while what it has sent is answered.
-func stopping(ctx context.Context) httpapi.Check {
-	return httpapi.Check{Name: "service", Required: true, Probe: func(context.Context) error {
-		if ctx.Err() != nil {
-			return errors.New("it is stopping")
-		}
-		return nil
-	}}
 }
 
 // bind opens the sockets of all servers, or none.

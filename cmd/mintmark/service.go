@@ -188,8 +188,8 @@ func (s *service) close() error {
 	return errors.Join(exit(exitHSM, s.hsm.Close(ctx)), exit(exitStorage, s.store.Close()))
 }
 
-// checks is what the service needs to be ready.
-func (s *service) checks() []httpapi.Check {
+// checks is what the service needs to be ready, of which one is that ctx has not ended.
+func (s *service) checks(ctx context.Context) []httpapi.Check {
 	all := []httpapi.Check{
 		{Name: "hsm", Required: true, Probe: func(context.Context) error { return s.hsm.Ready() }},
 		{Name: "database", Required: true, Probe: s.store.Ping},
@@ -205,7 +205,18 @@ func (s *service) checks() []httpapi.Check {
 			return err
 		}})
 	}
-	return all
+	return append(all, stopping(ctx))
+}
+
+// stopping is not well once the service was told to stop: a load balancer then sends no
+// more, while what it has sent is answered.
+func stopping(ctx context.Context) httpapi.Check {
+	return httpapi.Check{Name: "service", Required: true, Probe: func(context.Context) error {
+		if ctx.Err() != nil {
+			return errors.New("it is stopping")
+		}
+		return nil
+	}}
 }
 
 // serve listens until the context ends, then answers what is under way and returns.

@@ -73,14 +73,16 @@ func (t *trace) right(c Caller, r Right) {
 // maxQuoted bounds what Explain repeats of one claim, in bytes before escaping.
 const maxQuoted = 300
 
-// quoted is v for the operator's eyes, with what does not print escaped.
-func quoted(v jsontext.Value) string {
-	if v == nil {
+// quoted is a value for the operator's eyes, with what does not print escaped.
+type quoted jsontext.Value
+
+func (q quoted) String() string {
+	if q == nil {
 		return "absent"
 	}
-	s, ok := text(v)
+	s, ok := text(jsontext.Value(q))
 	if !ok {
-		s = string(v)
+		s = string(q)
 	}
 	more := ""
 	if len(s) > maxQuoted {

@@ -163,7 +163,10 @@ func (c *client) checkLife(who *Caller, cl claims, now time.Time, t *trace) erro
 }
 
 // stamp is a time for the operator's eyes.
-func stamp(at time.Time) string {
+type stamp time.Time
+
+func (s stamp) String() string {
+	at := time.Time(s)
 	if at.IsZero() {
 		return "absent or no NumericDate"
 	}

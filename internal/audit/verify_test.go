@@ -1,10 +1,8 @@
 package audit_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -13,10 +11,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
-	"github.com/transparency-dev/merkle/proof"
-	"github.com/transparency-dev/merkle/rfc6962"
 
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/record"
@@ -236,65 +230,6 @@ func TestTamperingIsFoundAndNamed(t *testing.T) {
 	}
 }
 
-// A database that was rolled back with all that it holds looks whole. Only what was kept
-// elsewhere shows it.
-func TestRollbackIsShownByAnAnchor(t *testing.T) {
-	s := lived(t)
-	file := &audit.FileAnchor{Path: filepath.Join(t.TempDir(), "anchor")}
-	keep := func() {
-		t.Helper()
-		if err := file.Keep(t.Context(), s.latest()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	keep()
-	older, err := os.ReadFile(backup(t, s))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.cards(3)
-	anchor := s.latest()
-	keep()
-	if err := s.store.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"-wal", "-shm"} {
-		if err := os.RemoveAll(s.path + name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(s.path, older, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s.store = nil
-	s.open() // nothing here says that anything is wrong
-	s.requireWhole()
-	report := s.verify(map[string]audit.Checkpoint{"elsewhere": anchor})
-	if len(report.Faults) != 1 || report.Faults[0].Seq != 16 || !strings.Contains(report.Faults[0].What, "anchor elsewhere was signed for 22 entries") {
-		t.Errorf("faults: %v", report.Faults)
-	}
-	// It goes on from there, and is another history for ever.
-	s.later(time.Hour)
-	s.cards(4)
-	report = s.verify(map[string]audit.Checkpoint{"elsewhere": anchor})
-	if len(report.Faults) == 0 || report.Faults[0].Seq != 16 || !strings.Contains(report.Faults[0].What, "other entries") {
-		t.Errorf("faults: %v", report.Faults)
-	}
-	// Nor is it mended by growing past the old one, with the anchor at hand again.
-	keep()
-	kept, err := file.Kept()
-	if err != nil || len(kept) != 3 || s.latest().Size <= anchor.Size {
-		t.Fatalf("kept %v, %v", kept, err)
-	}
-	if report = s.verifyAll(map[string][]audit.Checkpoint{"elsewhere": kept}); len(report.Faults) == 0 || report.Faults[0].Seq != 16 {
-		t.Errorf("faults: %v", report.Faults)
-	}
-	err = s.reopen(func(c *audit.CheckpointConfig) { c.Anchors = []audit.Anchor{file} })
-	if !errors.Is(err, audit.ErrChanged) {
-		t.Errorf("started with %v", err)
-	}
-}
-
 // A source that gives the same rows for ever ends with a fault, not never.
 func TestSourceThatDoesNotAdvanceIsAFault(t *testing.T) {
 	s := lived(t)
@@ -343,36 +278,6 @@ func backup(t testing.TB, s *scene) string {
 	return path
 }
 
-// An anchor that was replaced is found by its signature, whatever else it says.
-func TestReplacedAnchorIsFound(t *testing.T) {
-	s := lived(t)
-	other := live(t)
-	other.cards(1)
-	for name, tc := range map[string]struct {
-		anchor audit.Checkpoint
-		want   string
-	}{
-		"of another log, signed by another key": {other.latest(), "not signed by a trusted key"},
-		"with another size":                     {lie(t, s.latest(), "\n16\n", "\n15\n"), "not signed by a trusted key"},
-		"of another origin":                     {lie(t, s.latest(), origin+"\n", "bank.example/mintmark/other\n"), "another log"},
-	} {
-		report := s.verify(map[string]audit.Checkpoint{"file": tc.anchor})
-		if len(report.Faults) != 1 || !strings.Contains(report.Faults[0].What, tc.want) || !strings.Contains(report.Faults[0].What, "anchor file") {
-			t.Errorf("%s: %v", name, report.Faults)
-		}
-	}
-}
-
-func lie(t testing.TB, c audit.Checkpoint, old, new string) audit.Checkpoint {
-	t.Helper()
-	got, err := audit.ParseCheckpoint(strings.Replace(c.Note, old, new, 1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got.SPKI = c.SPKI
-	return got
-}
-
 // Expired bodies leave their digests: the tree is whole, nothing looks lost, and who
 // expired them is on record.
 func TestRetentionLeavesTombstones(t *testing.T) {
@@ -408,152 +313,5 @@ func TestRetentionLeavesTombstones(t *testing.T) {
 	s.beside("UPDATE audit_entries SET body = '' WHERE seq = 16")
 	if report := s.verify(nil); len(report.Faults) == 0 || report.Faults[0].Seq != 16 {
 		t.Errorf("a body emptied beyond retention: %v", report.Faults)
-	}
-}
-
-// An export says all that the database says, to the last byte, and is verified alike.
-func TestExportIsVerifiedLikeTheDatabase(t *testing.T) {
-	ctx := context.Background()
-	s := lived(t)
-	var out bytes.Buffer
-	if err := audit.Export(ctx, s.store, &out); err != nil {
-		t.Fatal(err)
-	}
-	verifyFile := func(text string) (audit.Report, error) {
-		path := filepath.Join(t.TempDir(), "export")
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		f, err := audit.OpenFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = f.Close() }()
-		return audit.Verify(ctx, audit.Verification{Source: f, Keys: [][]byte{s.sign.spki}})
-	}
-	report, err := verifyFile(out.String())
-	if diff := cmp.Diff(s.verify(nil), report); err != nil || diff != "" {
-		t.Errorf("%v: %s", err, diff)
-	}
-	lines := strings.SplitAfter(out.String(), "\n")
-	for name, tc := range map[string]struct {
-		text string
-		seq  uint64
-	}{
-		"line deleted":   {strings.Join(append(append([]string{}, lines[:5]...), lines[6:]...), ""), 5},
-		"lines swapped":  {strings.Join(append(append([]string{}, lines[:5]...), append([]string{lines[6], lines[5]}, lines[7:]...)...), ""), 5},
-		"text changed":   {strings.Replace(out.String(), "marker-missing", "marker-mussing", 1), 7},
-		"tail cut off":   {strings.Join(lines[:10], ""), 8},
-		"digest changed": {strings.Replace(out.String(), `"bodySha256":"`, `"bodySha256":"0000`, 1)[:0] + swapDigest(out.String()), 0},
-	} {
-		report, err := verifyFile(tc.text)
-		if name == "tail cut off" { // the export ends before its end: an anchor shows it
-			continue
-		}
-		if err != nil || len(report.Faults) == 0 || report.Faults[0].Seq != tc.seq {
-			t.Errorf("%s: %v, %v", name, report.Faults, err)
-		}
-	}
-	if _, err := verifyFile("no export\n"); err == nil || !strings.Contains(err.Error(), "line 1") {
-		t.Errorf("another file: %v", err)
-	}
-}
-
-// swapDigest changes the first body's digest.
-func swapDigest(text string) string {
-	i := strings.Index(text, `"bodySha256":"`) + len(`"bodySha256":"`)
-	other := "0"
-	if text[i] == '0' {
-		other = "1"
-	}
-	return text[:i] + other + text[i+1:]
-}
-
-// A proof convinces an implementation that shares nothing with ours, with nothing but
-// the proof and the key.
-func TestProofIsThatOfTheSpecification(t *testing.T) {
-	s := lived(t)
-	for seq := range uint64(16) {
-		text, err := audit.Prove(context.Background(), s.store, seq)
-		if err != nil {
-			t.Fatal(err)
-		}
-		head, signed, _ := strings.Cut(text, "\n\n")
-		lines := strings.Split(head, "\n")
-		if lines[0] != "c2sp.org/tlog-proof@v1" || lines[2] != fmt.Sprintf("index %d", seq) {
-			t.Fatalf("proof %q", text)
-		}
-		leaf, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(lines[1], "extra "))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var path [][]byte
-		for _, l := range lines[3:] {
-			h, err := base64.StdEncoding.DecodeString(l)
-			if err != nil {
-				t.Fatal(err)
-			}
-			path = append(path, h)
-		}
-		c, err := audit.ParseCheckpoint(signed)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := proof.VerifyInclusion(rfc6962.DefaultHasher, seq, c.Size, rfc6962.DefaultHasher.HashLeaf(leaf), path, c.Root[:]); err != nil {
-			t.Errorf("entry %d: %v", seq, err)
-		}
-		if err := c.Verify(checkpointKey(t, s)); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := s.card(); err != nil {
-		t.Fatal(err)
-	}
-	for seq, want := range map[uint64]string{16: "no checkpoint covers", 99: "no entry 99"} {
-		if _, err := audit.Prove(context.Background(), s.store, seq); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("entry %d: %v", seq, err)
-		}
-	}
-}
-
-func TestSearchFindsByEachCondition(t *testing.T) {
-	s := lived(t)
-	search := func(f audit.Filter) []uint64 {
-		t.Helper()
-		var found []uint64
-		err := audit.Each(context.Background(), s.store, 0, func(r audit.Row) error {
-			if f.Matches(r) {
-				found = append(found, r.Seq)
-			}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return found
-	}
-	rows, err := s.store.Rows(context.Background(), 0, 100)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, tc := range map[string]struct {
-		filter audit.Filter
-		want   []uint64
-	}{
-		"tenant":                  {audit.Filter{Tenant: "nobody"}, nil},
-		"kind":                    {audit.Filter{Kind: audit.KindRefusal}, []uint64{7}},
-		"operation":               {audit.Filter{Operation: string(record.StoreCard)}, []uint64{1, 2, 13}},
-		"operation and kind":      {audit.Filter{Operation: string(record.SignCard), Kind: audit.KindOperation}, []uint64{12}},
-		"results of an operation": {audit.Filter{Operation: string(record.SignCard), Kind: audit.KindResult}, []uint64{4, 6, 9, 11, 15}},
-		"ticket":                  {audit.Filter{Ticket: rows[3].Ticket}, []uint64{3, 4}},
-		"ref":                     {audit.Filter{Ref: "card-1"}, []uint64{1}},
-		"digest of an output":     {audit.Filter{Ref: fmt.Sprintf("%x", sha256.Sum256([]byte("output 2")))}, []uint64{6}},
-		"part of a value":         {audit.Filter{Ref: "card-"}, nil},
-		"since":                   {audit.Filter{Since: kept.Add(time.Second)}, []uint64{13, 14, 15}},
-		"until":                   {audit.Filter{Until: kept.Add(time.Second), Kind: audit.KindLifecycle}, []uint64{0}},
-	} {
-		if diff := cmp.Diff(tc.want, search(tc.filter)); diff != "" {
-			t.Errorf("%s: %s", name, diff)
-		}
 	}
 }

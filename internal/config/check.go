@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -86,6 +88,16 @@ func (c *Config) checkListeners(w *wrongs) {
 	}
 	if loopback, err := onLoopback(c.Admin.Listen); err != nil || !loopback {
 		w.say("admin.listen", "must be host:port of a loopback address")
+	}
+	checkHosts(w, "admin.hosts", c.Admin.Hosts)
+}
+
+// checkHosts reports what no Host header names without its port.
+func checkHosts(w *wrongs, at string, hosts []string) {
+	for i, h := range hosts {
+		if _, err := netip.ParseAddr(h); err != nil && (h == "" || strings.ContainsAny(h, ":/ []@*")) {
+			w.say(index(at, i), "must be a name or an address, without a port")
+		}
 	}
 }
 

@@ -121,6 +121,11 @@ type TLS struct {
 type Admin struct {
 	// Listen is host:port of a loopback address. Default 127.0.0.1:9090.
 	Listen string `yaml:"listen"`
+	// Hosts are further names and addresses, without ports, by which the listener is called,
+	// as through a proxy that passes its own name on. A request for another name is answered
+	// 421, but for /livez, /readyz, /healthz and /metrics. Loopback addresses, localhost, and
+	// the host of listen are always taken. Default none.
+	Hosts []string `yaml:"hosts"`
 }
 
 // HSM says which tokens hold the keys.

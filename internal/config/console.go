@@ -1,10 +1,6 @@
 package config
 
-import (
-	"net/netip"
-	"strings"
-	"time"
-)
+import "time"
 
 // ConsoleRole is what console.listener serves. It is no role of the process: no key is bound
 // to it.
@@ -17,8 +13,8 @@ type Console struct {
 	// Enabled serves them under /console/ on the admin listener. Default false.
 	Enabled bool `yaml:"enabled"`
 	// Hosts are further names and addresses, without ports, by which browsers call the
-	// console. A request for another name is refused. Loopback addresses, localhost, and the
-	// hosts of admin.listen and listener.listen are always taken. Default none.
+	// console. A request for another name is refused. Loopback addresses, localhost, the hosts
+	// of admin.listen and listener.listen, and admin.hosts are always taken. Default none.
 	Hosts []string `yaml:"hosts"`
 	// Listener is an address of its own for them, beside the admin listener: for browsers,
 	// which prove themselves by TLS client certificates. Its tls is required, with
@@ -38,11 +34,7 @@ func (c *Console) defaults(requestTimeout time.Duration) {
 }
 
 func (c *Console) check(w *wrongs) {
-	for i, h := range c.Hosts {
-		if _, err := netip.ParseAddr(h); err != nil && (h == "" || strings.ContainsAny(h, ":/ []@*")) {
-			w.say(index("console.hosts", i), "must be a name or an address, without a port")
-		}
-	}
+	checkHosts(w, "console.hosts", c.Hosts)
 	switch {
 	case c.Listener == nil:
 	case !c.Enabled:
