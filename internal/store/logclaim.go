@@ -85,6 +85,23 @@ func onConnect(do func(context.Context, *pgx.Conn) error) stdlib.OptionOpenDB {
 	})
 }
 
+// closeWriting closes the connection that writes, and gives its log back first: the server
+// gives it back too, but only when it notices that the connection has ended, and until then it
+// would seem that somebody writes the log.
+func (s *Store) closeWriting() error {
+	if s.claim == nil || s.claim.held() != nil {
+		return s.write.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	defer cancel()
+	c, err := s.write.Conn(ctx) // kept, so that nobody writes behind this
+	if err != nil {
+		return s.write.Close()
+	}
+	_, _ = c.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", s.number.lock())
+	return errors.Join(s.write.Close(), c.Close())
+}
+
 // held is nil while the log is this process's, as far as the last connection knew.
 func (l *logClaim) held() error {
 	l.mu.Lock()

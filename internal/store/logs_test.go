@@ -84,6 +84,26 @@ func TestEachProcessHasALogOfItsOwn(t *testing.T) {
 	requireTree(t, first, 3)
 }
 
+// Who closes a log has given it back: nobody has to wait until the server notices.
+func TestClosedLogIsFreeAtOnce(t *testing.T) {
+	t.Parallel()
+	dsn := engines[1].newPlace(t)
+	watcher := replica(t, dsn, "")
+	for range 20 {
+		s, err := store.OpenPostgres(t.Context(), dsn, environment, "mint-a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		all, err := watcher.Logs(t.Context())
+		if err != nil || len(all) != 2 || !all[1].Idle {
+			t.Fatalf("%v, logs: %+v", err, all)
+		}
+	}
+}
+
 // A log with a name is for the process of that name, and for one at a time; the others leave
 // it alone.
 func TestNamedLogIsForItsProcess(t *testing.T) {

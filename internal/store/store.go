@@ -64,7 +64,7 @@ func (s *Store) Close() error {
 	if s.held != nil {
 		err = s.held()
 	}
-	return errors.Join(err, s.read.Close(), s.write.Close(), s.unlock())
+	return errors.Join(err, s.read.Close(), s.closeWriting(), s.unlock())
 }
 
 // Path is where the SQLite file is; empty for PostgreSQL.
