@@ -11,7 +11,7 @@ export GOEXPERIMENT := runtimesecret
 .DEFAULT_GOAL := help
 .PHONY: help run demo build test lint generate calls test-modules faults isolation bench-isolation soak bulk kills bench cost bench-log loadgen passload registrations rotation passpeers console-test lint-api cluster linearizability
 .PHONY: check vulncheck sbom sbom-check reproducible
-.PHONY: man deb deb-test unit-check alerts-check helm-check dockerfile-check fuzz clean
+.PHONY: man deb deb-test unit-check unit-test alerts-check helm-check dockerfile-check fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -120,6 +120,10 @@ deb: man ## make a Debian package in bin/deb
 deb-test: ## install the newest package of bin/deb in a Debian 12 of its own (root, network; a minute), and use it
 	@tools/ensure.sh lintian debootstrap
 	@tools/debtest.sh "$$(ls -t bin/deb/*.deb | head -1)"
+
+unit-test: ## boot Debian's systemd in a container (systemd-nspawn, root, network; minutes), and have it run the newest package of bin/deb; SUITE=trixie for Debian 13
+	@tools/ensure.sh debootstrap systemd-nspawn
+	@tools/unittest.sh "$$(ls -t bin/deb/*.deb | head -1)" $(SUITE)
 
 unit-check: build ## hold the systemd unit against systemd-analyze: errors, and exposure of 2.0 at most
 	@tools/ensure.sh systemd-analyze

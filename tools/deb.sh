@@ -26,6 +26,8 @@ chmod 755 "$root"
 
 put() { install -D -m "$1" "$2" "$root/$3"; }
 put 755 "$bin" usr/bin/mintmark
+put 755 deploy/deb/mintmark-shell usr/sbin/mintmark-shell
+put 644 deploy/deb/mintmark-shell.8 usr/share/man/man8/mintmark-shell.8
 put 644 deploy/mintmark.service usr/lib/systemd/system/mintmark.service
 put 644 deploy/deb/sysusers.conf usr/lib/sysusers.d/mintmark.conf
 put 644 deploy/deb/tmpfiles.conf usr/lib/tmpfiles.d/mintmark.conf
@@ -49,7 +51,7 @@ mintmark ($version) bookworm; urgency=medium
 
  -- $(sed -n 's/^Maintainer: //p' deploy/deb/control)  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
 END
-gzip -9n "$root"/usr/share/man/man1/*.1 "$root"/usr/share/doc/mintmark/changelog*
+gzip -9n "$root"/usr/share/man/man*/* "$root"/usr/share/doc/mintmark/changelog*
 
 completion() {
 	mkdir -p "$root/$2"

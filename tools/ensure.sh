@@ -16,6 +16,7 @@
 #	debootstrap the command
 #	promtool    Prometheus' tool, without its server
 #	systemd-analyze  the command
+#	systemd-nspawn   the command
 #	postgresql  the server's programs, such as initdb; no server is set up or started
 #	haproxy     the load balancer's program
 #
@@ -24,7 +25,7 @@
 # cannot help it prints one line that says what to install, and exits 1.
 set -eu
 
-tools="softhsm gcc node npm openssl ssh-keygen curl nss p11-kit chromium lintian debootstrap promtool systemd-analyze postgresql haproxy"
+tools="softhsm gcc node npm openssl ssh-keygen curl nss p11-kit chromium lintian debootstrap promtool systemd-analyze systemd-nspawn postgresql haproxy"
 
 die() {
 	printf 'ensure: %s\n' "$*" >&2
@@ -107,7 +108,7 @@ present() {
 		;;
 	chromium) has chromium || has chromium-browser ;;
 	haproxy) has haproxy || any_program /usr/sbin/haproxy /usr/local/sbin/haproxy ;;
-	node | npm | openssl | ssh-keygen | curl | lintian | debootstrap | promtool | systemd-analyze) has "$1" ;;
+	node | npm | openssl | ssh-keygen | curl | lintian | debootstrap | promtool | systemd-analyze | systemd-nspawn) has "$1" ;;
 	*) die "unknown tool $1 (known: $tools)" ;;
 	esac
 }
@@ -133,6 +134,7 @@ packages() {
 	brew/postgresql) echo postgresql@17 ;;
 	*/node) echo nodejs ;;
 	*/systemd-analyze) echo systemd ;;
+	*/systemd-nspawn) echo systemd-container ;;
 	apt-get/ssh-keygen) echo openssh-client ;;
 	apk/ssh-keygen) echo openssh-keygen ;;
 	*/ssh-keygen) echo openssh ;;

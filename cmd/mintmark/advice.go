@@ -30,6 +30,7 @@ var advice = []struct {
 	{store.ErrOlder, "After a backup run mintmark migrate up: docs/upgrade.md."},
 	{store.ErrNewer, "Run a release that knows its steps; mintmark migrate status lists them."},
 	{store.ErrCopying, "To end it, run mintmark store copy again."},
+	{errNotItsUser, "Run it as that user: mintmark-shell mintmark …, where the Debian package is (docs/deploy.md), else runuser -u USER -- mintmark …."},
 	{hsm.ErrNoKeyring, "Name the file as keyring. A new one holds a line, such as environment: production; mintmark keys generate --purpose PURPOSE --name NAME --write makes a key and lists it there."},
 	{config.ErrAbsent, "Name the file with --config. mintmark dev writes one that works to begin with; docs/configuration.md has every field."},
 }

@@ -4,16 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/mintmark/mintmark/internal/config"
+	"github.com/mintmark/mintmark/internal/secret"
 	"github.com/mintmark/mintmark/internal/store"
 )
 
 // openStore opens the configured database to write.
 func openStore(ctx context.Context, cfg *config.Config) (*store.Store, error) {
 	if cfg.Store.SQLite != "" {
+		if err := asItsUser(filepath.Dir(cfg.Store.SQLite)); err != nil {
+			return nil, err
+		}
 		s, err := store.Open(ctx, cfg.Store.SQLite, cfg.Environment)
 		return s, exit(exitStorage, err)
 	}
@@ -27,14 +33,15 @@ func openStore(ctx context.Context, cfg *config.Config) (*store.Store, error) {
 
 // readDSN reads a connection string, which may hold a password.
 func readDSN(path string) (string, error) {
-	info, err := os.Stat(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return "", fmt.Errorf("store.postgres.dsnFile: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("store.postgres.dsnFile: %s can be read by others than its owner (mode %04o); make it 0600", path, info.Mode().Perm())
+	defer func() { _ = f.Close() }()
+	if err := secret.OneReader(f); err != nil {
+		return "", fmt.Errorf("store.postgres.dsnFile: %w", err)
 	}
-	b, err := os.ReadFile(path)
+	b, err := io.ReadAll(f)
 	if err != nil {
 		return "", fmt.Errorf("store.postgres.dsnFile: %w", err)
 	}

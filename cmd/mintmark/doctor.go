@@ -104,7 +104,7 @@ func diagnose(ctx context.Context, m hsm.Config, purposes []hsm.Purpose) diagnos
 	d := diagnosis{Member: m.Name}
 	pin, err := secret.ReadPINFile(m.PINFile)
 	pin.Wipe()
-	d.add(err == nil, "PIN file", found(err, m.PINFile+", readable by its owner alone"), openRemedy(err))
+	d.add(err == nil, "PIN file", found(err, m.PINFile+", readable by one user alone"), openRemedy(err))
 	if err != nil {
 		return d // without a PIN there is no login to try
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"text/tabwriter"
 	"time"
@@ -103,6 +104,9 @@ func migrateStatusCommand() *cobra.Command {
 // migrate takes the steps that are pending in the configured database.
 func migrate(ctx context.Context, cfg *config.Config, progress store.Progress) error {
 	if cfg.Store.SQLite != "" {
+		if err := asItsUser(filepath.Dir(cfg.Store.SQLite)); err != nil {
+			return err
+		}
 		return exit(exitStorage, store.Migrate(ctx, cfg.Store.SQLite, cfg.Environment, progress))
 	}
 	dsn, err := readDSN(cfg.Store.Postgres.DSNFile)

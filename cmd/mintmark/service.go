@@ -69,6 +69,9 @@ const (
 
 // memberConfigs sets the modules' environment and gives each member's configuration.
 func memberConfigs(p *plan, ring *hsm.Keyring, observer hsm.Observer) ([]hsm.Config, error) {
+	if err := asItsUser(p.cfg.DataDir); err != nil {
+		return nil, err
+	}
 	for name, value := range p.cfg.HSM.Environment {
 		if err := os.Setenv(name, value); err != nil {
 			return nil, exit(exitConfiguration, fmt.Errorf("hsm.environment: %w", err))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/go-json-experiment/json"
@@ -56,6 +57,9 @@ func (f *storeCopy) run(c *cobra.Command) error {
 	dsn, err := readDSN(cfg.Store.Postgres.DSNFile)
 	if err != nil {
 		return exit(exitConfiguration, err)
+	}
+	if err := asItsUser(filepath.Dir(f.from)); err != nil {
+		return err
 	}
 	meter := meterTo(c.ErrOrStderr())
 	all, err := store.Copy(c.Context(), f.from, dsn, cfg.Environment, copyProgress(meter))

@@ -246,6 +246,9 @@ func (f *verifier) claim(ctx context.Context, c claim) error {
 	switch {
 	case !agrees && f.faultBefore(f.next): // a late proof fails with anything that is wrong by now
 		return nil
+	case !agrees && f.good > last: // another checkpoint of as many entries was signed for what is there
+		f.fault(last, "%s was signed for other entries: the log has two histories", c.from)
+		return nil
 	case !agrees:
 		f.fault(f.good, "%s was signed for other entries: one of %d to %d was changed, with all that was recorded of it", c.from, f.good, last)
 		return nil

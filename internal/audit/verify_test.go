@@ -138,6 +138,24 @@ func (s *scene) resign() {
 	s.sign = own
 }
 
+// Two histories of one length are told from one that was changed.
+func TestTwoHistoriesAreShownByAnAnchor(t *testing.T) {
+	s, other := lived(t), lived(t)
+	other.beside(`UPDATE audit_entries SET body = replace(body, 'user-1', 'user-2') WHERE seq = 5`)
+	other.forge()
+	other.beside("DELETE FROM audit_checkpoints")
+	other.open()
+	other.step()
+	anchor := other.latest()
+	if anchor.Size != s.latest().Size || anchor.Root == s.latest().Root {
+		t.Fatalf("both are the same, or not of one length: %d, %d", anchor.Size, s.latest().Size)
+	}
+	report := s.verify(map[string]audit.Checkpoint{"elsewhere": anchor})
+	if len(report.Faults) != 1 || report.Faults[0].Seq != anchor.Size-1 || !strings.Contains(report.Faults[0].What, "two histories") {
+		t.Errorf("faults: %v", report.Faults)
+	}
+}
+
 // Whatever is done to the database is found, and the first entry that it shows at named.
 func TestTamperingIsFoundAndNamed(t *testing.T) {
 	type found struct {

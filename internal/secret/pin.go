@@ -23,8 +23,8 @@ type PIN struct{ cell }
 func NewPIN(pin []byte) PIN { return PIN{newCell(pin)} }
 
 // ReadPINFile reads a PIN from a file whose content is the PIN, with at most one
-// line end after it. A file that its group or others may read or write is refused:
-// a PIN has one reader. Errors wrap ErrPINFile and name the path and what to do.
+// line end after it. A file that others may read or write is refused (OneReader). Errors
+// wrap ErrPINFile and name the path and what to do.
 func ReadPINFile(path string) (PIN, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would block
 	if err != nil {
@@ -38,8 +38,8 @@ func ReadPINFile(path string) (PIN, error) {
 	if !st.Mode().IsRegular() {
 		return PIN{}, fmt.Errorf("%w: %s is not a regular file", ErrPINFile, path)
 	}
-	if perm := st.Mode().Perm(); perm&0o077 != 0 {
-		return PIN{}, fmt.Errorf("%w: %s has mode %04o; chmod it to 0400 or 0600", ErrPINFile, path, perm)
+	if err := OneReader(f); err != nil {
+		return PIN{}, fmt.Errorf("%w: %w", ErrPINFile, err)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxPIN+3))
 	defer Wipe(b)
