@@ -35,6 +35,8 @@ const checkWithin = 2 * time.Second
 func NewAdmin(m *Metrics, checks []Check, routes ...func(gin.IRouter)) http.Handler {
 	engine := newEngine()
 	engine.Use(secureHeaders)
+	engine.NoRoute(func(c *gin.Context) { notFound.write(c) })
+	engine.NoMethod(wrongMethod)
 	engine.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "live\n") })
 	engine.GET("/readyz", func(c *gin.Context) {
 		ok, results := probe(c.Request.Context(), checks)

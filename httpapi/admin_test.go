@@ -139,14 +139,14 @@ func TestHealthSurvivesAProbeThatPanics(t *testing.T) {
 func TestAdminServesNothingElse(t *testing.T) {
 	h := NewAdmin(NewMetrics("test"), nil)
 	for _, path := range []string{"/", "/debug/pprof/", "/metrics/", "/livez/", signedCards} {
-		if got := get(h, path); got.status != http.StatusNotFound {
-			t.Errorf("%s answered %d", path, got.status)
-		}
+		get(h, path).expect(t, http.StatusNotFound, "no-such-resource")
 	}
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/livez", nil))
-	if rec.Code != http.StatusMethodNotAllowed {
-		t.Errorf("POST /livez answered %d", rec.Code)
+	got := answer{rec.Code, rec.Header(), rec.Body.String()}
+	got.expect(t, http.StatusMethodNotAllowed, "method-not-allowed")
+	if allow := got.header.Get("Allow"); allow != http.MethodGet {
+		t.Errorf("POST /livez is answered with Allow %q", allow)
 	}
 }
 

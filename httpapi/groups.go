@@ -84,7 +84,7 @@ const (
 func (s *server) register(engine *gin.Engine) {
 	described := newEngine()
 	RegisterHandlersWithOptions(described, s, GinServerOptions{
-		ErrorHandler: func(c *gin.Context, _ error, _ int) { notFound.write(c) }, // a path parameter that is empty
+		ErrorHandler: unboundParameter,
 	})
 	for _, r := range described.Routes() {
 		if slices.Contains(s.cfg.Groups, groupOf[r.Path]) {

@@ -76,8 +76,12 @@ func (s *server) fail(c *gin.Context, err error) {
 }
 
 // logFailure logs what went wrong here. What is known to be down was logged when it went
-// down: once, not a request.
+// down: once, not a request. Callers that left cannot fill the log with errors.
 func (s *server) logFailure(c *gin.Context, err error) {
+	if errors.Is(c.Request.Context().Err(), context.Canceled) {
+		s.log.InfoContext(c, "caller left", "requestId", requestID(c), "route", c.FullPath(), "error", err)
+		return
+	}
 	var known interface{ Known() bool }
 	if !(errors.As(err, &known) && known.Known()) {
 		s.log.ErrorContext(c, "request failed", "requestId", requestID(c), "route", c.FullPath(), "error", err)

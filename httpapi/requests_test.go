@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -142,4 +143,29 @@ func TestRealConnectionsGetTheSameAnswers(t *testing.T) {
 			t.Errorf("answered %d", got.status)
 		}
 	})
+}
+
+// Whoever hangs up cannot have the log full of errors; a request whose time ran out is one.
+func TestCallerThatLeftIsNoErrorInTheLog(t *testing.T) {
+	for name, test := range map[string]struct {
+		end  func(context.Context) (context.Context, context.CancelFunc)
+		want string
+	}{
+		"left":     {context.WithCancel, "level=INFO msg=\"caller left\""},
+		"time out": {func(ctx context.Context) (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, 0) }, "level=ERROR msg=\"request failed\""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAPI(t, provisioner(func(ctx context.Context, _ provisioning.Caller, _ provisioning.SignCard) (provisioning.SignedCard, error) {
+				<-ctx.Done()
+				return provisioning.SignedCard{}, ctx.Err()
+			}))
+			req := a.post(changed(nil))
+			ctx, end := test.end(t.Context())
+			end()
+			a.do(req.WithContext(ctx)).expect(t, http.StatusServiceUnavailable, "unavailable")
+			if log := a.log.String(); !strings.Contains(log, test.want) {
+				t.Errorf("logged without %s:\n%s", test.want, log)
+			}
+		})
+	}
 }

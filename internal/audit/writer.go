@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -115,8 +116,9 @@ func NewWriter(s Store, now func() time.Time) *Writer {
 
 // Append commits an entry with its changes, and gives the number it got. The error of a
 // change that cannot be made comes back as it is; any other has a method RetryAfter. A
-// caller whose context ends while the entry waits takes it back; once its transaction has
-// begun the outcome is not known to the caller.
+// caller whose context ends while the entry waits takes it back. Once its transaction has
+// begun, one that is cancelled still gets the outcome, and can end what the entry began; to
+// one whose deadline is over it is not known.
 func (w *Writer) Append(ctx context.Context, e Entry, changes []record.Change) (uint64, error) {
 	a := &Append{Entry: e, Changes: changes, done: make(chan struct{})}
 	if err := ctx.Err(); err != nil {
@@ -135,6 +137,13 @@ func (w *Writer) Append(ctx context.Context, e Entry, changes []record.Change) (
 		case <-ctx.Done():
 			if w.takeBack(a) {
 				return 0, &unavailable{"caller is gone", ctx.Err(), time.Second}
+			}
+			if errors.Is(ctx.Err(), context.Canceled) { // who hung up is kept from nothing by waiting
+				select {
+				case <-a.done:
+					return a.row.Seq, a.err
+				case <-time.After(commitWithin):
+				}
 			}
 			return 0, &unavailable{"caller is gone while the entry was being committed", ctx.Err(), time.Second}
 		}

@@ -95,31 +95,59 @@ func requireWhole(t testing.TB, s *store.Store, n int) {
 	}
 }
 
-// A caller whose time is over takes its entry back as long as nothing has begun.
+// A caller who is gone takes its entry back as long as nothing has begun.
 func TestEntryOfACallerWhoIsGoneIsTakenBack(t *testing.T) {
 	_, s := newLog(t)
 	h := hold(s)
 	w := audit.NewWriter(h, time.Now)
 	first, second := make(chan error), make(chan error)
 	ctx, cancel := context.WithCancel(context.Background())
-	go func() { _, err := w.Append(ctx, line(0), nil); first <- err }()
+	go func() { _, err := w.Append(context.Background(), line(0), nil); first <- err }()
 	<-h.began
 	go func() { _, err := w.Append(ctx, line(1), nil); second <- err }()
 	for audit.Queued(w) < 1 {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()
-	for what, err := range map[string]error{"begun": <-first, "queued": <-second} {
-		var later interface{ RetryAfter() time.Duration }
-		if !errors.As(err, &later) || !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: %v", what, err)
-		}
+	var later interface{ RetryAfter() time.Duration }
+	if err := <-second; !errors.As(err, &later) || !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	h.let <- nil
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	requireWhole(t, s, 1)
+}
+
+// Once its transaction has begun, an entry of a caller who hangs up is known to whoever has to
+// end what it began; a deadline is kept all the same.
+func TestOutcomeOfWhatHasBegun(t *testing.T) {
+	_, s := newLog(t)
+	h := hold(s)
+	w := audit.NewWriter(h, time.Now)
+	got := make(chan error)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { _, err := w.Append(ctx, line(0), nil); got <- err }()
+	<-h.began
+	cancel()
+	h.let <- nil
+	if err := <-got; err != nil {
+		t.Errorf("who hung up: %v", err)
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	go func() { _, err := w.Append(ctx, line(1), nil); got <- err }()
+	<-h.began
+	var later interface{ RetryAfter() time.Duration }
+	if err := <-got; !errors.As(err, &later) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("whose time is over: %v", err)
 	}
 	h.let <- nil
 	for audit.Busy(w) {
 		time.Sleep(time.Millisecond)
 	}
-	requireWhole(t, s, 1) // the one that had begun stands, unknown to its caller
+	requireWhole(t, s, 2) // the second stands, unknown to its caller
 }
 
 // An error after the commit leaves the outcome unknown: the next look finds out, and the
