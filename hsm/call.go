@@ -19,7 +19,7 @@ type answer[T any] struct {
 }
 
 // run admits one unit of work through a lane, carries it through what can be cured, and
-// reports it. The work is done in a goroutine of its own, which keeps the place in the
+// reports it. The work is done in another goroutine, which keeps the place in the
 // lane until the module gives it back: a caller whose time is up leaves without it.
 // Whatever fn uses must therefore be its own, not the caller's to overwrite: own is, and
 // is overwritten when the work is over, as is an answer that nobody took.
@@ -40,7 +40,7 @@ func run[T any](ctx context.Context, t *Token, l *lane, op string, fn func(e *ep
 	span.Event(ctx, admitted)
 	queued := time.Since(asked)
 	stuck, left, done := make(chan struct{}, 1), make(chan struct{}), make(chan answer[T])
-	go func() {
+	l.hands.do(healthy, func() {
 		defer l.leave()
 		var a answer[T]
 		defer func() {
@@ -55,7 +55,7 @@ func run[T any](ctx context.Context, t *Token, l *lane, op string, fn func(e *ep
 			}
 		}()
 		a = attempt(ctx, t, fn, stuck)
-	}()
+	})
 	over, stop := later(healthy, t.cfg.CallTimeout, left)
 	defer stop()
 	var a answer[T]

@@ -36,10 +36,11 @@ type lane struct {
 	name  Lane
 	size  int
 	slots *semaphore.Weighted
+	hands hands
 }
 
 func newLane(name Lane, size int) *lane {
-	return &lane{name: name, size: size, slots: semaphore.NewWeighted(int64(size))}
+	return &lane{name: name, size: size, slots: semaphore.NewWeighted(int64(size)), hands: make(hands)}
 }
 
 // enter waits for a place until the context ends.
