@@ -1878,8 +1878,10 @@ type ClientInterface interface {
 	// SignCardWithBody Seal a card for Apple Wallet
 	//
 	// Verifies Apple's certificates, claims Apple's nonce, seals the card's payload
-	// under EV_ECC_v2 and makes the network's activation data. A nonce is used once:
-	// of any number of parallel requests with one nonce exactly one gets `200`.
+	// under EV_ECC_v2 and makes the network's activation data. A nonce, which Apple
+	// signs for one leaf, is used once: of any number of parallel requests with one
+	// nonce, signature and leaf exactly one gets `200`. The same four bytes with another
+	// signature are another nonce.
 	//
 	// Needs the right `signCards`. The card must belong to the caller (tenant, iss,
 	// sub); a card that does not exist and a card of somebody else answer alike.
@@ -1892,8 +1894,10 @@ type ClientInterface interface {
 	// SignCard Seal a card for Apple Wallet
 	//
 	// Verifies Apple's certificates, claims Apple's nonce, seals the card's payload
-	// under EV_ECC_v2 and makes the network's activation data. A nonce is used once:
-	// of any number of parallel requests with one nonce exactly one gets `200`.
+	// under EV_ECC_v2 and makes the network's activation data. A nonce, which Apple
+	// signs for one leaf, is used once: of any number of parallel requests with one
+	// nonce, signature and leaf exactly one gets `200`. The same four bytes with another
+	// signature are another nonce.
 	//
 	// Needs the right `signCards`. The card must belong to the caller (tenant, iss,
 	// sub); a card that does not exist and a card of somebody else answer alike.
@@ -2761,8 +2765,10 @@ func (c *Client) SearchCards(ctx context.Context, body SearchCardsJSONRequestBod
 // SignCardWithBody Seal a card for Apple Wallet
 //
 // Verifies Apple's certificates, claims Apple's nonce, seals the card's payload
-// under EV_ECC_v2 and makes the network's activation data. A nonce is used once:
-// of any number of parallel requests with one nonce exactly one gets `200`.
+// under EV_ECC_v2 and makes the network's activation data. A nonce, which Apple
+// signs for one leaf, is used once: of any number of parallel requests with one
+// nonce, signature and leaf exactly one gets `200`. The same four bytes with another
+// signature are another nonce.
 //
 // Needs the right `signCards`. The card must belong to the caller (tenant, iss,
 // sub); a card that does not exist and a card of somebody else answer alike.
@@ -2785,8 +2791,10 @@ func (c *Client) SignCardWithBody(ctx context.Context, contentType string, body 
 // SignCard Seal a card for Apple Wallet
 //
 // Verifies Apple's certificates, claims Apple's nonce, seals the card's payload
-// under EV_ECC_v2 and makes the network's activation data. A nonce is used once:
-// of any number of parallel requests with one nonce exactly one gets `200`.
+// under EV_ECC_v2 and makes the network's activation data. A nonce, which Apple
+// signs for one leaf, is used once: of any number of parallel requests with one
+// nonce, signature and leaf exactly one gets `200`. The same four bytes with another
+// signature are another nonce.
 //
 // Needs the right `signCards`. The card must belong to the caller (tenant, iss,
 // sub); a card that does not exist and a card of somebody else answer alike.
@@ -5365,8 +5373,10 @@ type ClientWithResponsesInterface interface {
 	// SignCardWithBodyWithResponse Seal a card for Apple Wallet
 	//
 	// Verifies Apple's certificates, claims Apple's nonce, seals the card's payload
-	// under EV_ECC_v2 and makes the network's activation data. A nonce is used once:
-	// of any number of parallel requests with one nonce exactly one gets `200`.
+	// under EV_ECC_v2 and makes the network's activation data. A nonce, which Apple
+	// signs for one leaf, is used once: of any number of parallel requests with one
+	// nonce, signature and leaf exactly one gets `200`. The same four bytes with another
+	// signature are another nonce.
 	//
 	// Needs the right `signCards`. The card must belong to the caller (tenant, iss,
 	// sub); a card that does not exist and a card of somebody else answer alike.
@@ -5379,8 +5389,10 @@ type ClientWithResponsesInterface interface {
 	// SignCardWithResponse Seal a card for Apple Wallet
 	//
 	// Verifies Apple's certificates, claims Apple's nonce, seals the card's payload
-	// under EV_ECC_v2 and makes the network's activation data. A nonce is used once:
-	// of any number of parallel requests with one nonce exactly one gets `200`.
+	// under EV_ECC_v2 and makes the network's activation data. A nonce, which Apple
+	// signs for one leaf, is used once: of any number of parallel requests with one
+	// nonce, signature and leaf exactly one gets `200`. The same four bytes with another
+	// signature are another nonce.
 	//
 	// Needs the right `signCards`. The card must belong to the caller (tenant, iss,
 	// sub); a card that does not exist and a card of somebody else answer alike.
@@ -6875,6 +6887,8 @@ type DeletePassResponse503Headers struct {
 type DeletePassResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *BadRequest
 	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationproblemJSON401 *Unauthorized
 	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
@@ -6895,6 +6909,11 @@ type DeletePassResponse struct {
 	Headers429 *DeletePassResponse429Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *DeletePassResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r DeletePassResponse) GetApplicationproblemJSON400() *BadRequest {
+	return r.ApplicationproblemJSON400
 }
 
 // GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
@@ -8148,6 +8167,8 @@ type GetCheckpointResponse503Headers struct {
 type GetCheckpointResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *BadRequest
 	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationproblemJSON404 *Problem
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
@@ -8158,6 +8179,11 @@ type GetCheckpointResponse struct {
 	Headers200 *GetCheckpointResponse200Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *GetCheckpointResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r GetCheckpointResponse) GetApplicationproblemJSON400() *BadRequest {
+	return r.ApplicationproblemJSON400
 }
 
 // GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
@@ -10115,8 +10141,10 @@ func (c *ClientWithResponses) SearchCardsWithResponse(ctx context.Context, body 
 // SignCardWithBodyWithResponse Seal a card for Apple Wallet
 //
 // Verifies Apple's certificates, claims Apple's nonce, seals the card's payload
-// under EV_ECC_v2 and makes the network's activation data. A nonce is used once:
-// of any number of parallel requests with one nonce exactly one gets `200`.
+// under EV_ECC_v2 and makes the network's activation data. A nonce, which Apple
+// signs for one leaf, is used once: of any number of parallel requests with one
+// nonce, signature and leaf exactly one gets `200`. The same four bytes with another
+// signature are another nonce.
 //
 // Needs the right `signCards`. The card must belong to the caller (tenant, iss,
 // sub); a card that does not exist and a card of somebody else answer alike.
@@ -10135,8 +10163,10 @@ func (c *ClientWithResponses) SignCardWithBodyWithResponse(ctx context.Context, 
 // SignCardWithResponse Seal a card for Apple Wallet
 //
 // Verifies Apple's certificates, claims Apple's nonce, seals the card's payload
-// under EV_ECC_v2 and makes the network's activation data. A nonce is used once:
-// of any number of parallel requests with one nonce exactly one gets `200`.
+// under EV_ECC_v2 and makes the network's activation data. A nonce, which Apple
+// signs for one leaf, is used once: of any number of parallel requests with one
+// nonce, signature and leaf exactly one gets `200`. The same four bytes with another
+// signature are another nonce.
 //
 // Needs the right `signCards`. The card must belong to the caller (tenant, iss,
 // sub); a card that does not exist and a card of somebody else answer alike.
@@ -11761,6 +11791,13 @@ func ParseDeletePassResponse(rsp *http.Response) (*DeletePassResponse, error) {
 	case rsp.StatusCode == 204:
 		break // No content-type
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
 		var dest Unauthorized
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -13039,6 +13076,13 @@ func ParseGetCheckpointResponse(rsp *http.Response) (*GetCheckpointResponse, err
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
