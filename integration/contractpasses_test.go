@@ -30,6 +30,7 @@ func (r *rehearsal) passes() {
 	r.send("createPassBundle", 200)
 	r.send("createPassBundle", 404, member("passes", []any{map[string]any{"passTypeIdentifier": "pass.dev.mintmark", "serialNumber": "none"}}))
 	r.devices()
+	r.send("deletePass", 400, func(s *sending) { s.header["If-Match"] = []string{`"1"`, `"2"`} })
 	r.send("deletePass", 204)
 }
 

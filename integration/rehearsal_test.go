@@ -73,7 +73,8 @@ func newRehearsal(t *testing.T, s *server) *rehearsal {
 // make anew.
 type sending struct {
 	op            operationOf
-	names, query  map[string]string
+	names         map[string]string
+	query         url.Values
 	header        http.Header
 	authorization string
 	mediaType     string
@@ -88,7 +89,7 @@ func (r *rehearsal) example(id string) *sending {
 	if !ok {
 		r.t.Fatalf("the description has no operation %s", id)
 	}
-	s := &sending{op: op, names: map[string]string{}, query: map[string]string{}, header: http.Header{}}
+	s := &sending{op: op, names: map[string]string{}, query: url.Values{}, header: http.Header{}}
 	for _, p := range append(slices.Clone(op.item.Parameters), op.Parameters...) {
 		if p.Value.Required && p.Value.Example == nil {
 			r.t.Fatalf("%s: the parameter %s has no example", id, p.Value.Name)
@@ -97,7 +98,7 @@ func (r *rehearsal) example(id string) *sending {
 		case p.Value.In == "path":
 			s.names[p.Value.Name] = fmt.Sprint(p.Value.Example)
 		case p.Value.In == "query" && p.Value.Required:
-			s.query[p.Value.Name] = fmt.Sprint(p.Value.Example)
+			s.query.Set(p.Value.Name, fmt.Sprint(p.Value.Example))
 		}
 	}
 	if op.RequestBody != nil {
@@ -138,7 +139,7 @@ func named(name, value string) change {
 	return func(s *sending) { s.names[name] = value }
 }
 func queried(name, value string) change {
-	return func(s *sending) { s.query[name] = value }
+	return func(s *sending) { s.query.Set(name, value) }
 }
 func headed(name, value string) change {
 	return func(s *sending) { s.header.Set(name, value) }
@@ -189,12 +190,8 @@ func (r *rehearsal) transmit(s *sending) (answer, *http.Request) {
 		}
 		at = strings.Replace(at, "{"+name+"}", escaped, 1)
 	}
-	query := url.Values{}
-	for name, value := range s.query {
-		query.Set(name, value)
-	}
-	if len(query) > 0 {
-		at += "?" + query.Encode()
+	if len(s.query) > 0 {
+		at += "?" + s.query.Encode()
 	}
 	base := r.info.BaseURL
 	if s.op.admin {
