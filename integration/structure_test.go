@@ -22,6 +22,7 @@ var mayImport = map[string][]string{
 	"internal/secret":                 {},
 	"internal/record":                 {},
 	"internal/span":                   {},
+	"internal/clocktest":              {},
 	"internal/config":                 {},
 	"softhsm":                         {},
 	"hsm":                             {"internal/secret", "internal/span"},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mintmark/mintmark/internal/approval"
 	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/clocktest"
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/internal/store"
 )
@@ -63,34 +64,20 @@ type world struct {
 	log   *audit.Log
 	store *store.Store
 	path  string
-
-	mu  sync.Mutex // guards now
-	now time.Time
-}
-
-func (w *world) clock() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.now
-}
-
-func (w *world) pass(d time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.now = w.now.Add(d)
+	clock *clocktest.Clock
 }
 
 func newWorld(t *testing.T, separation approval.Separation) *world {
 	t.Helper()
-	w := &world{T: t, now: start, path: filepath.Join(t.TempDir(), "m.db")}
+	w := &world{T: t, clock: clocktest.New(start), path: filepath.Join(t.TempDir(), "m.db")}
 	var err error
 	if w.store, err = store.Open(context.Background(), w.path, "test"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.store.Close() })
-	w.log = audit.New(w.store, w.clock)
+	w.log = audit.New(w.store, w.clock.Now)
 	w.Service, err = approval.New(approval.Config{
-		Recorder: w.log, Store: w.store, Kinds: []approval.Kind{&w.notes}, Now: w.clock,
+		Recorder: w.log, Store: w.store, Kinds: []approval.Kind{&w.notes}, Now: w.clock.Now,
 		Within: time.Hour, Lease: time.Minute, Separation: separation,
 	})
 	if err != nil {
@@ -192,7 +179,7 @@ func TestApprovalsThatAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, c.separation)
 			change := w.propose("x")
-			w.pass(c.wait)
+			w.clock.Add(c.wait)
 			digest := c.digest
 			if digest == "" {
 				digest = change.SHA256
@@ -264,7 +251,7 @@ func TestFailedAndRejectedChanges(t *testing.T) {
 func TestLeaseOfAnApprovalRunsOut(t *testing.T) {
 	w := newWorld(t, approval.ByClient)
 	c := w.propose("x")
-	claim := &approval.Claim{ID: c.ID, SHA256: c.SHA256, By: bob.Person, Now: w.clock(), Until: w.clock().Add(time.Minute)}
+	claim := &approval.Claim{ID: c.ID, SHA256: c.SHA256, By: bob.Person, Now: w.clock.Now(), Until: w.clock.Now().Add(time.Minute)}
 	ticket, err := w.log.Begin(context.Background(), record.Intent{Operation: record.ApproveChange}, claim)
 	if err != nil {
 		t.Fatal(err)
@@ -272,7 +259,7 @@ func TestLeaseOfAnApprovalRunsOut(t *testing.T) {
 	if _, err := w.Approve(context.Background(), bob, c.ID, c.SHA256); !errors.Is(err, approval.ErrNotOpen) || w.state(c.ID) != approval.Applying {
 		t.Errorf("taken under the lease: %v, it is %s", err, w.state(c.ID))
 	}
-	w.pass(time.Minute)
+	w.clock.Add(time.Minute)
 	if got := w.state(c.ID); got != approval.Open {
 		t.Errorf("it is %s", got)
 	}

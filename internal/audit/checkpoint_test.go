@@ -180,11 +180,11 @@ func TestBacklogHoldsAndResumesByItself(t *testing.T) {
 			if err := s.card(); err != nil {
 				s.Fatal(err)
 			}
-			s.later(time.Minute)
+			s.clock.Add(time.Minute)
 			if err := s.card(); err != nil {
 				s.Fatal(err)
 			}
-			s.later(time.Millisecond)
+			s.clock.Add(time.Millisecond)
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -230,12 +230,12 @@ func TestOutputsAreHeldBeyondTwiceTheLimit(t *testing.T) {
 		}
 		tickets = append(tickets, ticket)
 	}
-	s.later(time.Minute + time.Second)
+	s.clock.Add(time.Minute + time.Second)
 	s.requireHeld(s.card())
 	if _, err := s.log.Conclude(ctx, tickets[0], record.Done()); err != nil {
 		t.Errorf("within twice the limit: %v", err)
 	}
-	s.later(time.Minute)
+	s.clock.Add(time.Minute)
 	receipt, err := s.log.Conclude(ctx, tickets[1], record.Done())
 	s.requireHeld(err)
 	if receipt != nil {
@@ -405,7 +405,7 @@ func TestStrictStartRefusesWhatNoProcessLeaves(t *testing.T) {
 	if err := s.card(); err != nil {
 		t.Fatal(err)
 	}
-	s.later(48 * time.Hour)
+	s.clock.Add(48 * time.Hour)
 	s.open(strict)
 	s.cards(1)
 	s.open(lax)

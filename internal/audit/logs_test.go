@@ -16,6 +16,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx", for what only an operator does
 
 	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/clocktest"
 	"github.com/mintmark/mintmark/internal/store"
 	"github.com/mintmark/mintmark/internal/store/pgtest"
 )
@@ -36,7 +37,7 @@ func newFleet(t *testing.T) *fleet {
 	f := &fleet{T: t, dsn: pgtest.NewDatabase(t), anchor: &audit.FileAnchor{Path: filepath.Join(t.TempDir(), "anchor")}, each: map[string]*scene{}}
 	sign := newSigner(t)
 	for i, name := range []string{"a", "b"} {
-		f.each[name] = &scene{TB: t, sign: sign, now: kept, nonces: 100 * i}
+		f.each[name] = &scene{TB: t, sign: sign, clock: clocktest.New(kept), nonces: 100 * i}
 		if err := f.open(name); err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +69,7 @@ func (f *fleet) open(name string) error {
 	if err != nil {
 		f.Fatal(err)
 	}
-	s.log = audit.New(s.store, s.clock)
+	s.log = audit.New(s.store, s.clock.Now)
 	s.points = audit.NewCheckpointer(s.log, audit.CheckpointConfig{
 		Origin: audit.OriginOf(origin, own), Base: origin, Signer: s.sign, Store: s.store, Every: time.Hour, Strict: true,
 		Anchors: []audit.Anchor{f.anchor}, Log: slog.New(slog.DiscardHandler),
@@ -120,7 +121,7 @@ func (f *fleet) restore() {
 func (f *fleet) verify(anchored bool) audit.Reports {
 	f.Helper()
 	s := f.each["a"]
-	v := audit.Verification{Rows: s.store, Origin: origin, Keys: [][]byte{s.sign.spki}, MaxUnsigned: time.Minute, Now: s.clock()}
+	v := audit.Verification{Rows: s.store, Origin: origin, Keys: [][]byte{s.sign.spki}, MaxUnsigned: time.Minute, Now: s.clock.Now()}
 	if anchored {
 		all, err := f.anchor.Kept()
 		if err != nil {
@@ -238,7 +239,7 @@ func TestOpenTailOfALogThatNobodyWrites(t *testing.T) {
 	if err := b.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	f.each["a"].later(24 * time.Hour)
+	f.each["a"].clock.Add(24 * time.Hour)
 	r := f.verify(true)
 	if faults := r.Faults(); len(faults) != 0 || !r.Logs[2].Tail() || r.Logs[1].Tail() {
 		t.Errorf("faults %v, %+v", faults, r.Logs)
@@ -265,12 +266,12 @@ func TestLogThatCommandsWroteIsNoFault(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		log := audit.New(s, f.each["a"].clock)
+		log := audit.New(s, f.each["a"].clock.Now)
 		for range entries {
 			if err := log.Note(t.Context(), audit.Lifecycle{Event: "ceremony"}); err != nil {
 				t.Fatal(err)
 			}
-			f.each["a"].later(time.Hour)
+			f.each["a"].clock.Add(time.Hour)
 		}
 		if faults := f.verify(true).Faults(); len(faults) != 1 || !strings.HasPrefix(faults[0], "log c, entry 0: nothing is signed") {
 			t.Errorf("while somebody writes it: %v", faults)
@@ -324,12 +325,12 @@ func TestStartHoldsTheLogsAgainstTheAnchor(t *testing.T) {
 func TestRetentionIsOfOneLog(t *testing.T) {
 	f := newFleet(t)
 	a := f.each["a"]
-	a.later(24 * time.Hour)
-	if err := a.log.ExpireOlder(t.Context(), a.store, a.clock()); err != nil {
+	a.clock.Add(24 * time.Hour)
+	if err := a.log.ExpireOlder(t.Context(), a.store, a.clock.Now()); err != nil {
 		t.Fatal(err)
 	}
 	a.step()
-	f.each["b"].later(24 * time.Hour)
+	f.each["b"].clock.Add(24 * time.Hour)
 	r := f.verify(true)
 	if len(r.Faults()) != 0 || r.Logs[1].Expired != 4 || r.Logs[2].Expired != 0 || r.Logs[2].Checkpoints != 2 {
 		t.Errorf("faults %v, %+v", r.Faults(), r.Logs)

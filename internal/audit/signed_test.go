@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/clocktest"
 	"github.com/mintmark/mintmark/internal/provisioning"
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/internal/store"
@@ -71,16 +72,14 @@ type scene struct {
 	points *audit.Checkpointer
 	cfg    audit.CheckpointConfig
 	nonces int
-
-	mu  sync.Mutex
-	now time.Time
+	clock  *clocktest.Clock
 }
 
 const origin = "bank.example/mintmark/test"
 
 func newScene(t testing.TB, change ...func(*audit.CheckpointConfig)) *scene {
 	t.Helper()
-	s := &scene{TB: t, path: filepath.Join(t.TempDir(), "mintmark.db"), sign: newSigner(t), now: kept}
+	s := &scene{TB: t, path: filepath.Join(t.TempDir(), "mintmark.db"), sign: newSigner(t), clock: clocktest.New(kept)}
 	s.open(change...)
 	t.Cleanup(func() { _ = s.store.Close() })
 	return s
@@ -105,7 +104,7 @@ func (s *scene) reopen(change ...func(*audit.CheckpointConfig)) error {
 	if s.store, err = store.Open(context.Background(), s.path, "test"); err != nil {
 		s.Fatal(err)
 	}
-	s.log = audit.New(s.store, s.clock)
+	s.log = audit.New(s.store, s.clock.Now)
 	s.cfg = audit.CheckpointConfig{
 		Origin: origin, Signer: s.sign, Store: s.store, Every: time.Hour, Log: slog.New(slog.DiscardHandler),
 		Limits: audit.Limits{Entries: 20, Age: time.Minute},
@@ -117,23 +116,11 @@ func (s *scene) reopen(change ...func(*audit.CheckpointConfig)) error {
 	return s.points.Start(context.Background())
 }
 
-func (s *scene) clock() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.now
-}
-
-func (s *scene) later(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.now = s.now.Add(d)
-}
-
 // card seals a card, as far as the log sees it: two entries and a used nonce.
 func (s *scene) card() error {
 	ctx := context.Background()
 	s.nonces++
-	now := s.clock()
+	now := s.clock.Now()
 	claim := &provisioning.NonceClaim{Tenant: "bank", ID: sha256.Sum256(fmt.Append(nil, s.nonces)), Now: now, Until: now.Add(time.Minute)}
 	in := full
 	in.Refs = map[string]string{"nonceClaim": fmt.Sprintf("%x", claim.ID)}
@@ -166,7 +153,7 @@ func (s *scene) storeCard(id string) {
 	ticket, err := s.log.Begin(ctx, record.Intent{Operation: record.StoreCard, Tenant: "bank", Refs: map[string]string{"card": id}})
 	if err == nil {
 		_, err = s.log.Conclude(ctx, ticket, record.Done(), provisioning.CardRow{
-			Owner: provisioning.Owner{Tenant: "bank"}, ID: id, Lookup: []byte(id), Key: "k", IV: []byte("iv"), Sealed: []byte("s"), Created: s.clock(),
+			Owner: provisioning.Owner{Tenant: "bank"}, ID: id, Lookup: []byte(id), Key: "k", IV: []byte("iv"), Sealed: []byte("s"), Created: s.clock.Now(),
 		})
 	}
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/clocktest"
 	"github.com/mintmark/mintmark/internal/record"
 )
 
@@ -45,9 +46,9 @@ func lived(t testing.TB) *scene {
 		if err != nil {
 			t.Fatal(err)
 		}
-		template.database, template.sign, template.nonces, template.now = b, s.sign, s.nonces, s.now
+		template.database, template.sign, template.nonces, template.now = b, s.sign, s.nonces, s.clock.Now()
 	}
-	s := &scene{TB: t, path: filepath.Join(t.TempDir(), "mintmark.db"), sign: template.sign, nonces: template.nonces, now: template.now}
+	s := &scene{TB: t, path: filepath.Join(t.TempDir(), "mintmark.db"), sign: template.sign, nonces: template.nonces, clock: clocktest.New(template.now)}
 	if err := os.WriteFile(s.path, template.database, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +77,7 @@ func live(t testing.TB) *scene {
 	if _, err := s.log.Conclude(ctx, ticket, record.Result{Outcome: record.OutcomeFailed, Reason: "failed"}); err != nil {
 		t.Fatal(err)
 	} // 12
-	s.later(time.Minute)
+	s.clock.Add(time.Minute)
 	begin(t, s.log, bare) // 13: ended by a crash
 	s.cards(1)            // 14, 15; checkpoint 16
 	return s
@@ -251,7 +252,7 @@ func TestOldEntriesUnderNoCheckpointAreAFault(t *testing.T) {
 	s.beside("DELETE FROM audit_checkpoints WHERE size > 7", "UPDATE audit_entries SET body = replace(body, 'marker-missing', 'x') WHERE seq = 7")
 	s.forge()
 	for age, want := range map[time.Duration]int{time.Minute: 0, time.Minute - time.Millisecond: 1} {
-		for name, now := range map[string]time.Time{"now": s.clock(), "at the newest": {}} {
+		for name, now := range map[string]time.Time{"now": s.clock.Now(), "at the newest": {}} {
 			report, err := audit.Verify(t.Context(), audit.Verification{Source: s.store, Rows: s.store, Keys: [][]byte{s.sign.spki}, MaxUnsigned: age, Now: now})
 			if err != nil || len(report.Faults) != want || report.Covered != 7 {
 				t.Errorf("%v, %s: %v, %v", age, name, err, report.Faults)
@@ -283,12 +284,12 @@ func backup(t testing.TB, s *scene) string {
 func TestRetentionLeavesTombstones(t *testing.T) {
 	ctx := context.Background()
 	s := lived(t)
-	s.later(24 * time.Hour)
+	s.clock.Add(24 * time.Hour)
 	s.cards(1) // 16, 17
-	if err := s.log.ExpireOlder(ctx, s.store, s.clock().Add(-time.Hour)); err != nil {
+	if err := s.log.ExpireOlder(ctx, s.store, s.clock.Now().Add(-time.Hour)); err != nil {
 		t.Fatal(err)
 	} // 18
-	if err := s.log.ExpireOlder(ctx, s.store, s.clock().Add(-time.Hour)); err != nil {
+	if err := s.log.ExpireOlder(ctx, s.store, s.clock.Now().Add(-time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	s.step()

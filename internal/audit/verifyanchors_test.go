@@ -49,7 +49,7 @@ func TestRollbackIsShownByAnAnchor(t *testing.T) {
 		t.Errorf("faults: %v", report.Faults)
 	}
 	// It goes on from there, and is another history for ever.
-	s.later(time.Hour)
+	s.clock.Add(time.Hour)
 	s.cards(4)
 	report = s.verify(map[string]audit.Checkpoint{"elsewhere": anchor})
 	if len(report.Faults) == 0 || report.Faults[0].Seq != 16 || !strings.Contains(report.Faults[0].What, "other entries") {

@@ -16,7 +16,7 @@ import (
 // provisioning.Service does.
 func (s *scene) decideAndVerify() {
 	s.Helper()
-	now := s.clock().UTC().Truncate(time.Millisecond)
+	now := s.clock.Now().UTC().Truncate(time.Millisecond)
 	owner := provisioning.Owner{Tenant: "shop", Issuer: "app", Subject: "user"}
 	conclude := func(op record.Operation, refs, result map[string]string, change record.Change) {
 		s.Helper()

@@ -42,7 +42,7 @@ func TestCheckpointKeptDuringTheReadingIsNoFault(t *testing.T) {
 	verify := func(after uint64, limit time.Duration) audit.Report {
 		t.Helper()
 		report, err := audit.Verify(t.Context(), audit.Verification{
-			Source: &late{Source: s.store, after: after}, Origin: origin, Keys: [][]byte{s.sign.spki}, MaxUnsigned: limit, Now: s.clock(),
+			Source: &late{Source: s.store, after: after}, Origin: origin, Keys: [][]byte{s.sign.spki}, MaxUnsigned: limit, Now: s.clock.Now(),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -55,7 +55,7 @@ func TestCheckpointKeptDuringTheReadingIsNoFault(t *testing.T) {
 		}
 	}
 	// What is behind a late checkpoint keeps its age.
-	s.later(time.Minute)
+	s.clock.Add(time.Minute)
 	s.beside("DELETE FROM audit_checkpoints WHERE size > 12")
 	if r := verify(24, time.Second); len(r.Faults) != 1 || !strings.Contains(r.Faults[0].What, "entries 12 to 23 are under no checkpoint") {
 		t.Errorf("behind a late checkpoint: %v", r.Faults)

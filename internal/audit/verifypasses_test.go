@@ -31,11 +31,11 @@ func TestPassRowsAreHeldAgainstTheirEntries(t *testing.T) {
 		for i, serial := range []string{"1", "2", pan} {
 			row := passes.PassRow{ID: passes.ID{TypeID: id, Serial: serial}, Ref: int64(i), Document: []byte(`{}`), Token: "t"}
 			refs := map[string]string{"passType": "pass.a", "serial": passes.Reference(serial)}
-			s.operate(record.PutPass, refs, passes.PassPut{Row: &row, Now: s.clock()})
-			s.operate(record.PutPass, refs, passes.PassPut{Row: &row, Now: s.clock()})
+			s.operate(record.PutPass, refs, passes.PassPut{Row: &row, Now: s.clock.Now()})
+			s.operate(record.PutPass, refs, passes.PassPut{Row: &row, Now: s.clock.Now()})
 		}
-		s.operate(record.PutPassType, map[string]string{"passType": "pass.a"}, passes.TypePut{Row: &passes.TypeRow{TypeID: id}, Now: s.clock()})
-		s.operate(record.PutPassAsset, map[string]string{"sha256": "aa"}, passes.AssetPut{Tenant: "shop", SHA256: "aa", Content: []byte("x"), Now: s.clock()})
+		s.operate(record.PutPassType, map[string]string{"passType": "pass.a"}, passes.TypePut{Row: &passes.TypeRow{TypeID: id}, Now: s.clock.Now()})
+		s.operate(record.PutPassAsset, map[string]string{"sha256": "aa"}, passes.AssetPut{Tenant: "shop", SHA256: "aa", Content: []byte("x"), Now: s.clock.Now()})
 		s.step()
 		return s
 	}

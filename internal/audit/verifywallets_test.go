@@ -16,10 +16,10 @@ func (s *scene) tell(reference string, statuses ...provisioning.TokenStatus) {
 	for i, status := range statuses {
 		t := provisioning.Token{
 			Owner: provisioning.Owner{Tenant: "shop", Issuer: "iss", Subject: "5105105105105100"}, Reference: reference, ExternalCardID: "card-1",
-			Status: status, ID: "id-" + reference, Revision: int64(i + 1), Changed: s.clock(),
+			Status: status, ID: "id-" + reference, Revision: int64(i + 1), Changed: s.clock.Now(),
 		}
 		if status == provisioning.TokenActive {
-			t.Activated = s.clock().Add(-time.Second)
+			t.Activated = s.clock.Now().Add(-time.Second)
 		}
 		refs := map[string]string{"walletToken": t.ID, "revision": fmt.Sprint(t.Revision), "stateSha256": t.StateSHA256()}
 		put := provisioning.TokenPut{Token: t, Was: int64(i)}
@@ -42,7 +42,7 @@ func (s *scene) tell(reference string, statuses ...provisioning.TokenStatus) {
 // enable records an enablement.
 func (s *scene) enable(revision int64, percentage int) {
 	s.Helper()
-	e := provisioning.Enablement{Tenant: "shop", Revision: revision, Changed: s.clock(), Rules: []provisioning.EnablementRule{{Percentage: percentage}}}
+	e := provisioning.Enablement{Tenant: "shop", Revision: revision, Changed: s.clock.Now(), Rules: []provisioning.EnablementRule{{Percentage: percentage}}}
 	text, err := e.RulesText()
 	if err != nil {
 		s.Fatal(err)

@@ -41,7 +41,7 @@ var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][
 // and its id is a UUID.
 func TestProximityTokenIsToTheLetter(t *testing.T) {
 	w := newWorld(t)
-	w.clock.add(789 * time.Millisecond)
+	w.clock.Add(789 * time.Millisecond)
 	seen := map[string]bool{}
 	for range 5 {
 		out, err := w.proximity(claims())

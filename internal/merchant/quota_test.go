@@ -92,16 +92,16 @@ func TestNextDayStartsAnew(t *testing.T) {
 		out, err := svc.SignToken(context.Background(), backend, request())
 		var over *merchant.QuotaError
 		if ok && (err != nil || out.Token == "") {
-			t.Errorf("at %v: %v", w.clock.now(), err)
+			t.Errorf("at %v: %v", w.clock.Now(), err)
 		}
 		if !ok && (!errors.As(err, &over) || over.Wait != wait) {
-			t.Errorf("at %v: %v", w.clock.now(), err)
+			t.Errorf("at %v: %v", w.clock.Now(), err)
 		}
 	}
 	restarted := func() *merchant.Service {
 		s := settings()
 		daily(2)(&s)
-		svc, err := merchant.New(merchant.Config{Recorder: w.log, Gate: w.hands, Now: w.clock.now}, s)
+		svc, err := merchant.New(merchant.Config{Recorder: w.log, Gate: w.hands, Now: w.clock.Now}, s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,9 +111,9 @@ func TestNextDayStartsAnew(t *testing.T) {
 	sign(w.svc, true, 0)
 	sign(w.svc, false, 12*time.Hour)
 	sign(restarted(), false, 12*time.Hour)
-	w.clock.add(12*time.Hour - time.Second)
+	w.clock.Add(12*time.Hour - time.Second)
 	sign(w.svc, false, time.Second)
-	w.clock.add(time.Second)
+	w.clock.Add(time.Second)
 	sign(w.svc, true, 0)
 	sign(restarted(), true, 0)
 	sign(w.svc, false, 24*time.Hour)
@@ -217,7 +217,7 @@ func (w *world) requireOver() {
 func TestQuotaThatIsUsedUpFreesTheToken(t *testing.T) {
 	w := newWorld(t, daily(1))
 	w.mustSign(request())
-	fresh, err := merchant.New(merchant.Config{Recorder: w.log, Gate: w.hands, Now: w.clock.now}, func() merchant.Settings { s := settings(); daily(1)(&s); return s }())
+	fresh, err := merchant.New(merchant.Config{Recorder: w.log, Gate: w.hands, Now: w.clock.Now}, func() merchant.Settings { s := settings(); daily(1)(&s); return s }())
 	if err != nil {
 		t.Fatal(err)
 	}

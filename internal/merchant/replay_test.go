@@ -24,7 +24,7 @@ func (w *world) use(jti string) *access.TokenUse {
 }
 
 func (w *world) useOf(u *access.TokenUse) *access.TokenUse {
-	now := w.clock.now()
+	now := w.clock.Now()
 	u.Now, u.Until, u.Expires = now, now.Add(lease), start.Add(15*time.Minute)
 	return u
 }
@@ -64,7 +64,7 @@ func TestBearerTokenIsGoodForOne(t *testing.T) {
 				if out, err := a.do(w, "jti-1"); out != "" || !errors.Is(err, access.ErrReplayed) {
 					t.Errorf("used again: %q, %v", out, err)
 				}
-				w.clock.add(4 * time.Minute) // as long as it lives
+				w.clock.Add(4 * time.Minute) // as long as it lives
 			}
 			w.requireCalls(0, calls)
 			w.requireLog("intent "+a.name, "result done")
@@ -152,12 +152,12 @@ func TestClaimThatNeverEndsIsOverWithItsLease(t *testing.T) {
 			w.requireLog("intent " + a.name)
 			w.requireClaims("claimed 1")
 			calls := w.token.Calls()
-			w.clock.add(lease - time.Millisecond)
+			w.clock.Add(lease - time.Millisecond)
 			if out, err := a.do(w, "jti-1"); out != "" || !errors.Is(err, access.ErrReplayed) {
 				t.Errorf("while the lease runs: %q, %v", out, err)
 			}
 			w.requireCalls(0, calls)
-			w.clock.add(time.Millisecond)
+			w.clock.Add(time.Millisecond)
 			if out, err := a.do(w, "jti-1"); err != nil || out == "" {
 				t.Errorf("after it: %q, %v", out, err)
 			}
@@ -175,7 +175,7 @@ func TestRequestThatOutlivesItsLeaseReleasesNothing(t *testing.T) {
 			var second string
 			w.hands.after = func() error {
 				w.hands.after = nil
-				w.clock.add(lease)
+				w.clock.Add(lease)
 				var err error
 				second, err = a.do(w, "jti-1")
 				return err

@@ -237,7 +237,7 @@ func TestLifetimeIsTheCallersUpToTheConfiguredOne(t *testing.T) {
 	} {
 		t.Run(longest.String(), func(t *testing.T) {
 			w := newWorld(t, func(s *merchant.Settings) { s.MaxLifetime = longest })
-			w.clock.add(999 * time.Millisecond) // iat is in whole seconds
+			w.clock.Add(999 * time.Millisecond) // iat is in whole seconds
 			for seconds, want := range cases {
 				req := request()
 				if seconds != -99 {
@@ -345,7 +345,7 @@ func TestAllowanceBoundsWhatIsSigned(t *testing.T) {
 			if diff := cmp.Diff([]string{"refusal sign-token not-allowed-" + tc.refused}, last); diff != "" {
 				t.Errorf("the log: %s", diff)
 			}
-			w.clock.add(time.Hour) // of many alike in a minute not each has its own entry
+			w.clock.Add(time.Hour) // of many alike in a minute not each has its own entry
 			if err := w.log.Summarise(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -402,7 +402,7 @@ func TestSigningIsOnRecord(t *testing.T) {
 
 func TestServiceIsNotMadeFromWrongSettings(t *testing.T) {
 	w := newWorld(t)
-	cfg := merchant.Config{Recorder: w.log, Gate: w.hands, Now: w.clock.now}
+	cfg := merchant.Config{Recorder: w.log, Gate: w.hands, Now: w.clock.Now}
 	for name, tc := range map[string]struct {
 		change func(*merchant.Settings)
 		says   []string
@@ -435,7 +435,7 @@ func TestServiceIsNotMadeFromWrongSettings(t *testing.T) {
 		})
 	}
 	for name, cfg := range map[string]merchant.Config{
-		"no recorder": {Gate: w.hands, Now: w.clock.now}, "no gate": {Recorder: w.log, Now: w.clock.now}, "no clock": {Recorder: w.log, Gate: w.hands},
+		"no recorder": {Gate: w.hands, Now: w.clock.Now}, "no gate": {Recorder: w.log, Now: w.clock.Now}, "no clock": {Recorder: w.log, Gate: w.hands},
 	} {
 		if svc, err := merchant.New(cfg, settings()); svc != nil || err == nil {
 			t.Errorf("%s: made %v, %v", name, svc, err)

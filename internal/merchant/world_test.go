@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +23,7 @@ import (
 	"github.com/mintmark/mintmark/hsm/hsmtest"
 	"github.com/mintmark/mintmark/internal/access"
 	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/clocktest"
 	"github.com/mintmark/mintmark/internal/merchant"
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/internal/store"
@@ -36,24 +36,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // start is when every test begins.
 var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-// A clock is set by hand.
-type clock struct {
-	mu sync.Mutex // guards t
-	t  time.Time
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.t
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.t = c.t.Add(d)
-}
-
 // A world is the merchant domain with all that it stands on: a real token, a real database
 // and a clock.
 type world struct {
@@ -62,7 +44,7 @@ type world struct {
 	store *store.Store
 	log   *audit.Log
 	db    *sql.DB // a connection of the test's own
-	clock *clock
+	clock *clocktest.Clock
 	hands *hands
 	svc   *merchant.Service
 }
@@ -119,7 +101,7 @@ func newWorld(t testing.TB, change ...func(*merchant.Settings)) *world {
 		without = append(without, hsmtest.Without(p))
 	}
 	path := filepath.Join(t.TempDir(), "mintmark.db")
-	w := &world{TB: t, token: hsmtest.New(t, without...), clock: &clock{t: start}}
+	w := &world{TB: t, token: hsmtest.New(t, without...), clock: clocktest.New(start)}
 	var err error
 	if w.store, err = store.Open(context.Background(), path, "test"); err != nil {
 		t.Fatal(err)
@@ -129,13 +111,13 @@ func newWorld(t testing.TB, change ...func(*merchant.Settings)) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.db.Close() })
-	w.log = audit.New(w.store, w.clock.now)
+	w.log = audit.New(w.store, w.clock.Now)
 	w.hands = &hands{Gate: signer.New(w.token.Token)}
 	s := settings()
 	for _, c := range change {
 		c(&s)
 	}
-	if w.svc, err = merchant.New(merchant.Config{Recorder: w.log, Gate: w.hands, Now: w.clock.now}, s); err != nil {
+	if w.svc, err = merchant.New(merchant.Config{Recorder: w.log, Gate: w.hands, Now: w.clock.Now}, s); err != nil {
 		t.Fatal(err)
 	}
 	return w

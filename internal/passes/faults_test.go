@@ -23,7 +23,7 @@ func TestListHasEveryPassNewerThanTheTagNotOnlyTheNewest(t *testing.T) {
 	}
 	tag := w.updated(ecType, "device", "").Tag
 	for _, p := range all {
-		w.clock.add(time.Minute)
+		w.clock.Add(time.Minute)
 		w.put(p.ID, card(2))
 	}
 	u := w.updated(ecType, "device", tag)
@@ -76,7 +76,7 @@ func TestTagIsTheGreatestStampGivenAndNotTheTime(t *testing.T) {
 	w.setUp(ecType)
 	p := w.put(pass(ecType, "1"), card(1))
 	w.register(p, "device", "a")
-	w.clock.add(time.Hour)
+	w.clock.Add(time.Hour)
 	u := w.updated(ecType, "device", "")
 	if want := w.count(`SELECT stamp FROM pass_registrations`); u.Tag != strconv.Itoa(want) || int64(want) <= p.Stamp {
 		t.Errorf("tag is %s, the greatest stamp %d", u.Tag, want)
@@ -94,7 +94,7 @@ func TestChangesOfOneMomentAreAllFound(t *testing.T) {
 	tag := w.updated(ecType, "device", "").Tag
 	for i := range 5 { // the clock stands, and then goes back
 		if i == 3 {
-			w.clock.add(-time.Hour)
+			w.clock.Add(-time.Hour)
 		}
 		w.put(p.ID, card(i+1))
 		u := w.updated(ecType, "device", tag)
@@ -116,7 +116,7 @@ func TestLastModifiedIsTheVersionsAndNotTheTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.clock.add(100 * time.Millisecond)
+		w.clock.Add(100 * time.Millisecond)
 		again, err := w.fetch(p, time.Time{})
 		if err != nil || !again.Modified.Equal(first.Modified) {
 			t.Errorf("the same version is of %v and of %v, %v", first.Modified, again.Modified, err)

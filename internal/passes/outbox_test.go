@@ -9,7 +9,7 @@ import (
 
 func (w *world) lease(n int) []passes.Push {
 	w.Helper()
-	now := w.clock.now()
+	now := w.clock.Now()
 	got, err := w.store.LeasePushes(w.ctx, ecType, passes.Wallets{}, now, now.Add(time.Minute), n)
 	if err != nil {
 		w.Fatal(err)
@@ -55,7 +55,7 @@ func TestEntryIsLeasedToOneAndComesBackWithTheLease(t *testing.T) {
 		t.Fatalf("leased %d, then %d", len(first), len(second))
 	}
 	w.end(passes.PushEnd{Push: first[0]})
-	w.clock.add(time.Minute)
+	w.clock.Add(time.Minute)
 	again := w.lease(9)
 	if len(again) != 2 {
 		t.Fatalf("%d come back", len(again))
@@ -90,11 +90,11 @@ func TestRetriedEntryWaitsAndCounts(t *testing.T) {
 	w.register(p, "device", "a")
 	w.put(p.ID, card(1))
 	w.end(passes.PushEnd{Push: w.lease(1)[0], RetryAt: start.Add(10 * time.Second)})
-	w.clock.add(9 * time.Second)
+	w.clock.Add(9 * time.Second)
 	if len(w.lease(1)) != 0 {
 		t.Error("tried again too early")
 	}
-	w.clock.add(time.Second)
+	w.clock.Add(time.Second)
 	if again := w.lease(1); len(again) != 1 || again[0].Attempts != 1 {
 		t.Errorf("then %+v", again)
 	}
@@ -124,7 +124,7 @@ func TestRegistrationRenewedAfterTheTimestampStays(t *testing.T) {
 	w.setUp(ecType)
 	p := w.put(pass(ecType, "1"), card(0))
 	w.register(p, "gone", "a")
-	w.clock.add(time.Hour)
+	w.clock.Add(time.Hour)
 	w.register(p, "back", "a")
 	w.put(p.ID, card(1))
 	w.end(passes.PushEnd{Push: w.lease(1)[0], Forget: start.Add(time.Minute)})

@@ -291,7 +291,7 @@ func TestPassWhoseCertificateEndedIsNotSigned(t *testing.T) {
 	w := newWorld(t)
 	w.setUp(rsaType)
 	p := w.put(pass(rsaType, "1"), card(1))
-	w.clock.add(400 * 24 * time.Hour)
+	w.clock.Add(400 * 24 * time.Hour)
 	before := w.token.CallsOf("sign")
 	var invalid *passes.InvalidError
 	if _, err := w.fetch(p, time.Time{}); !errors.As(err, &invalid) || w.token.CallsOf("sign") != before {

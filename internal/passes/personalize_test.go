@@ -147,7 +147,7 @@ func TestClaimOfADeadProcessEndsWithItsLease(t *testing.T) {
 	if _, err := w.svc.Personalize(w.ctx, p.ID, "r", says); !errors.Is(err, passes.ErrPersonalized) {
 		t.Errorf("within the lease: %v", err)
 	}
-	w.clock.add(time.Minute)
+	w.clock.Add(time.Minute)
 	if _, err := w.svc.Personalize(w.ctx, p.ID, "r", says); err != nil {
 		t.Errorf("after it: %v", err)
 	}

@@ -64,7 +64,7 @@ func TestPhoneThatPollsWithItsLastTagMissesNothing(t *testing.T) {
 				}
 			},
 			"time": func(r *rapid.T) {
-				w.clock.add(time.Duration(rapid.IntRange(-2000, 5000).Draw(r, "milliseconds")) * time.Millisecond)
+				w.clock.Add(time.Duration(rapid.IntRange(-2000, 5000).Draw(r, "milliseconds")) * time.Millisecond)
 			},
 			"unregister and register": func(r *rapid.T) {
 				p, s := anyPhone.Draw(r, "phone"), anySerial.Draw(r, "serial")

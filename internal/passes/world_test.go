@@ -20,6 +20,7 @@ import (
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/hsm/hsmtest"
 	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/clocktest"
 	"github.com/mintmark/mintmark/internal/passes"
 	"github.com/mintmark/mintmark/internal/store"
 	"github.com/mintmark/mintmark/passkit"
@@ -30,24 +31,6 @@ import (
 
 // start is when every test begins.
 var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-
-// A clock is set by hand.
-type clock struct {
-	mu sync.Mutex // guards t
-	t  time.Time
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.t
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.t = c.t.Add(d)
-}
 
 // counts is an Observer.
 type counts struct {
@@ -92,7 +75,7 @@ type world struct {
 	store     *store.Store
 	db        *sql.DB // a connection of the test's own
 	authority *passtest.Authority
-	clock     *clock
+	clock     *clocktest.Clock
 	counts    *counts
 	settings  passes.Settings
 	svc       *passes.Service
@@ -106,7 +89,7 @@ var issuer = passes.Caller{Issuer: "https://shop.example", Subject: "backend", R
 
 func newWorld(t testing.TB, change ...func(*passes.Config)) *world {
 	t.Helper()
-	w := &world{TB: t, clock: &clock{t: start}, counts: &counts{pushed: map[string]int{}}, ctx: context.Background()}
+	w := &world{TB: t, clock: clocktest.New(start), counts: &counts{pushed: map[string]int{}}, ctx: context.Background()}
 	options := []hsmtest.Option{}
 	for _, p := range hsm.Purposes() {
 		if p != hsm.Pass {
@@ -139,8 +122,8 @@ func newWorld(t testing.TB, change ...func(*passes.Config)) *world {
 func (w *world) serve(change ...func(*passes.Config)) {
 	w.Helper()
 	cfg := passes.Config{
-		Recorder: audit.New(w.store, w.clock.now), Gate: signer.New(w.token.Token), Rows: w.store, Devices: w.store,
-		Observer: w.counts, Now: w.clock.now, BundleCache: 1 << 20, FileCache: 1 << 20, Lease: time.Minute,
+		Recorder: audit.New(w.store, w.clock.Now), Gate: signer.New(w.token.Token), Rows: w.store, Devices: w.store,
+		Observer: w.counts, Now: w.clock.Now, BundleCache: 1 << 20, FileCache: 1 << 20, Lease: time.Minute,
 	}
 	for _, c := range change {
 		c(&cfg)
@@ -236,7 +219,7 @@ func (w *world) opened(p passes.Pkpass) *passkit.Pass {
 	if err != nil {
 		w.Fatal(err)
 	}
-	if r := passkit.Verify(b, passkit.VerifyOptions{Roots: w.authority.Roots(), Now: w.clock.now()}); !r.OK() {
+	if r := passkit.Verify(b, passkit.VerifyOptions{Roots: w.authority.Roots(), Now: w.clock.Now()}); !r.OK() {
 		w.Fatalf("the pass does not verify: %v", r.Results)
 	}
 	out, _, err := b.Pass()

@@ -90,7 +90,7 @@ func TestActivationAnswersWhatTheStateAllows(t *testing.T) {
 			w.decide(card, path.Yellow, path.Requirement{Rule: "x", AnyOf: []path.Step{path.CallCentre, path.InAppVerification}})
 		}, "APPROVED", "", "APPROVED 1488", 1, 1},
 		"no decision":                          {provisioning.TokenInactive, "demo-mastercard-2", nil, "APPROVED", "", "DECLINED no-decision", 0, 0},
-		"a decision of the past":               {provisioning.TokenInactive, card, func() { w.decide(card, path.Green); w.clock.add(2 * time.Hour) }, "APPROVED", "", "DECLINED no-decision", 0, 0},
+		"a decision of the past":               {provisioning.TokenInactive, card, func() { w.decide(card, path.Green); w.clock.Add(2 * time.Hour) }, "APPROVED", "", "DECLINED no-decision", 0, 0},
 		"red":                                  {provisioning.TokenInactive, card, func() { w.decide(card, path.Green); w.decide(card, path.Red) }, "APPROVED", "", "DECLINED decision-red", 0, 0},
 		"a step not done":                      {provisioning.TokenInactive, card, func() { w.decide(card, path.Orange, step) }, "APPROVED", "", "DECLINED decision-requires", 0, 0},
 		"of no known card":                     {provisioning.TokenInactive, "", nil, "APPROVED", "", "DECLINED no-decision", 0, 0},

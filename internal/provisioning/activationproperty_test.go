@@ -72,7 +72,7 @@ func (j *journey) lastAbout(t *aToken) []asked {
 	var all []asked
 	for _, device := range devices {
 		for _, d := range slices.Backward(j.made) {
-			if d.card == t.ExternalCardID && (d.device == device || d.device == "") && j.clock.now().Before(d.until) {
+			if d.card == t.ExternalCardID && (d.device == device || d.device == "") && j.clock.Now().Before(d.until) {
 				all = append(all, d)
 				break
 			}
@@ -83,7 +83,7 @@ func (j *journey) lastAbout(t *aToken) []asked {
 
 // statement is signed by the issuer's systems: about owner, and what it says.
 func (j *journey) statement(facts jwt.MapClaims) string {
-	now := j.clock.now()
+	now := j.clock.Now()
 	claims := jwt.MapClaims{"iss": owner.Issuer, "sub": owner.Subject, "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(), "jti": uuid.NewString()}
 	for name, value := range facts {
 		claims[name] = value
@@ -106,7 +106,7 @@ func (j *journey) decideOne() {
 		apple:       rapid.SampledFrom(path.Colors()).Draw(j.r, "Apple recommends"),
 		code0G:      flip("0G"),
 		multiFactor: flip("multi-factor"), called: flip("called"),
-		until: j.clock.now().Add(24 * time.Hour),
+		until: j.clock.Now().Add(24 * time.Hour),
 	}
 	req := provisioning.DecisionRequest{ExternalCardID: a.card, DeviceID: a.device, SessionID: "session", Apple: a.apple, Source: path.InApp}
 	if a.code0G {
@@ -117,11 +117,11 @@ func (j *journey) decideOne() {
 	}
 	req.Statements = []string{j.statement(jwt.MapClaims{"credentials": jwt.MapClaims{}})}
 	if a.multiFactor {
-		req.Statements = append(req.Statements, j.statement(jwt.MapClaims{"deviceId": "phone", "multiFactor": jwt.MapClaims{"at": j.clock.now()}}))
+		req.Statements = append(req.Statements, j.statement(jwt.MapClaims{"deviceId": "phone", "multiFactor": jwt.MapClaims{"at": j.clock.Now()}}))
 		a.multiFactor = a.device == "phone" // of another it says nothing
 	}
 	if a.called {
-		req.Statements = append(req.Statements, j.statement(jwt.MapClaims{"callCentre": jwt.MapClaims{"at": j.clock.now(), "verified": true}}))
+		req.Statements = append(req.Statements, j.statement(jwt.MapClaims{"callCentre": jwt.MapClaims{"at": j.clock.Now(), "verified": true}}))
 	}
 	if flip("says more without proof") {
 		req.Unproven = 1
@@ -195,7 +195,7 @@ func TestNoSequenceOfCallsActivatesWhatIsForbidden(t *testing.T) {
 	round, activated := 0, 0
 	rapid.Check(t, func(r *rapid.T) {
 		round++
-		w.clock.add(25 * time.Hour) // what was decided before does not count
+		w.clock.Add(25 * time.Hour) // what was decided before does not count
 		j := &journey{world: w, r: r, network: c, key: key}
 		for i, of := range []struct {
 			provisioning.Caller
@@ -216,7 +216,7 @@ func TestNoSequenceOfCallsActivatesWhatIsForbidden(t *testing.T) {
 			case "tell":
 				j.tellOne()
 			case "wait":
-				w.clock.add(time.Duration(rapid.IntRange(0, 25).Draw(r, "hours")) * time.Hour)
+				w.clock.Add(time.Duration(rapid.IntRange(0, 25).Draw(r, "hours")) * time.Hour)
 			}
 		}
 		for _, t := range j.tokens {

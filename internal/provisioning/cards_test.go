@@ -39,7 +39,7 @@ func (w *world) encrypt(text string, changes map[jose.HeaderKey]any) string {
 	}
 	header := map[jose.HeaderKey]any{
 		"kid": kid, "typ": signer.EncryptedCardType, "tenant": owner.Tenant, "iss": owner.Issuer, "sub": owner.Subject,
-		"externalCardId": "new-card", "exp": w.clock.now().Add(time.Minute).Unix(), "jti": rand.Text(),
+		"externalCardId": "new-card", "exp": w.clock.Now().Add(time.Minute).Unix(), "jti": rand.Text(),
 	}
 	maps.Copy(header, changes)
 	opts := &jose.EncrypterOptions{}

@@ -63,9 +63,9 @@ func (a *approval) newCard() string {
 
 // well is a statement that speaks for the cardholder in all that it says, with changes.
 func (a *approval) well(changes jwt.MapClaims) string {
-	year := a.clock.now().Add(-365 * 24 * time.Hour).Format(time.RFC3339)
+	year := a.clock.Now().Add(-365 * 24 * time.Hour).Format(time.RFC3339)
 	claims := jwt.MapClaims{
-		"iss": owner.Issuer, "sub": owner.Subject, "iat": a.clock.now().Unix(), "exp": a.clock.now().Add(time.Hour).Unix(), "deviceId": "phone",
+		"iss": owner.Issuer, "sub": owner.Subject, "iat": a.clock.Now().Unix(), "exp": a.clock.Now().Add(time.Hour).Unix(), "deviceId": "phone",
 		"multiFactor": map[string]any{"at": year}, "device": map[string]any{"appSince": year, "deviceSince": year, "associated": true},
 		"credentials": map[string]any{"changedAt": year, "channelId": "sms"}, "login": map[string]any{"method": "biometrics", "usual": true},
 		"channel": map[string]any{"channelId": "sms", "since": year},
@@ -164,7 +164,7 @@ func TestApprovals(t *testing.T) {
 			at := *a.world
 			at.TB = t
 			promise.test(t, &approval{world: &at, key: a.key, cards: a.cards})
-			a.clock.add(48 * time.Hour)
+			a.clock.Add(48 * time.Hour)
 		})
 	}
 }
@@ -181,7 +181,7 @@ func onlySaid(t *testing.T, a *approval) {
 }
 
 func statementsCount(t *testing.T, a *approval) {
-	card, now := a.newCard(), a.clock.now()
+	card, now := a.newCard(), a.clock.Now()
 	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -247,7 +247,7 @@ func decisionConsulted(t *testing.T, a *approval) {
 	if s, v, act := sign("c5846f02"), verify(), a.activates(card, "phone"); s != "" || v != provisioning.DecisionRequires || act != provisioning.DecisionRequires {
 		t.Errorf("with a step to do: sealing %q, activation data %q, activation %q", s, v, act)
 	}
-	if d.Path != path.Orange || !d.Until.Equal(a.clock.now().Add(24*time.Hour)) {
+	if d.Path != path.Orange || !d.Until.Equal(a.clock.Now().Add(24*time.Hour)) {
 		t.Errorf("decided %+v", d)
 	}
 	a.decide(check(card, path.Red, stating(a.well(nil))))
@@ -258,7 +258,7 @@ func decisionConsulted(t *testing.T, a *approval) {
 	if s, v, act := sign("c5846f03"), verify(), a.activates(card, "phone"); s != "" || v != "" || act != "" { // the nonce was freed
 		t.Errorf("Green: sealing %q, activation data %q, activation %q", s, v, act)
 	}
-	a.clock.add(24 * time.Hour)
+	a.clock.Add(24 * time.Hour)
 	if act := a.activates(card, "phone"); act != provisioning.NoDecision {
 		t.Errorf("after its time: %q", act)
 	}
@@ -331,7 +331,7 @@ func secondDevice(t *testing.T, a *approval) {
 	} {
 		card := a.newCard()
 		a.decide(check(card, tc.first, wallet("phone", "session-1")))
-		a.clock.add(tc.after)
+		a.clock.Add(tc.after)
 		if d := a.decide(check(card, path.Yellow, tc.second)); d.Path != tc.want {
 			t.Errorf("%s: %+v", tc.name, d)
 		}
@@ -424,7 +424,7 @@ func activationNotice(t *testing.T, a *approval) {
 	}
 	if diff := cmp.Diff(map[string]any{
 		"iss": owner.Issuer, "sub": owner.Subject, "tokenUniqueReference": "8YUZ", "externalCardId": "card-1", "cardLast4Digits": "1488",
-		"activatedAt": a.clock.now().Format(time.RFC3339),
+		"activatedAt": a.clock.Now().Format(time.RFC3339),
 	}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

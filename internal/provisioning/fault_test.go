@@ -135,12 +135,12 @@ func TestResultThatCannotBeRecordedReleasesNothing(t *testing.T) {
 			mend()
 			clear(w.hands.before)
 
-			w.clock.add(lease - 1)
+			w.clock.Add(lease - 1)
 			if out, err = w.sign(req); !errors.Is(err, provisioning.ErrNonceUsed) {
 				t.Errorf("while the lease runs: %v, want ErrNonceUsed", err)
 			}
 			requireNothing(t, out)
-			w.clock.add(1)
+			w.clock.Add(1)
 			w.mustSign(req)
 			w.requireLog(began, nonceUsed, began, done)
 			w.requireNonces("used 2")
@@ -188,7 +188,7 @@ func TestRequestThatOutlivesItsLeaseReleasesNothing(t *testing.T) {
 				outA, errA = w.sign(req)
 			}()
 			<-inGateA
-			w.clock.add(lease)
+			w.clock.Add(lease)
 			var outB provisioning.SignedCard
 			var errB error
 			endedB := make(chan struct{})
@@ -374,7 +374,7 @@ func TestDatabaseHoldsNoCardDataInTheClear(t *testing.T) {
 	_, _ = w.sign(w.request(odd.id, odd.pan+"0000"))     // malformed
 	req.WalletType = odd.pan
 	_, _ = w.sign(req) // refused
-	w.clock.add(20 * 365 * 24 * time.Hour)
+	w.clock.Add(20 * 365 * 24 * time.Hour)
 	_, _ = w.sign(w.request(odd.id, "00000002")) // expired
 	w.requireLog(began, failed, began, done, nonceUsed, began, unknown, "refusal sign-card wallet-type", began, "result refused card-expired")
 	canaries := []string{odd.pan, odd.expiration, `11\/39`, odd.name, "Zwitscherling", string(out.ActivationData)}

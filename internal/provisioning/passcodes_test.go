@@ -38,7 +38,7 @@ func (a *approval) send(req provisioning.PasscodeRequest) (provisioning.Sent, st
 // deliver takes the one notice that is due and opens it.
 func (a *approval) deliver() []byte {
 	a.Helper()
-	all, err := a.store.LeaseNotices(context.Background(), a.clock.now(), a.clock.now().Add(time.Minute), 9)
+	all, err := a.store.LeaseNotices(context.Background(), a.clock.Now(), a.clock.Now().Add(time.Minute), 9)
 	if err != nil || len(all) != 1 {
 		a.Fatalf("%d notices are due, %v", len(all), err)
 	}
@@ -83,7 +83,7 @@ func passcodeForOrange(t *testing.T, a *approval) {
 	if d := ask(sent.ID); d.Path != path.Orange || len(d.Required) != 0 || a.activates(card, "phone") != "" {
 		t.Errorf("after it was: %+v", d)
 	}
-	a.clock.add(10 * time.Minute)
+	a.clock.Add(10 * time.Minute)
 	if d := ask(sent.ID); len(d.Required) != 1 || a.activates(card, "phone") == "" {
 		t.Errorf("when it is dated: %+v", d)
 	}
@@ -177,7 +177,7 @@ func passcodeEnds(t *testing.T, a *approval) {
 	if _, err := a.try(first.ID, code); !errors.Is(err, provisioning.ErrPasscodeSpent) {
 		t.Errorf("the one before: %v", err)
 	}
-	a.clock.add(5 * time.Minute)
+	a.clock.Add(5 * time.Minute)
 	if _, err := a.try(second.ID, newer); !errors.Is(err, provisioning.ErrPasscodeExpired) {
 		t.Errorf("after its life: %v", err)
 	}

@@ -23,7 +23,7 @@ func TestServiceIsNotMadeFromAWrongConfiguration(t *testing.T) {
 	w := newWorld(t)
 	good := func() provisioning.Config {
 		return provisioning.Config{
-			Chain: &provisioning.ChainPolicy{}, Recorder: audit.New(w.store, w.clock.now), Gate: w.hands, Cards: w.store, Decisions: w.store, Verified: w.store, Tokens: w.store, Flags: w.store, Now: w.clock.now,
+			Chain: &provisioning.ChainPolicy{}, Recorder: audit.New(w.store, w.clock.Now), Gate: w.hands, Cards: w.store, Decisions: w.store, Verified: w.store, Tokens: w.store, Flags: w.store, Now: w.clock.Now,
 			Lease: lease, TAV: provisioning.TAVConfig{Version: signer.TAVv3, Validity: time.Minute},
 		}
 	}

@@ -171,7 +171,7 @@ func TestNonceIsGoodForOneCard(t *testing.T) {
 	again := w.request("demo-mastercard-1", "EA85A73A") // the same bytes in another form
 	another := w.request("demo-maestro-1", "6oWnOg==")  // and for another card
 	for i, req := range []provisioning.SignCard{again, another, again} {
-		w.clock.add(24 * time.Hour * time.Duration(i)) // no lease makes a used nonce new
+		w.clock.Add(24 * time.Hour * time.Duration(i)) // no lease makes a used nonce new
 		out, err := w.sign(req)
 		if !errors.Is(err, provisioning.ErrNonceUsed) {
 			t.Errorf("request %d: %v, want ErrNonceUsed", i, err)
@@ -306,7 +306,7 @@ func TestCardOfSomebodyElseIsUnknown(t *testing.T) {
 func TestExpiredCardIsRefusedAndTheNonceStaysFree(t *testing.T) {
 	w := newWorld(t)
 	req := w.request("demo-maestro-1", "ea85a73a") // 01/47
-	w.clock.add(time.Date(2047, 2, 1, 0, 0, 0, 0, time.UTC).Sub(start))
+	w.clock.Add(time.Date(2047, 2, 1, 0, 0, 0, 0, time.UTC).Sub(start))
 	out, err := w.sign(req)
 	var card *provisioning.CardError
 	if !errors.As(err, &card) || card.Reason != provisioning.CardExpired {
@@ -319,7 +319,7 @@ func TestExpiredCardIsRefusedAndTheNonceStaysFree(t *testing.T) {
 		t.Errorf("sealed %d times", n)
 	}
 
-	w.clock.add(-time.Millisecond) // the last moment of its month
+	w.clock.Add(-time.Millisecond) // the last moment of its month
 	w.mustSign(req)
 	w.requireNonces("used 2")
 }

@@ -14,7 +14,7 @@ import (
 
 // once is owner by a token that is good for one use.
 func (w *world) once(jti string) provisioning.Caller {
-	who, now := owner, w.clock.now()
+	who, now := owner, w.clock.Now()
 	who.Claims = record.Claims{&access.TokenUse{
 		Issuer: owner.Issuer, ID: sha256.Sum256([]byte(jti)), Now: now, Until: now.Add(lease), Expires: now.Add(time.Hour),
 	}}

@@ -63,7 +63,7 @@ func TestRegistryOfWalletTokens(t *testing.T) {
 	w := newWorld(t)
 	ctx := context.Background()
 	first := w.tell(token("phone", "demo-mastercard-1", provisioning.TokenInactive))
-	w.clock.add(time.Second)
+	w.clock.Add(time.Second)
 	again := w.tell(token("phone", "demo-mastercard-1", provisioning.TokenInactive))
 	if first.Revision != 1 || !again.Changed.Equal(first.Changed) || again.Revision != 1 {
 		t.Errorf("told twice: %+v, %+v", first, again)
@@ -185,7 +185,7 @@ func (w *world) decide(card string, color path.Color, required ...path.Requireme
 	if err != nil {
 		w.Fatal(err)
 	}
-	now := w.clock.now()
+	now := w.clock.Now()
 	d := provisioning.Decision{ID: uuid.NewString(), Owner: who.Owner, Card: lookup, Apple: color, Path: color, Required: required, At: now, Until: now.Add(time.Hour)}
 	if _, err := w.rec.Conclude(ctx, ticket, record.Done(), d); err != nil {
 		w.Fatal(err)
@@ -303,7 +303,7 @@ func (w *world) onlyThoseThatMayBeAdded() {
 		w.Errorf("with none of them enabled: %v", err)
 	}
 	w.enable(provisioning.EnablementRule{Percentage: 100})
-	w.clock.add(14 * 365 * 24 * time.Hour) // gold-1 has expired
+	w.clock.Add(14 * 365 * 24 * time.Hour) // gold-1 has expired
 	if got := w.listed(search("phone")); strings.Contains(got, "gold-1") || !strings.Contains(got, "demo-mastercard-1") {
 		w.Errorf("expired: %s", got)
 	}

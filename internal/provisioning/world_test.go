@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 
 	"github.com/mintmark/mintmark/hsm/hsmtest"
 	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/clocktest"
 	"github.com/mintmark/mintmark/internal/provisioning"
 	"github.com/mintmark/mintmark/internal/provisioning/appletest"
 	"github.com/mintmark/mintmark/internal/record"
@@ -34,24 +34,6 @@ var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // lease is how long a nonce stays claimed by a request that never ends.
 const lease = time.Minute
 
-// A clock is set by hand.
-type clock struct {
-	mu sync.Mutex // guards t
-	t  time.Time
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.t
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.t = c.t.Add(d)
-}
-
 // A world is push provisioning with all that it stands on: a real token, a real
 // database, a simulated Apple, and a clock.
 type world struct {
@@ -62,7 +44,7 @@ type world struct {
 	path  string
 	apple *appletest.Issued
 	root  *appletest.Authority
-	clock *clock
+	clock *clocktest.Clock
 	hands *hands
 	svc   *provisioning.Service
 	rec   *audit.Log
@@ -95,7 +77,7 @@ func rules() provisioning.DecisionRules {
 // newWorld makes a world with the demo cards in the vault.
 func newWorld(t testing.TB, change ...func(*provisioning.Config)) *world {
 	t.Helper()
-	w := &world{TB: t, token: hsmtest.New(t), path: filepath.Join(t.TempDir(), "mintmark.db"), clock: &clock{t: start}}
+	w := &world{TB: t, token: hsmtest.New(t), path: filepath.Join(t.TempDir(), "mintmark.db"), clock: clocktest.New(start)}
 	var err error
 	if w.store, err = store.Open(context.Background(), w.path, "test"); err != nil {
 		t.Fatal(err)
@@ -116,7 +98,7 @@ func newWorld(t testing.TB, change ...func(*provisioning.Config)) *world {
 		t.Fatal(err)
 	}
 	w.hands = &hands{Gate: signer.New(w.token.Token), before: map[string]func() error{}, after: map[string]func() error{}}
-	w.rec = audit.New(w.store, w.clock.now)
+	w.rec = audit.New(w.store, w.clock.Now)
 	cfg := provisioning.Config{
 		Chain:     provisioning.NewChainPolicy(anchor, func() time.Time { return start }),
 		Recorder:  w.rec,
@@ -129,7 +111,7 @@ func newWorld(t testing.TB, change ...func(*provisioning.Config)) *world {
 		Flags:     w.store,
 		// What most tests are about is not enablement; those that are set it.
 		EnabledUnlessSet: true,
-		Now:              w.clock.now,
+		Now:              w.clock.Now,
 		Lease:            lease,
 		TAV:              provisioning.TAVConfig{Version: signer.TAVv3, Validity: 30 * time.Minute},
 	}

@@ -57,7 +57,7 @@ func downForAMinute(w *world) {
 	w.network.set(down)
 	for range 12 {
 		w.round(c)
-		w.clock.add(5 * time.Second)
+		w.clock.Add(5 * time.Second)
 	}
 	w.requireOnce(nil)
 	// Back, but for answers: it acts, and every other answer is lost.
@@ -69,11 +69,11 @@ func downForAMinute(w *world) {
 		return a, nil
 	})
 	for range 12 {
-		w.clock.add(40 * time.Second) // longer than the longest wait
+		w.clock.Add(40 * time.Second) // longer than the longest wait
 		w.round(c)
 	}
 	w.network.set(nil)
-	w.clock.add(40 * time.Second)
+	w.clock.Add(40 * time.Second)
 	w.round(c)
 	w.requireOnce(ids)
 	w.requireEmpty()
@@ -100,7 +100,7 @@ func crashInTheMiddle(w *world) {
 	w.network.set(nil)
 	again := w.connector()
 	w.round(again) // the leases of the crashed process run
-	w.clock.add(time.Minute)
+	w.clock.Add(time.Minute)
 	w.round(again)
 	w.requireOnce(ids)
 	w.requireEmpty()
@@ -109,14 +109,14 @@ func crashInTheMiddle(w *world) {
 // The process ends after it leased, before anything left.
 func crashBeforeNoting(w *world) {
 	ids := w.put(3, time.Time{})
-	if _, err := w.store.LeaseNotices(context.Background(), w.clock.now(), w.clock.now().Add(time.Minute), 9); err != nil {
+	if _, err := w.store.LeaseNotices(context.Background(), w.clock.Now(), w.clock.Now().Add(time.Minute), 9); err != nil {
 		w.Fatal(err)
 	}
 	w.restart()
 	c := w.connector()
 	w.round(c)
 	w.requireOnce(nil)
-	w.clock.add(time.Minute)
+	w.clock.Add(time.Minute)
 	w.round(c)
 	w.requireOnce(ids)
 	w.requireEmpty()
@@ -124,7 +124,7 @@ func crashBeforeNoting(w *world) {
 
 func beginsWithWhatWasLeased(w *world) {
 	ids := w.put(3, time.Time{})
-	if _, err := w.store.LeaseNotices(context.Background(), w.clock.now(), w.clock.now().Add(time.Minute), 9); err != nil {
+	if _, err := w.store.LeaseNotices(context.Background(), w.clock.Now(), w.clock.Now().Add(time.Minute), 9); err != nil {
 		w.Fatal(err)
 	}
 	w.restart()
@@ -191,14 +191,14 @@ func onlySignedAnswersEnd(w *world) {
 	} {
 		w.network.set(func(int, func() connector.Answer) (connector.Answer, error) { return a, nil })
 		before := len(w.network.calls)
-		w.clock.add(time.Minute)
+		w.clock.Add(time.Minute)
 		w.round(c)
 		if len(w.network.calls) != before+1 {
 			w.Errorf("%s: the notice was not there any more", name)
 		}
 	}
 	w.network.set(func(int, func() connector.Answer) (connector.Answer, error) { return good, nil })
-	w.clock.add(time.Minute)
+	w.clock.Add(time.Minute)
 	w.round(c)
 	w.requireEmpty()
 }
@@ -209,7 +209,7 @@ func tooLateIsDropped(w *world) {
 	w.network.set(down)
 	w.round(c)
 	w.network.set(nil)
-	w.clock.add(5 * time.Minute)
+	w.clock.Add(5 * time.Minute)
 	w.round(c)
 	w.requireOnce(nil)
 	w.requireEmpty()

@@ -19,6 +19,7 @@ import (
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/hsm/hsmtest"
 	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/clocktest"
 	"github.com/mintmark/mintmark/internal/provisioning"
 	"github.com/mintmark/mintmark/internal/provisioning/connector"
 	"github.com/mintmark/mintmark/internal/record"
@@ -28,24 +29,6 @@ import (
 
 // start is when every test begins.
 var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-
-// A clock is set by hand.
-type clock struct {
-	mu sync.Mutex // guards t
-	t  time.Time
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.t
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.t = c.t.Add(d)
-}
 
 // A network is whoever is at the other end: a simulator that honours idempotency keys, behind
 // a line that does what a test wants.
@@ -85,7 +68,7 @@ func (n *network) set(line func(int, func() connector.Answer) (connector.Answer,
 // world is a connector with all that it stands on.
 type world struct {
 	testing.TB
-	clock   *clock
+	clock   *clocktest.Clock
 	path    string
 	store   *store.Store
 	log     *audit.Log
@@ -101,7 +84,7 @@ func down(int, func() connector.Answer) (connector.Answer, error) { return conne
 // newWorld makes a world of its own on a shared token.
 func newWorld(t testing.TB, token *hsmtest.Token) *world {
 	t.Helper()
-	w := &world{TB: t, clock: &clock{t: start}, path: filepath.Join(t.TempDir(), "mintmark.db"), token: token, gate: signer.New(token.Token)}
+	w := &world{TB: t, clock: clocktest.New(start), path: filepath.Join(t.TempDir(), "mintmark.db"), token: token, gate: signer.New(token.Token)}
 	w.network = &network{acted: map[string]int{}}
 	simulator, err := connector.NewSimulator(w.publicKeys, func(s connector.Shown) error {
 		w.network.mu.Lock()
@@ -131,7 +114,7 @@ func (w *world) restart() {
 	if w.store, err = store.Open(context.Background(), w.path, "test"); err != nil {
 		w.Fatal(err)
 	}
-	w.log = audit.New(w.store, w.clock.now)
+	w.log = audit.New(w.store, w.clock.Now)
 }
 
 func (w *world) publicKeys() map[string]crypto.PublicKey {
@@ -155,7 +138,7 @@ func (w *world) connector(change ...func(*connector.Config)) *connector.Connecto
 	w.Helper()
 	cfg := connector.Config{
 		URL: "https://network.example/mintmark", Issuer: "bank.example", Audience: "network.example", Keys: w.network.Keys(),
-		Recorder: w.log, Gate: w.gate, Outbox: w.store, Post: w.network, Observer: uncounted{}, Log: slog.New(slog.DiscardHandler), Now: w.clock.now,
+		Recorder: w.log, Gate: w.gate, Outbox: w.store, Post: w.network, Observer: uncounted{}, Log: slog.New(slog.DiscardHandler), Now: w.clock.Now,
 		Retry: connector.Retry{First: time.Millisecond, Longest: 20 * time.Second, Look: time.Millisecond, Lease: time.Minute},
 	}
 	for _, c := range change {
@@ -181,7 +164,7 @@ func (w *world) put(n int, until time.Time) (ids []string) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		notice := provisioning.Notice{ID: id, Tenant: "bank", Kind: provisioning.ActivationNotice, Body: body, Created: w.clock.now(), Until: until}
+		notice := provisioning.Notice{ID: id, Tenant: "bank", Kind: provisioning.ActivationNotice, Body: body, Created: w.clock.Now(), Until: until}
 		if _, err := w.log.Conclude(context.Background(), t, record.Done(), notice); err != nil {
 			w.Fatal(err)
 		}
@@ -224,7 +207,7 @@ func (w *world) requireOnce(ids []string) {
 // requireEmpty requires that nothing waits any more, however late it is.
 func (w *world) requireEmpty() {
 	w.Helper()
-	later := w.clock.now().Add(1000 * time.Hour)
+	later := w.clock.Now().Add(1000 * time.Hour)
 	if left, err := w.store.LeaseNotices(context.Background(), later, later.Add(time.Minute), 9); err != nil || len(left) != 0 {
 		w.Errorf("left are %d notices, %v", len(left), err)
 	}
