@@ -58,15 +58,14 @@ func TestImportRunAgainStoresNothingTwice(t *testing.T) {
 	}
 }
 
-func TestRekeyMovesEveryCardAndTheCardsStayWhatTheyAre(t *testing.T) {
-	w := newWorld(t)
-	var made hsm.Key
-	w.token.Reopen(t, func(*hsm.Keyring) {})
+// newVault has vault-2 take the place of the card-vault key that there is.
+func (w *world) newVault() {
+	w.Helper()
 	made, _, err := w.token.Generate(context.Background(), hsm.NewKey{Name: "vault-2", Purpose: hsm.CardVault, State: hsm.Next}, time.Now())
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
-	w.token.Reopen(t, func(ring *hsm.Keyring) {
+	w.token.Reopen(w, func(ring *hsm.Keyring) {
 		for i := range ring.Keys {
 			if ring.Keys[i].Purpose == hsm.CardVault {
 				ring.Keys[i].State = hsm.Retired
@@ -76,6 +75,11 @@ func TestRekeyMovesEveryCardAndTheCardsStayWhatTheyAre(t *testing.T) {
 		ring.Keys = append(ring.Keys, made)
 	})
 	w.hands.Gate = signer.New(w.token.Token)
+}
+
+func TestRekeyMovesEveryCardAndTheCardsStayWhatTheyAre(t *testing.T) {
+	w := newWorld(t)
+	w.newVault()
 	if payload := string(w.open(w.mustSign(w.request(demos[1].id, "00000001")))); !strings.Contains(payload, demos[1].pan) {
 		t.Errorf("before: %s", payload)
 	}
@@ -97,20 +101,7 @@ func TestRekeyMovesEveryCardAndTheCardsStayWhatTheyAre(t *testing.T) {
 // A row that does not open holds up no other, and is named.
 func TestRekeyGoesOnPastARowThatDoesNotOpen(t *testing.T) {
 	w := newWorld(t)
-	made, _, err := w.token.Generate(context.Background(), hsm.NewKey{Name: "vault-2", Purpose: hsm.CardVault, State: hsm.Next}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.token.Reopen(t, func(ring *hsm.Keyring) {
-		for i := range ring.Keys {
-			if ring.Keys[i].Purpose == hsm.CardVault {
-				ring.Keys[i].State = hsm.Retired
-			}
-		}
-		made.State = hsm.Active
-		ring.Keys = append(ring.Keys, made)
-	})
-	w.hands.Gate = signer.New(w.token.Token)
+	w.newVault()
 	w.execute("UPDATE cards SET sealed = zeroblob(length(sealed)) WHERE id = (SELECT MIN(id) FROM cards)")
 	step, err := w.svc.Rekey(context.Background(), provisioning.CardRow{})
 	if err != nil || step.Moved != len(demos)-1 || !step.Done || len(step.Stuck) != 1 {
