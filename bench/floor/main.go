@@ -16,7 +16,6 @@ package main
 
 import (
 	"crypto"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -83,7 +82,7 @@ func run(args []string) error {
 }
 
 type server struct {
-	clients map[string]*rsa.PublicKey
+	clients map[string]crypto.PublicKey
 	log     *least.Log // nil without a record
 
 	merchant, proximity, tav signing
@@ -106,13 +105,9 @@ func newServer(c config) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{clients: map[string]*rsa.PublicKey{}}
+	s := &server{clients: map[string]crypto.PublicKey{}}
 	for iss, path := range c.Clients {
-		pem, err := os.ReadFile(path)
-		if err == nil {
-			s.clients[iss], err = jwt.ParseRSAPublicKeyFromPEM(pem)
-		}
-		if err != nil {
+		if s.clients[iss], err = publicKey(path); err != nil {
 			return nil, err
 		}
 	}
