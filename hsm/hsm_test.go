@@ -19,8 +19,8 @@ import (
 	"time"
 
 	"github.com/miekg/pkcs11"
-	"go.uber.org/goleak"
 
+	"github.com/mintmark/mintmark/internal/leaktest"
 	"github.com/mintmark/mintmark/softhsm"
 )
 
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // member is the name under which the tests open their token.
