@@ -44,7 +44,8 @@ func ringOf(keys ...Key) *Keyring { return &Keyring{Environment: "test", Keys: k
 func configFor(on *softhsm.Token, ring *Keyring) Config {
 	return Config{
 		Name: member, Module: on.Module, TokenLabel: on.Label, PINFile: on.PINFile, Keyring: ring,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		CallTimeout: 5 * time.Minute, // RSA keys are made here, on whatever machine it is
+		Log:         slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 }
 

@@ -23,7 +23,8 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 func on(tok *softhsm.Token) hsm.Config {
 	return hsm.Config{
 		Name: "main", Module: tok.Module, TokenLabel: tok.Label, PINFile: tok.PINFile,
-		Keyring: &hsm.Keyring{Environment: "test"},
+		CallTimeout: 5 * time.Minute, // RSA keys are made, on whatever machine it is
+		Keyring:     &hsm.Keyring{Environment: "test"},
 	}
 }
 
