@@ -125,6 +125,7 @@ func TestEveryMemberTakesTheKeyringUp(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	until(func() bool { return h.Ready() == nil })
 	key.State = Retired
 	after := ringOf(key)
 	if err := h.Use(context.Background(), after); err != nil {
