@@ -301,7 +301,7 @@ func (m *isolated) Close(ctx context.Context) error {
 	if m.closed.Swap(true) {
 		return nil
 	}
-	m.health.Load().end()
+	m.status.Load().end()
 	m.tryOver()
 	p := m.current.Load()
 	if p == nil {
