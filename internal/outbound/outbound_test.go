@@ -19,7 +19,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mintmark/mintmark/internal/leaktest"
+	"go.uber.org/goleak"
+
 	"github.com/mintmark/mintmark/internal/outbound"
 )
 
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
 		_ = os.Setenv(name, "http://127.0.0.1:1")
 	}
-	leaktest.Main(m)
+	goleak.VerifyTestMain(m)
 }
 
 // loopback is what a client of these tests may call although it is not public.
