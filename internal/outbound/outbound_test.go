@@ -19,8 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/mintmark/mintmark/internal/leaktest"
 	"github.com/mintmark/mintmark/internal/outbound"
 )
 
@@ -30,7 +29,7 @@ func TestMain(m *testing.M) {
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
 		_ = os.Setenv(name, "http://127.0.0.1:1")
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // loopback is what a client of these tests may call although it is not public.
