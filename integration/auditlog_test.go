@@ -79,7 +79,7 @@ func (h *offHost) read(conn net.Conn) {
 // file.
 func (h *offHost) covers(t *testing.T, size uint64) (file string) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
 		h.mu.Lock()
 		c := h.last

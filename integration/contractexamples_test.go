@@ -462,7 +462,7 @@ func (r *rehearsal) withoutDatabase() {
 			all = append(all, s)
 		}
 	}
-	db, err := sql.Open("sqlite3", "file:"+filepath.Join(r.dir, "mintmark.db")+"?_txlock=immediate&_busy_timeout=5000")
+	db, err := sql.Open("sqlite3", "file:"+filepath.Join(r.dir, "mintmark.db")+"?_txlock=immediate&_busy_timeout=60000")
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -90,7 +90,7 @@ func TestRequestIsAnsweredByItsDeadline(t *testing.T) {
 	waiting.Wait()
 	stuck.Clear()
 	for _, req := range requests {
-		eventually(t, 5*time.Second, func() error {
+		eventually(t, patience, func() error {
 			if a := s.mustPost(req); a.status != http.StatusOK {
 				return errors.New(string(a.body))
 			}
@@ -125,7 +125,7 @@ func TestOneLogLineAChangeOfState(t *testing.T) {
 	before := r.log.String()
 	lost := r.fault.Inject(faultmodule.Rule{RV: pkcs11.CKR_DEVICE_ERROR, Times: faultmodule.Forever})
 	failed := pr.failed.Load()
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if pr.failed.Load() < failed+500 {
 			return errors.New("not refused often enough")
 		}

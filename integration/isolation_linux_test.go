@@ -33,7 +33,7 @@ func isolated(t *testing.T, change func(*hsm.Config)) *rig {
 func child(t *testing.T, member string) int {
 	t.Helper()
 	var pid int
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, patience, func() error {
 		var ok bool
 		if pid, ok = childOf(t, os.Getpid(), member); !ok {
 			return errors.New("no process")
@@ -85,7 +85,7 @@ func TestTroubleInAModuleCostsOneChild(t *testing.T) {
 					t.Errorf("the public key for %s is gone with the process: %v", p, err)
 				}
 			}
-			took := eventually(t, 20*time.Second, r.everything)
+			took := eventually(t, patience, r.everything)
 			t.Logf("well again %v after the request was answered", took)
 			if after := child(t, "a"); after == before {
 				t.Error("the process is the same")
@@ -114,7 +114,7 @@ func TestLateCallLeavesTheChild(t *testing.T) {
 		t.Fatalf("the caller of the stuck call got %v", err)
 	}
 	stuck.Clear()
-	eventually(t, 10*time.Second, r.everything)
+	eventually(t, patience, r.everything)
 	if after := child(t, "a"); after != before {
 		t.Errorf("process %d is now %d:\n%s", before, after, r.log)
 	}
@@ -155,7 +155,7 @@ func TestKilledMemberCostsAtMostWhatWasInFlight(t *testing.T) {
 					return nil
 				})
 				pr.more(t, 60)
-				eventually(t, 10*time.Second, p.hsm.Members()[0].Ready)
+				eventually(t, patience, p.hsm.Members()[0].Ready)
 			}
 			pr.end()
 			if n := pr.failed.Load(); n != 0 {
@@ -196,7 +196,7 @@ func TestRefusedPINOutlivesTheChild(t *testing.T) {
 	if err := os.WriteFile(r.cfg.PINFile, right, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, r.everything)
+	eventually(t, patience, r.everything)
 }
 
 // The service lives through a crash in the module, and its children do not outlive it.
@@ -255,7 +255,7 @@ func TestMemberCommandServesItsParentAlone(t *testing.T) {
 			tt.cmd.ExtraFiles = []*os.File{socket}
 		}
 		with.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			defer context.AfterFunc(ctx, func() { _ = tt.cmd.Process.Kill() })()
 			out, err := tt.cmd.CombinedOutput()

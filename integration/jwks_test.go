@@ -151,7 +151,7 @@ func TestPublishedClientKeys(t *testing.T) {
 	defer tick.Stop()
 	until := func(done func() error) {
 		t.Helper()
-		eventually(t, 45*time.Second, func() error {
+		eventually(t, 2*patience, func() error {
 			<-tick.C
 			return done()
 		})

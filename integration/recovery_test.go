@@ -89,7 +89,7 @@ func (r *rig) start() *rig {
 	r.hsm = h
 	r.t.Cleanup(func() {
 		r.fault.Clear()
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := h.Close(ctx); err != nil {
 			r.t.Error(err)
@@ -111,7 +111,7 @@ func (r *rig) sign() error { return r.signFor(hsm.TAVSigning) }
 // HSM's; a wrong signature fails the test.
 func (r *rig) signFor(purpose hsm.Purpose) error {
 	digest := sha256.Sum256([]byte("integration"))
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	sig, err := r.hsm.Sign(ctx, string(purpose), digest[:], crypto.SHA256)
 	if err != nil {
@@ -133,7 +133,7 @@ func (r *rig) seal() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, err = r.hsm.AgreeAndSeal(ctx, hsm.Sealing{
 		Peer: peer.PublicKey(), OtherInfo: func(p []byte) []byte { return p }, IV: make([]byte, 12), Plaintext: []byte("payload"),
@@ -143,7 +143,7 @@ func (r *rig) seal() error {
 
 // mac computes a card index twice as the vault does.
 func (r *rig) mac() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, err := r.hsm.HMAC(ctx, string(hsm.CardIndex), []byte("x"))
 	return err
@@ -251,7 +251,7 @@ func TestLostDeviceComesBack(t *testing.T) {
 				t.Errorf("%d calls reached a token known to be down", n-calls)
 			}
 			tt.mend(r.fault)
-			took := eventually(t, 10*time.Second, r.everything)
+			took := eventually(t, patience, r.everything)
 			t.Logf("well again %v after the fault's end", took)
 			if n := strings.Count(r.log.String(), "HSM member changes state"); n > 6 {
 				t.Errorf("%d log lines for one fault", n)
@@ -293,7 +293,7 @@ func TestLongHangIsQuarantined(t *testing.T) {
 		t.Errorf("new work got %v", err)
 	}
 	stuck.Clear()
-	eventually(t, 10*time.Second, r.everything)
+	eventually(t, patience, r.everything)
 }
 
 // A call that never comes back wedges the module: the process is asked to end, and
@@ -371,7 +371,7 @@ func TestRefusedPINIsTriedOnce(t *testing.T) {
 	if err := os.WriteFile(r.cfg.PINFile, bytes.TrimSpace(right), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 5*time.Second, r.sign)
+	eventually(t, patience, r.sign)
 	if err := h.Close(context.Background()); err != nil {
 		t.Error(err)
 	}
@@ -398,5 +398,5 @@ func TestStartsWithoutItsToken(t *testing.T) {
 	if err := os.Rename(away, r.token.Dir+"/tokens"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, r.everything)
+	eventually(t, patience, r.everything)
 }
