@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,7 +99,7 @@ func (h *offHost) covers(t *testing.T, size uint64) (file string) {
 }
 
 // startServe runs mintmark serve on a development directory that was made before, with
-// more of a configuration, and waits until it listens.
+// more of a configuration, and waits until it is ready.
 func startServe(t *testing.T, dir, more string, env ...string) *server {
 	t.Helper()
 	base, err := os.ReadFile(filepath.Join(dir, "mintmark.yaml"))
@@ -113,10 +114,11 @@ func startServe(t *testing.T, dir, more string, env ...string) *server {
 	s.dir = dir
 	s.await(func() bool {
 		at := listening.FindStringSubmatch(s.stderr.String())
-		if at != nil {
-			s.info.BaseURL, s.info.AdminURL = "http://"+at[1], "http://"+at[2]
+		if at == nil {
+			return false
 		}
-		return at != nil
+		s.info.BaseURL, s.info.AdminURL = "http://"+at[1], "http://"+at[2]
+		return s.get(s.info.AdminURL+"/readyz").status == http.StatusOK
 	})
 	return s
 }

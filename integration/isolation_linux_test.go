@@ -171,18 +171,12 @@ func TestRefusedPINOutlivesTheChild(t *testing.T) {
 	r.cfg.Isolation = hsm.ProcessIsolation
 	r.cfg.PINFile = filepath.Join(t.TempDir(), "pin")
 	writePIN(t, r.cfg.PINFile)
-	r.start()
-	refused := func() error {
-		if s := r.hsm.Members()[0].Status(); s.State != hsm.Refused {
-			return fmt.Errorf("state is %v", s)
-		}
-		return nil
-	}
+	r.launch()
 	for range 2 {
-		eventually(t, 10*time.Second, refused)
+		eventually(t, patience, r.refused)
 		r.hsm.Members()[0].Restart(errors.New("asked for"))
 	}
-	eventually(t, 10*time.Second, refused)
+	eventually(t, patience, r.refused)
 	if n := r.fault.Counts()["C_Login"]; n != 1 {
 		t.Errorf("C_Login was called %d times with a wrong PIN", n)
 	}

@@ -93,10 +93,8 @@ func (p *pair) start(policy hsm.Policy) *pair {
 			p.t.Logf("log:\n%s", p.log)
 		}
 	})
-	for i, m := range h.Members() {
-		if err := m.Ready(); err != nil {
-			p.t.Fatalf("member %d: %v", i, err)
-		}
+	for _, m := range h.Members() {
+		eventually(p.t, patience, m.Ready)
 	}
 	return p
 }
@@ -342,6 +340,7 @@ func TestMemberThatHangsAtLoginLeavesTheOtherAlone(t *testing.T) {
 		}
 	})
 	hang.Await(1)
+	eventually(t, patience, h.Ready)
 	everything := func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()

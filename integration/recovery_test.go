@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -62,6 +63,7 @@ var rigPurposes = []hsm.Purpose{hsm.TAVSigning, hsm.ProximityToken, hsm.APITLS, 
 
 func makeKeys(t *testing.T, cfg hsm.Config) *hsm.Keyring {
 	t.Helper()
+	cfg.CallTimeout = 2 * time.Minute // a key is made in one call
 	tok, err := hsm.Open(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +82,16 @@ func makeKeys(t *testing.T, cfg hsm.Config) *hsm.Keyring {
 	return ring
 }
 
+// start starts the HSM and waits until it is ready.
 func (r *rig) start() *rig {
+	r.t.Helper()
+	r.launch()
+	eventually(r.t, patience, r.hsm.Ready)
+	return r
+}
+
+// launch starts the HSM, ready or not.
+func (r *rig) launch() {
 	r.t.Helper()
 	h, err := hsm.Start(context.Background(), hsm.Failover, []hsm.Config{r.cfg})
 	if err != nil {
@@ -101,7 +112,6 @@ func (r *rig) start() *rig {
 			r.t.Logf("log:\n%s", r.log)
 		}
 	})
-	return r
 }
 
 // sign makes an RSA signature and verifies it.
@@ -151,6 +161,14 @@ func (r *rig) mac() error {
 
 func (r *rig) everything() error {
 	return errors.Join(r.sign(), r.signFor(hsm.ProximityToken), r.signFor(hsm.APITLS), r.seal(), r.mac())
+}
+
+// refused is nil while the token's refusal of the PIN is what keeps the member from work.
+func (r *rig) refused() error {
+	if s := r.hsm.Members()[0].Status(); s.State != hsm.Refused {
+		return fmt.Errorf("state is %v", s)
+	}
+	return nil
 }
 
 // eventually tries until it succeeds, and says how long it took.
@@ -345,13 +363,14 @@ func TestRefusedPINIsTriedOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.hsm = h
+		eventually(t, patience, r.refused)
 		for range 250 {
 			if err := r.sign(); err == nil {
 				t.Fatal("signed with a refused PIN")
 			}
 		}
-		if s := h.Members()[0].Status(); s.State != hsm.Refused {
-			t.Errorf("start %d: state is %v", restart, s)
+		if err := r.refused(); err != nil {
+			t.Errorf("start %d: %v", restart, err)
 		}
 		if _, err := hsm.Open(context.Background(), r.cfg); !errors.Is(err, hsm.ErrLoginRefused) {
 			t.Errorf("a command gets %v", err)
@@ -387,7 +406,7 @@ func TestStartsWithoutItsToken(t *testing.T) {
 	if err := os.Mkdir(r.token.Dir+"/tokens", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	r.start()
+	r.launch()
 	var down *hsm.DownError
 	if err := r.sign(); !errors.As(err, &down) {
 		t.Fatalf("without a token: %v", err)
