@@ -64,7 +64,7 @@ func freeze(t *testing.T, pid int) {
 // again, nobody is left waiting, nothing is released that is wrong, and the next process
 // serves. The service's own process has nothing to end for.
 func TestTroubleInAModuleCostsOneChild(t *testing.T) {
-	r := isolated(t, func(c *hsm.Config) { c.CallTimeout, c.DrainTimeout = time.Second, 200*time.Millisecond })
+	r := isolated(t, func(c *hsm.Config) { c.CallTimeout, c.DrainTimeout = 3*time.Second, 200*time.Millisecond })
 	for name, tt := range map[string]struct {
 		trouble func(t *testing.T, r *rig)
 		meets   func(r *rig) error // what meets it
@@ -87,9 +87,7 @@ func TestTroubleInAModuleCostsOneChild(t *testing.T) {
 		}, (*rig).mac},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := r.everything(); err != nil {
-				t.Fatal(err)
-			}
+			eventually(t, patience, r.everything)
 			before, told := child(t, "a"), strings.Count(r.log.String(), ended)
 			tt.trouble(t, r)
 			var down *hsm.DownError
