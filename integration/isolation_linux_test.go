@@ -160,12 +160,13 @@ func TestKilledMemberCostsAtMostWhatWasInFlight(t *testing.T) {
 			pr := p.press()
 			for range 2 {
 				pr.more(t, 60)
+				told := strings.Count(p.log.String(), ended)
 				if err := syscall.Kill(child(t, "a"), syscall.SIGKILL); err != nil {
 					t.Fatal(err)
 				}
-				eventually(t, 10*time.Second, func() error {
-					if p.hsm.Members()[0].Ready() == nil {
-						return errors.New("a is ready")
+				eventually(t, patience, func() error {
+					if strings.Count(p.log.String(), ended) == told {
+						return errors.New("a's process has not ended")
 					}
 					return nil
 				})
