@@ -280,7 +280,7 @@ func TestLostDeviceComesBack(t *testing.T) {
 // A hang shorter than the call timeout costs the calls that meet it some time, no more.
 func TestShortHangIsWaitedFor(t *testing.T) {
 	r := newRig(t)
-	r.cfg.CallTimeout = 5 * time.Second
+	r.cfg.CallTimeout = patience
 	r.start()
 	stuck := r.fault.Hang("C_Sign", 1)
 	done := make(chan error, 1)
@@ -320,16 +320,21 @@ func TestEndlessHangAsksForANewProcess(t *testing.T) {
 		t.Skip("there is a process to end: see TestEndlessHangCostsOneChild")
 	}
 	r := newRig(t)
-	r.cfg.CallTimeout, r.cfg.DrainTimeout = 200*time.Millisecond, 200*time.Millisecond
+	// A call that is slow on a busy machine is no hang: it has come back when it is drained.
+	r.cfg.CallTimeout, r.cfg.DrainTimeout = 500*time.Millisecond, 4*time.Second
 	h, err := hsm.Start(context.Background(), hsm.Failover, []hsm.Config{r.cfg})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.hsm = h
-	finalized := r.fault.Counts()["C_Finalize"]
+	eventually(t, patience, h.Ready)
 	stuck := r.fault.Hang("C_DeriveKey", 1)
+	met := make(chan error, 1)
+	go func() { met <- r.seal() }()
+	stuck.Await(1)
+	finalized := r.fault.Counts()["C_Finalize"]
 	var down *hsm.DownError
-	if err := r.seal(); !errors.As(err, &down) {
+	if err := <-met; !errors.As(err, &down) {
 		t.Fatalf("the caller of the stuck call got %v", err)
 	}
 	if member := <-r.wedge; member != "a" {
