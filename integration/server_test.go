@@ -95,16 +95,16 @@ func lastLines(text string, n int) string { return actors.LastLines(text, n) }
 // calls to the token are then those of the test alone.
 var unsigned = []string{"MINTMARK_AUDIT_EVERY=1h", "MINTMARK_AUDIT_MAX_UNSIGNED_AGE=3h"}
 
-// unhurried is the environment of every server: the payment network, which waits half a second
-// for a decision, waits here until the request's deadline.
-var unhurried = []string{"MINTMARK_PUSH_PROVISIONING_DECISIONS_WITHIN=1m"}
+// patientNetwork is in the environment of every server: the payment network, which waits half
+// a second for a decision, waits here until the request's deadline.
+var patientNetwork = []string{"MINTMARK_PUSH_PROVISIONING_DECISIONS_WITHIN=1m"}
 
 // process starts mintmark with these arguments, and env added to the environment. It is
 // stopped when the test ends.
 func process(t *testing.T, env []string, args ...string) *server {
 	t.Helper()
 	cmd := exec.Command(mintmark, args...)
-	cmd.Env = slices.Concat(os.Environ(), unhurried, env)
+	cmd.Env = slices.Concat(os.Environ(), patientNetwork, env)
 	return running(t, cmd)
 }
 
