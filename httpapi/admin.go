@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -32,9 +33,9 @@ const checkWithin = 2 * time.Second
 //	GET /metrics  Prometheus
 //
 // and what further routes add.
-func NewAdmin(m *Metrics, checks []Check, routes ...func(gin.IRouter)) http.Handler {
+func NewAdmin(m *Metrics, log *slog.Logger, checks []Check, routes ...func(gin.IRouter)) http.Handler {
 	engine := newEngine()
-	engine.Use(secureHeaders)
+	engine.Use(withRequestID, recovering(m, log), secureHeaders)
 	engine.NoRoute(func(c *gin.Context) { notFound.write(c) })
 	engine.NoMethod(wrongMethod)
 	engine.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "live\n") })

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/gin-gonic/gin"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mintmark/mintmark/internal/access"
@@ -57,7 +58,7 @@ func TestHealthSaysWhatIsWell(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := NewAdmin(NewMetrics("test"), test.checks)
+			h := NewAdmin(NewMetrics("test"), slog.New(slog.DiscardHandler), test.checks)
 			status, word := http.StatusOK, "ready"
 			if !test.ready {
 				status, word = http.StatusServiceUnavailable, "not ready"
@@ -99,7 +100,7 @@ func TestHealthIsAnsweredWhenAProbeHangs(t *testing.T) {
 				released := make(chan struct{})
 				defer close(released)
 				stuck := func(context.Context) error { <-released; return nil }
-				h := NewAdmin(NewMetrics("test"), []Check{
+				h := NewAdmin(NewMetrics("test"), slog.New(slog.DiscardHandler), []Check{
 					{"stuck", required, stuck}, {"hangs", required, hangs}, {"database", true, well},
 				})
 				began := time.Now()
@@ -129,15 +130,34 @@ func TestHealthIsAnsweredWhenAProbeHangs(t *testing.T) {
 
 // A probe that panics is one that is not well; the process has other work.
 func TestHealthSurvivesAProbeThatPanics(t *testing.T) {
-	h := NewAdmin(NewMetrics("test"), []Check{{"token", true, func(context.Context) error { panic(canary) }}, {"database", true, well}})
+	h := NewAdmin(NewMetrics("test"), slog.New(slog.DiscardHandler), []Check{{"token", true, func(context.Context) error { panic(canary) }}, {"database", true, well}})
 	got := get(h, "/healthz")
 	if got.status != http.StatusServiceUnavailable || strings.Contains(got.body, canary) {
 		t.Errorf("answered %d: %s", got.status, got.body)
 	}
 }
 
+// A panic is answered as on every listener, counted, and logged without its value.
+func TestAdminSurvivesARouteThatPanics(t *testing.T) {
+	m, log := NewMetrics("test"), &lockedBuffer{}
+	h := NewAdmin(m, slog.New(slog.NewTextHandler(log, nil)), nil, func(r gin.IRouter) { r.GET("/v1/panics", func(*gin.Context) { panic(canary) }) })
+	got := get(h, "/v1/panics")
+	if got.status != http.StatusInternalServerError || !strings.Contains(got.body, "problem:internal") || !strings.Contains(got.body, "requestId") {
+		t.Errorf("answered %d: %s", got.status, got.body)
+	}
+	if line := log.String(); !strings.Contains(line, "panic in a handler") || !strings.Contains(line, "route=/v1/panics") {
+		t.Errorf("log: %s", line)
+	}
+	if strings.Contains(got.body+log.String(), canary) {
+		t.Error("the panic's value is told")
+	}
+	if all := get(h, "/metrics"); !strings.Contains(all.body, "mintmark_http_panics_total 1") {
+		t.Error("the panic is not counted")
+	}
+}
+
 func TestAdminServesNothingElse(t *testing.T) {
-	h := NewAdmin(NewMetrics("test"), nil)
+	h := NewAdmin(NewMetrics("test"), slog.New(slog.DiscardHandler), nil)
 	for _, path := range []string{"/", "/debug/pprof/", "/metrics/", "/livez/", signedCards} {
 		get(h, path).expect(t, http.StatusNotFound, "no-such-resource")
 	}
@@ -158,7 +178,7 @@ func (a *api) series() map[string]float64 {
 
 func scrape(t *testing.T, m *Metrics) map[string]float64 {
 	t.Helper()
-	got := get(NewAdmin(m, nil), "/metrics")
+	got := get(NewAdmin(m, slog.New(slog.DiscardHandler), nil), "/metrics")
 	if got.status != http.StatusOK {
 		t.Fatalf("metrics answered %d: %s", got.status, got.body)
 	}

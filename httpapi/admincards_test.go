@@ -36,7 +36,7 @@ func postTo(h http.Handler, host, path, mediaType, body string) (int, string) {
 
 // Each line has its result: one final line end is none of them, and a blank line is one.
 func TestImportAnswersForEachLine(t *testing.T) {
-	h := NewAdmin(NewMetrics("test"), nil, CardRoutes(&keeper{}, slog.New(slog.DiscardHandler)))
+	h := NewAdmin(NewMetrics("test"), slog.New(slog.DiscardHandler), nil, CardRoutes(&keeper{}, slog.New(slog.DiscardHandler)))
 	const line, bad = `{"encryptedCard":"x"}`, `"refused: not a line of the form {\"encryptedCard\":\"…\"}"`
 	for body, want := range map[string]string{
 		line:                        `{"results":["stored"]}`,
@@ -51,7 +51,7 @@ func TestImportAnswersForEachLine(t *testing.T) {
 }
 
 func TestRekeyNamesWhatDoesNotOpen(t *testing.T) {
-	h := NewAdmin(NewMetrics("test"), nil, CardRoutes(&keeper{}, slog.New(slog.DiscardHandler)))
+	h := NewAdmin(NewMetrics("test"), slog.New(slog.DiscardHandler), nil, CardRoutes(&keeper{}, slog.New(slog.DiscardHandler)))
 	const want = `{"tenant":"bank","id":"row-1","moved":2,"changed":1,"stuck":[{"tenant":"bank","id":"row-1"}],"done":true}`
 	if code, got := postTo(h, "localhost", "/cards/rekey", "application/json", `{"tenant":"","id":""}`); code != 200 || got != want {
 		t.Errorf("answers %d %s", code, got)

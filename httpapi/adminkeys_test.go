@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -18,7 +19,7 @@ func TestAdminShowsTheInventory(t *testing.T) {
 		return []keys.Expiry{{Key: "vault", Purpose: "card-vault", State: "active", What: keys.Cryptoperiod, DaysLeft: -3}}
 	},
 		func() []keys.Use { return []keys.Use{{Key: "vault", Purpose: "card-vault", Times: 7}} })
-	h := NewAdmin(m, nil, KeyRoutes(read))
+	h := NewAdmin(m, slog.New(slog.DiscardHandler), nil, KeyRoutes(read))
 	var all keys.Report
 	if a := get(h, "/v1/keys"); a.status != 200 || json.Unmarshal([]byte(a.body), &all) != nil || len(all.Keys) != 2 {
 		t.Errorf("answered %d %s", a.status, a.body)

@@ -184,7 +184,7 @@ func adminWith(l *fakeLog) http.Handler { return adminSaying(l, io.Discard) }
 
 // adminSaying logs to a writer.
 func adminSaying(l *fakeLog, to io.Writer) http.Handler {
-	return NewAdmin(NewMetrics("test"), nil, AuditRoutes(l, 0, l, slog.New(slog.NewTextHandler(to, nil))))
+	return NewAdmin(NewMetrics("test"), slog.New(slog.DiscardHandler), nil, AuditRoutes(l, 0, l, slog.New(slog.NewTextHandler(to, nil))))
 }
 
 func TestAdminShowsTheLog(t *testing.T) {
@@ -283,7 +283,7 @@ func TestAuditFiguresAreMetrics(t *testing.T) {
 		return audit.Stats{Entries: 7, Unsigned: 2, UnsignedAge: 1500 * time.Millisecond, Made: 5, Failed: 1, Anchors: []audit.AnchorStats{{Name: "file /a", Size: 5, Failed: 3}}}
 	})
 	rec := httptest.NewRecorder()
-	NewAdmin(m, nil).(*gin.Engine).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	NewAdmin(m, slog.New(slog.DiscardHandler), nil).(*gin.Engine).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	for _, line := range []string{
 		"mintmark_audit_entries 7", "mintmark_audit_unsigned_entries 2", "mintmark_audit_unsigned_seconds 1.5", "mintmark_audit_checkpoints_total 5",
 		"mintmark_audit_checkpoint_failures_total 1", `mintmark_audit_anchored_entries{anchor="file /a"} 5`, `mintmark_audit_anchor_failures_total{anchor="file /a"} 3`,

@@ -41,7 +41,7 @@ const mostChanges = 100
 func ChangeRoutes(changes Changes, cfg Config) func(gin.IRouter) {
 	h := &changeRoutes{server: &server{cfg: cfg, log: cfg.Log}, changes: changes}
 	return func(r gin.IRouter) {
-		g := r.Group("/v1/changes", withRequestID, h.observe, h.recoverPanic, h.withDeadline)
+		g := r.Group("/v1/changes", h.observe, recovering(cfg.Metrics, cfg.Log), h.withDeadline)
 		g.POST("", h.propose)
 		g.GET("", h.list)
 		g.GET("/:id", h.get)

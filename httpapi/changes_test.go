@@ -69,7 +69,7 @@ func changesAPI(t *testing.T, c *changes) *api {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.handler = NewAdmin(a.metrics, nil, ChangeRoutes(c, Config{
+	a.handler = NewAdmin(a.metrics, a.logger, nil, ChangeRoutes(c, Config{
 		Callers: verifier, Refusals: a.refusals, Metrics: a.metrics, Log: a.logger, Now: time.Now, ClaimLease: time.Minute, RequestTimeout: time.Minute,
 	}))
 	return a
@@ -178,7 +178,7 @@ func TestChangeIsShownAsItWasDigested(t *testing.T) {
 
 // What the running service says of itself is there for the report.
 func TestServiceSaysWhatItIs(t *testing.T) {
-	h := NewAdmin(NewMetrics("test"), nil, ServiceRoute(func(context.Context) any { return map[string]int{"n": 1} }))
+	h := NewAdmin(NewMetrics("test"), slog.New(slog.DiscardHandler), nil, ServiceRoute(func(context.Context) any { return map[string]int{"n": 1} }))
 	if a := get(h, "/v1/service"); a.status != 200 || a.body != `{"n":1}` {
 		t.Errorf("answered %d %s", a.status, a.body)
 	}

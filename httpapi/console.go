@@ -99,7 +99,7 @@ func ConsoleRoutes(cfg ConsoleConfig) func(gin.IRouter) {
 	return func(r gin.IRouter) {
 		methods := []string{http.MethodGet, http.MethodHead}
 		r.Match(methods, strings.TrimSuffix(consolePath, "/"), func(c *gin.Context) { c.Redirect(http.StatusSeeOther, consolePath) })
-		g := r.Group(strings.TrimSuffix(consolePath, "/"), withRequestID, h.observe, h.recoverPanic, h.closeWhenStopping, h.withDeadline, consoleHeaders, h.knowsHost)
+		g := r.Group(strings.TrimSuffix(consolePath, "/"), h.observe, recovering(cfg.Metrics, cfg.Log), h.closeWhenStopping, h.withDeadline, consoleHeaders, h.knowsHost)
 		for _, file := range []struct{ name, mediaType string }{{"console.css", "text/css; charset=utf-8"}, {"icon.svg", "image/svg+xml"}} {
 			content, err := consoleFiles.ReadFile("console/" + file.name)
 			if err != nil {
@@ -120,7 +120,7 @@ func ConsoleRoutes(cfg ConsoleConfig) func(gin.IRouter) {
 // NewConsole gives the handler of the console's own listener.
 func NewConsole(cfg ConsoleConfig) http.Handler {
 	engine := newEngine()
-	engine.Use(secureHeaders)
+	engine.Use(withRequestID, secureHeaders)
 	engine.GET("/", func(c *gin.Context) { c.Redirect(http.StatusSeeOther, consolePath) })
 	ConsoleRoutes(cfg)(engine)
 	return engine

@@ -86,7 +86,7 @@ func consoleOf(t *testing.T, change ...func(*ConsoleConfig)) (*api, *references)
 	for _, c := range change {
 		c(&cfg)
 	}
-	a.handler = GuardAdmin(NewAdmin(a.metrics, nil, ConsoleRoutes(cfg)), nil)
+	a.handler = GuardAdmin(NewAdmin(a.metrics, a.logger, nil, ConsoleRoutes(cfg)), nil)
 	return a, domain
 }
 

@@ -44,7 +44,7 @@ func TestOperatorChangesTheEnablement(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := &flagKeeper{err: tc.err}
-			h := NewAdmin(NewMetrics("test"), nil, EnablementRoutes(k, "test", slog.New(slog.DiscardHandler)))
+			h := NewAdmin(NewMetrics("test"), slog.New(slog.DiscardHandler), nil, EnablementRoutes(k, "test", slog.New(slog.DiscardHandler)))
 			req := httptest.NewRequest(tc.method, "/enablement"+tc.query, strings.NewReader(tc.body))
 			req.Header.Set("Content-Type", tc.contentType)
 			rec := httptest.NewRecorder()

@@ -78,17 +78,20 @@ func knownMethod(m string) string {
 	}
 }
 
-// recoverPanic answers 500 and keeps the server up. The panic's value is not logged: it
-// may hold what was being worked on. The stack holds names, lines and machine words.
-func (s *server) recoverPanic(c *gin.Context) {
-	defer func() {
-		if r := recover(); r != nil {
-			s.cfg.Metrics.panicked()
-			s.log.ErrorContext(c, "panic in a handler", "requestId", requestID(c), "route", c.FullPath(), "stack", string(debug.Stack()))
-			internalError(c)
-		}
-	}()
-	c.Next()
+// recovering gives the middleware that answers a panic with 500 and keeps the server up. The
+// panic's value is not logged: it may hold what was being worked on. The stack holds names,
+// lines and machine words.
+func recovering(m *Metrics, log *slog.Logger) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		defer func() {
+			if r := recover(); r != nil {
+				m.panicked()
+				log.ErrorContext(c, "panic in a handler", "requestId", requestID(c), "route", c.FullPath(), "stack", string(debug.Stack()))
+				internalError(c)
+			}
+		}()
+		c.Next()
+	}
 }
 
 // wrongMethod answers 405 in the form of the route.

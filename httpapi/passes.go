@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -228,8 +229,8 @@ func filesAs(f passes.Files) *PassFiles {
 // etag names a version.
 func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
 
-// condition reads If-Match (RFC 9110, 13.1.1): * or one entity tag. What is neither names
-// no version that there is.
+// condition reads If-Match (RFC 9110, 13.1.1): * or entity tags, of which one must be the
+// version's. What is neither, and a weak tag, names no version that there is.
 func condition(ifMatch *string) passes.Condition {
 	if ifMatch == nil {
 		return passes.Anything
@@ -237,12 +238,14 @@ func condition(ifMatch *string) passes.Condition {
 	if *ifMatch == "*" {
 		return passes.Existing
 	}
-	if n := len(*ifMatch); n > 2 && (*ifMatch)[0] == '"' && (*ifMatch)[n-1] == '"' {
-		if v, err := strconv.ParseInt((*ifMatch)[1:n-1], 10, 64); err == nil && v > 0 && etag(v) == *ifMatch {
-			return passes.Only(v)
+	var versions []int64
+	for tag := range strings.SplitSeq(*ifMatch, ",") { // none of the tags given out has a comma
+		tag = strings.Trim(tag, " \t")
+		if v, err := strconv.ParseInt(strings.Trim(tag, `"`), 10, 64); err == nil && v > 0 && etag(v) == tag {
+			versions = append(versions, v)
 		}
 	}
-	return passes.Never
+	return passes.Only(versions...)
 }
 
 // passProblem translates the errors of passes.

@@ -66,7 +66,7 @@ var _ ServerInterface = (*server)(nil)
 func New(cfg Config) http.Handler {
 	s := &server{cfg: cfg, log: cfg.Log}
 	engine := newEngine()
-	engine.Use(s.traced, withRequestID, s.observe, s.recoverPanic, secureHeaders, s.closeWhenStopping, s.withDeadline)
+	engine.Use(s.traced, withRequestID, s.observe, recovering(s.cfg.Metrics, s.log), secureHeaders, s.closeWhenStopping, s.withDeadline)
 	engine.NoRoute(func(c *gin.Context) { notFound.write(c) })
 	engine.NoMethod(wrongMethod)
 	s.register(engine)

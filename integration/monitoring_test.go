@@ -2,6 +2,7 @@ package integration
 
 import (
 	"encoding/json"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -124,7 +125,7 @@ func scraped(t *testing.T) map[string]map[string]bool {
 	m.PassPushStopped("pass.example", true)
 	m.PassDeviceLog("other")
 	answered := httptest.NewRecorder()
-	httpapi.NewAdmin(m, nil).ServeHTTP(answered, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	httpapi.NewAdmin(m, slog.New(slog.DiscardHandler), nil).ServeHTTP(answered, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	add(answered.Body.String())
 	return have
 }

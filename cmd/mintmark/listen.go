@@ -94,7 +94,7 @@ func (s *service) listen(ctx context.Context, ready func(addresses) error) error
 		routes = append(routes, httpapi.CardRoutes(s.provisioning, s.plan.log),
 			httpapi.EnablementRoutes(s.enablementKeeper(), s.plan.cfg.Environment, s.plan.log))
 	}
-	admin := httpapi.NewAdmin(s.metrics, checks, routes...)
+	admin := httpapi.NewAdmin(s.metrics, s.plan.log, checks, routes...)
 	servers := []*http.Server{httpapi.Server(httpapi.GuardAdmin(admin, s.adminHosts()), s.plan.cfg.Admin.Listen, s.plan.log)}
 	for _, l := range s.listeners {
 		l.srv = httpapi.Server(s.handler(l, ctx), l.Listen, s.plan.log)

@@ -971,7 +971,7 @@ type WalletTypeRefused = Problem
 
 // PutPassTypeParams defines parameters for PutPassType.
 type PutPassTypeParams struct {
-	// IfMatch Change this version only, or, with *, only what exists.
+	// IfMatch Change this version only, one of these (ETags with commas between them), or, with *, only what exists.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
@@ -1023,13 +1023,13 @@ type PersonalizePassJSONBody struct {
 
 // DeletePassParams defines parameters for DeletePass.
 type DeletePassParams struct {
-	// IfMatch Change this version only, or, with *, only what exists.
+	// IfMatch Change this version only, one of these (ETags with commas between them), or, with *, only what exists.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // PutPassParams defines parameters for PutPass.
 type PutPassParams struct {
-	// IfMatch Change this version only, or, with *, only what exists.
+	// IfMatch Change this version only, one of these (ETags with commas between them), or, with *, only what exists.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 

@@ -3,6 +3,7 @@ package passes_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,7 +142,7 @@ func TestIfMatchHoldsWhereItIsGiven(t *testing.T) {
 	}
 	w.put(id, card(1))
 	w.put(id, card(2))
-	for _, c := range []passes.Condition{passes.Only(1), passes.Only(3), passes.Never} {
+	for _, c := range []passes.Condition{passes.Only(1), passes.Only(3), passes.Only(1, 3), passes.Only()} {
 		if _, err := w.svc.Put(w.ctx, issuer, id, card(3), c); !errors.Is(err, passes.ErrPrecondition) {
 			t.Errorf("%+v: %v", c, err)
 		}
@@ -284,6 +285,38 @@ func TestCertificateOfATypeMustBeForItsKeyAndType(t *testing.T) {
 	var field *passes.FieldError
 	if _, _, err := w.svc.PutType(w.ctx, issuer, row, passes.Anything); !errors.As(err, &field) {
 		t.Errorf("no certificate: %v", err)
+	}
+}
+
+func TestTypeThatLosesItsIconIsWarned(t *testing.T) {
+	w := newWorld(t)
+	w.setUp(rsaType)
+	p := w.put(pass(rsaType, "1"), card(1))
+	row, err := w.svc.Type(w.ctx, rsaType)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(files passes.Files) []passkit.Finding {
+		row.Files = files
+		_, found, err := w.svc.PutType(w.ctx, issuer, row, passes.Anything)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.DeleteFunc(found, func(f passkit.Finding) bool { return f.File != "icon.png" })
+	}
+	all := maps.Clone(row.Files)
+	if found := put(nil); len(found) != 1 || found[0].Severity != passkit.Warning {
+		t.Errorf("found %v", found)
+	}
+	var invalid *passes.InvalidError
+	if _, err := w.fetch(p, time.Time{}); !errors.As(err, &invalid) {
+		t.Errorf("without an icon: %v", err)
+	}
+	if found := put(all); len(found) != 0 {
+		t.Errorf("with its icon again: %v", found)
+	}
+	if _, err := w.fetch(p, time.Time{}); err != nil {
+		t.Errorf("with its icon again: %v", err)
 	}
 }
 

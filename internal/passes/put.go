@@ -78,6 +78,7 @@ func (s *Service) PutType(ctx context.Context, who Caller, row TypeRow, when Con
 	if old.Revision > 0 && when.Holds(old.Revision) && sameType(old, row) {
 		return old, found, nil
 	}
+	found = append(found, lostIcon(old.Files, row.Files)...)
 	in := who.intent(record.PutPassType, ID{TypeID: row.TypeID}, nil)
 	if id.Certificate != nil {
 		sum := sha256.Sum256(id.Certificate.Raw)
@@ -107,6 +108,17 @@ func checkTemplate(a about) error {
 		return errors.Join(&InvalidError{found}, err)
 	}
 	return nil
+}
+
+// lostIcon warns of what no later request would be told: passes that had the type's icon can
+// no longer be signed, and it is devices that ask for them.
+func lostIcon(before, after Files) []passkit.Finding {
+	const icon = "icon.png"
+	if before[icon] == "" || after[icon] != "" {
+		return nil
+	}
+	return []passkit.Finding{{Severity: passkit.Warning, File: icon, Message: "the pass type has lost it: passes without one of their own are not served any more",
+		Remedy: "add it to the type again, or give each pass one"}}
 }
 
 // sameType reports whether two rows are one revision.
@@ -295,7 +307,7 @@ func (s *Service) Void(ctx context.Context, who Caller, id ID, when Condition) e
 	if err != nil {
 		return err
 	}
-	if when != Anything && !when.Holds(row.Version) {
+	if !when.Holds(row.Version) {
 		return errors.Join(ErrPrecondition, s.cfg.Recorder.Refuse(ctx, who.intent(record.VoidPass, id, nil), "precondition"))
 	}
 	if row.Voided {
@@ -305,7 +317,7 @@ func (s *Service) Void(ctx context.Context, who Caller, id ID, when Condition) e
 	read := Only(row.Version)
 	row.Voided = true
 	err = s.write(ctx, who.intent(record.VoidPass, id, nil), PassPut{Row: &row, If: read, Push: settings.Push, Now: s.cfg.Now()})
-	if errors.Is(err, ErrPrecondition) && when == Anything && ctx.Err() == nil {
+	if errors.Is(err, ErrPrecondition) && !when.stated && ctx.Err() == nil {
 		return s.Void(ctx, who, id, when)
 	}
 	return err

@@ -3,6 +3,7 @@ package passes
 import (
 	"context"
 	"crypto/sha256"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -189,29 +190,23 @@ func (*PersonalClaim) IsChange() {}
 // IsChange marks PersonalEnd as a record.Change.
 func (PersonalEnd) IsChange() {}
 
-// A Condition says which version a caller means to replace.
+// A Condition says which versions a caller means to replace.
 type Condition struct {
-	version int64 // 0: any, or none; -1: any
+	stated   bool
+	existing bool    // any version that there is
+	versions []int64 // otherwise one of these
 }
 
 // The conditions without a version.
 var (
-	Anything = Condition{}   // whatever is there, or nothing
-	Existing = Condition{-1} // If-Match: *
-	Never    = Condition{-2} // of a version that there cannot be
+	Anything = Condition{}                             // whatever is there, or nothing
+	Existing = Condition{stated: true, existing: true} // If-Match: *
 )
 
-// Only is the condition that version is the one there.
-func Only(version int64) Condition { return Condition{version} }
+// Only is the condition that one of the versions is there. Of none it never holds.
+func Only(versions ...int64) Condition { return Condition{stated: true, versions: versions} }
 
 // Holds reports whether the condition holds for the version there, 0 if there is none.
 func (c Condition) Holds(version int64) bool {
-	switch c {
-	case Anything:
-		return true
-	case Existing:
-		return version > 0
-	default:
-		return c.version == version
-	}
+	return !c.stated || version > 0 && (c.existing || slices.Contains(c.versions, version))
 }

@@ -120,7 +120,7 @@ func TestVersionsOfPassesAndTypesRise(t *testing.T) {
 			t.Errorf("changed to %+v, %v", got, err)
 		}
 		stale := got
-		for _, when := range []passes.Condition{passes.Only(1), passes.Never} {
+		for _, when := range []passes.Condition{passes.Only(1), passes.Only()} {
 			if err := appendTo(w.opened, passes.PassPut{Row: &stale, If: when, Now: noon}); !errors.Is(err, passes.ErrPrecondition) {
 				t.Errorf("put under %v: %v", when, err)
 			}
