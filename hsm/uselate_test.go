@@ -5,12 +5,11 @@ import (
 	"crypto"
 	"encoding/json"
 	"errors"
-	"os"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/mintmark/mintmark/internal/freezetest"
 	"github.com/mintmark/mintmark/softhsm"
 )
 
@@ -106,7 +105,7 @@ func TestKeyringThatIsLateIsTakenUpAllTheSame(t *testing.T) {
 			m.mod.machine.op <- struct{}{} // somebody connects
 			release = func() { <-m.mod.machine.op }
 		case *isolated:
-			if err := m.current.Load().cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			if err := freezetest.Freeze(m.current.Load().cmd.Process.Pid); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -149,7 +148,7 @@ func TestMemberThatHangsKeepsTheKeyringFromNobodyElse(t *testing.T) {
 	a, b := h.Members()[0].(*isolated), h.Members()[1].(*isolated)
 	until(func() bool { return a.Ready() == nil && b.Ready() == nil })
 	process := b.current.Load()
-	if err := a.current.Load().cmd.Process.Signal(os.Signal(syscall.SIGSTOP)); err != nil {
+	if err := freezetest.Freeze(a.current.Load().cmd.Process.Pid); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/integration/faultmodule"
+	"github.com/mintmark/mintmark/internal/freezetest"
 )
 
 // isolated is a started rig whose member is in a process of its own.
@@ -43,23 +44,6 @@ func child(t *testing.T, member string) int {
 	return pid
 }
 
-// freeze stops a process that this one has started, and returns when none of its threads
-// goes on: until then it may still answer.
-func freeze(t *testing.T, pid int) {
-	t.Helper()
-	err := syscall.Kill(pid, syscall.SIGSTOP)
-	for err == nil {
-		// WNOWAIT leaves the news to whoever waits for the process's end.
-		if err = unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil); err == nil {
-			return
-		}
-		if errors.Is(err, unix.EINTR) {
-			err = nil
-		}
-	}
-	t.Fatal(err)
-}
-
 // What ends or stops a member's process costs that process: who waited for it is told to come
 // again, nobody is left waiting, nothing is released that is wrong, and the next process
 // serves. The service's own process has nothing to end for.
@@ -83,7 +67,9 @@ func TestTroubleInAModuleCostsOneChild(t *testing.T) {
 			return <-met
 		}},
 		"the whole process stops": {func(t *testing.T, _ *rig) {
-			freeze(t, child(t, "a"))
+			if err := freezetest.Freeze(child(t, "a")); err != nil {
+				t.Fatal(err)
+			}
 		}, (*rig).mac},
 	} {
 		t.Run(name, func(t *testing.T) {
