@@ -147,7 +147,7 @@ func (p *passServer) addECKey(dev *server) {
 		p.t.Fatal(err)
 	}
 	p.t.(*testing.T).Setenv("SOFTHSM2_CONF", dev.info.HSM.Softhsm2Conf)
-	cfg := hsm.Config{Name: "dev", Module: dev.info.HSM.Module, TokenLabel: dev.info.HSM.TokenLabel, PINFile: dev.info.HSM.PinFile, Keyring: ring, Log: slog.New(slog.DiscardHandler)}
+	cfg := hsm.Config{Name: "dev", Module: dev.info.HSM.Module, TokenLabel: dev.info.HSM.TokenLabel, PINFile: dev.info.HSM.PinFile, Keyring: ring, Log: slog.New(slog.DiscardHandler), CallTimeout: keyWithin}
 	token, err := hsm.Open(context.Background(), cfg)
 	if err != nil {
 		p.t.Fatal(err)

@@ -298,6 +298,10 @@ func (r *rotation) rename(old, names map[hsm.Purpose]string) {
 	}
 }
 
+// keyWithin bounds a call of a test's own to a token. An RSA key may take longer to make, on a
+// busy machine, than a service waits for any answer.
+const keyWithin = 2 * time.Minute
+
 // makeNext makes the keys in the token, beside the server, and gives the kids of those that
 // are published.
 func (r *rotation) makeNext(ring *hsm.Keyring, turn int) (kids, names map[hsm.Purpose]string) {
@@ -306,6 +310,7 @@ func (r *rotation) makeNext(ring *hsm.Keyring, turn int) (kids, names map[hsm.Pu
 	at := r.info.HSM
 	token, err := hsm.Open(ctx, hsm.Config{
 		Name: "dev", Module: at.Module, TokenLabel: at.TokenLabel, PINFile: at.PinFile, Keyring: ring.Clone(), Log: slog.New(slog.DiscardHandler),
+		CallTimeout: keyWithin,
 	})
 	if err != nil {
 		r.t.Fatal(err)
