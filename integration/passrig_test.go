@@ -237,7 +237,7 @@ func (p *passServer) kill() {
 // await waits for something that must come.
 func (p *passServer) await(what string, is func() bool) {
 	p.t.Helper()
-	p.awaitFor(30*time.Second, what, is)
+	p.awaitFor(time.Minute, what, is)
 }
 
 func (p *passServer) awaitFor(limit time.Duration, what string, is func() bool) {
