@@ -193,7 +193,7 @@ func TestKilledBetweenClaimAndResult(t *testing.T) {
 	dir := t.TempDir()
 	args := []string{"--module", fault.Path}
 	const lease = 10 * time.Minute
-	env := append([]string{"MINTMARK_API_REQUEST_TIMEOUT=1m", "MINTMARK_HSM_CALL_TIMEOUT=1m", "MINTMARK_PUSH_PROVISIONING_NONCE_LEASE=10m"}, unsigned...)
+	env := append([]string{"MINTMARK_API_REQUEST_TIMEOUT=50s", "MINTMARK_HSM_CALL_TIMEOUT=50s", "MINTMARK_PUSH_PROVISIONING_NONCE_LEASE=10m"}, unsigned...)
 	s := start(t, dir, args, env)
 	req := s.newRequest()
 
