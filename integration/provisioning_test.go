@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/mintmark/mintmark/integration/faultmodule"
 )
 
 // networkView is what Apple and the network find in an answer.
@@ -273,8 +275,11 @@ func (s *server) importFile(n int) string {
 func TestImportSurvivesKill9(t *testing.T) {
 	const cards = 800
 	dir := t.TempDir()
-	s := start(t, dir, nil, nil)
+	fault := faultmodule.New(t, module(t))
+	s := start(t, dir, []string{"--module", fault.Path}, nil)
 	file := s.importFile(cards)
+	// Each card is decrypted by one such call: with half of them it stops until the kill.
+	fault.Inject(faultmodule.Rule{Function: "C_DeriveKey", After: cards / 2, Hang: true, Times: faultmodule.Forever})
 	before := s.count(`SELECT COUNT(*) FROM cards`)
 	cut := make(chan error, 1)
 	importing := exec.Command(mintmark, "cards", "import", "--admin", s.info.AdminURL, "--tenant", "dev", file)
@@ -292,6 +297,7 @@ func TestImportSurvivesKill9(t *testing.T) {
 	if err := <-cut; err == nil {
 		t.Fatal("the import was not cut off")
 	}
+	fault.Clear()
 
 	s = start(t, dir, nil, nil)
 	half := s.count(`SELECT COUNT(*) FROM cards`) - before
