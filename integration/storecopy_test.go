@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -67,7 +68,7 @@ func (m *moving) mintmark(status int, say string, args ...string) string {
 func (m *moving) serve() *server {
 	m.t.Helper()
 	s := startServe(m.t, m.dir, "")
-	eventually(m.t, startWithin, func() error {
+	eventually(m.t, time.Minute, func() error {
 		if a := s.get(s.info.AdminURL + "/readyz"); a.status != http.StatusOK {
 			return fmt.Errorf("not ready: %s", a.body)
 		}
@@ -113,6 +114,16 @@ func (m *moving) killedAt(lock string) {
 	if err := holder.Close(m.t.Context()); err != nil {
 		m.t.Fatal(err)
 	}
+	// PostgreSQL notices the end of a client when it next has something for it: until then the
+	// copy has its locks.
+	eventually(m.t, time.Minute, func() error {
+		var others int
+		err := watcher.QueryRow(m.t.Context(), `SELECT COUNT(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()`).Scan(&others)
+		if err == nil && others != 0 {
+			err = fmt.Errorf("%d sessions are open", others)
+		}
+		return err
+	})
 	m.mintmark(5, "run mintmark store copy again", "serve")
 }
 
