@@ -100,7 +100,7 @@ func (r *reloading) testLevels(configuration string, want served) {
 		if err := r.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			r.t.Fatal(err)
 		}
-		eventually(r.t, 10*time.Second, func() error {
+		eventually(r.t, time.Minute, func() error {
 			if n := r.reloads(); n != before+1 {
 				return fmt.Errorf("%d reloads are on record", n)
 			}
@@ -112,7 +112,7 @@ func (r *reloading) testLevels(configuration string, want served) {
 			r.t.Errorf("with the level error %d requests are logged", n)
 		}
 		if level == "debug" { // a request is logged when it has been answered
-			eventually(r.t, 10*time.Second, func() error {
+			eventually(r.t, time.Minute, func() error {
 				if n := r.logged("msg=request") - lines; n != 5 {
 					return fmt.Errorf("with the level debug %d requests are logged", n)
 				}

@@ -21,6 +21,6 @@ func TestSpoiltSignatureDoesNotLeave(t *testing.T) {
 		if err := r.signFor(other); err != nil {
 			t.Errorf("%s after a spoilt signature of %s: %v", other, purpose, err)
 		}
-		eventually(t, 10*time.Second, func() error { return r.signFor(purpose) })
+		eventually(t, time.Minute, func() error { return r.signFor(purpose) })
 	}
 }

@@ -48,7 +48,7 @@ func TestTheSupervisorIsTold(t *testing.T) {
 	hears := func(form string) {
 		t.Helper()
 		want := regexp.MustCompile("^" + form + "$")
-		eventually(t, 20*time.Second, func() error {
+		eventually(t, time.Minute, func() error {
 			mu.Lock()
 			defer mu.Unlock()
 			var words []string
@@ -75,7 +75,7 @@ func TestTheSupervisorIsTold(t *testing.T) {
 		}
 		hears("READY=1" + strings.Repeat(reload, n+1))
 	}
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, time.Minute, func() error {
 		mu.Lock()
 		defer mu.Unlock()
 		if !strings.Contains(strings.Join(told, " "), "WATCHDOG=1") {
