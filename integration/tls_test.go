@@ -249,9 +249,10 @@ api:
 	}
 	for _, version := range []func(*tls.Config){local, func(cfg *tls.Config) { local(cfg); atMost12(cfg) }} {
 		full := f.counter(signatures)
-		by := f.client(func(cfg *tls.Config) { version(cfg); cfg.ClientSessionCache = tls.NewLRUClientSessionCache(8) })
+		sessions := tls.NewLRUClientSessionCache(8)
 		resumed := 0
 		for range 10 {
+			by := f.client(func(cfg *tls.Config) { version(cfg); cfg.ClientSessionCache = sessions })
 			a, did := f.resumes(t, by, app.token(nil))
 			if a.status != 200 {
 				t.Errorf("answered %d: %s", a.status, a.body)
@@ -285,8 +286,8 @@ api:
 	})
 }
 
-// resumes sends a request over a connection of its own, and reports whether its session was
-// resumed.
+// resumes sends a request by a client without a connection, and reports whether its session
+// was resumed.
 func (f *front) resumes(t *testing.T, by *http.Client, token string) (answer, bool) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "https://"+f.address("api")+"/tokens/checkjwt", nil)
@@ -303,7 +304,6 @@ func (f *front) resumes(t *testing.T, by *http.Client, token string) (answer, bo
 	if err != nil {
 		t.Fatal(err)
 	}
-	by.CloseIdleConnections()
 	return a, state.DidResume
 }
 
