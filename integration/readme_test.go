@@ -176,7 +176,7 @@ func runExample(t *testing.T, commands []command) *server {
 	if err := os.Symlink(mintmark, filepath.Join(bin, "mintmark")); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, filepath.Join(dir, ".mintmark"), nil, unhurried)
+	s := start(t, filepath.Join(dir, ".mintmark"), nil, nil)
 	runCommands(t, commands, dir, "PATH="+bin+":"+os.Getenv("PATH"), "BASE="+s.info.BaseURL)
 	return s
 }

@@ -62,7 +62,6 @@ merchant:
 `)
 	s.write("mintmark.yaml", strings.Replace(readFile(t, filepath.Join(s.dir, "mintmark.yaml")), "pushProvisioning: {", `pushProvisioning: {
   connector: {mode: simulator, noticesFile: notices.jsonl},
-  decisions: {within: 15s}, # the usual half a second is short for a busy machine's disk
   statements: [{tenant: a, kid: core, publicKeyFile: backend-a.pem}, {tenant: b, kid: core, publicKeyFile: backend-b.pem}],
   `, 1))
 	s.storeCards(a, b)

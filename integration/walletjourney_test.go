@@ -214,16 +214,11 @@ func (s *stage) is(what, got, want string) {
 	}
 }
 
-// unhurried is the environment of a server whose network waits for a decision as long as
-// anybody for anything else: half a second, which is usual, is short for two commits on a busy
-// machine's disk.
-var unhurried = []string{"MINTMARK_PUSH_PROVISIONING_DECISIONS_WITHIN=15s"}
-
 // The guide's sequences, from the first look at Wallet to the active pass: In-App
 // Provisioning (6.2.1), and In-App Verification (6.3.1) by method A and by method B.
 func TestTheGuidesSequences(t *testing.T) {
 	dir := t.TempDir()
-	s := &stage{server: start(t, dir, nil, unhurried), session: uuid.NewString()}
+	s := &stage{server: start(t, dir, nil, nil), session: uuid.NewString()}
 	phone := s.provisionInApp()
 	watch := s.verifyByOTP()
 	third := s.verifyThroughTheNetwork()
