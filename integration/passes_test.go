@@ -55,6 +55,7 @@ func TestDeviceGoesThroughTheLifeOfAPass(t *testing.T) {
 			t.Errorf("%s: %+v, %v", what, p, err)
 		}
 	}
+	s.stop() // what it logged may still be on its way
 	log := s.stderr.String()
 	if !strings.Contains(log, "kind=register") || strings.Contains(log, "3b1c0e5f9a7d4c28b6e2f10c8d5a9e47") || strings.Contains(log, i.AuthenticationToken) || strings.Contains(log, "\a") {
 		t.Error("the device's line is not in the log, or the log has the device's identifier, the pass's token or a control character")
