@@ -33,7 +33,7 @@ loadgen: ## build bin/loadgen, which puts a constant load on a running server
 
 test: softhsm ## run every test, from scratch
 	@tools/ensure.sh gcc node openssl ssh-keygen curl nss postgresql haproxy
-	$(GO) test -race -count=1 ./...
+	$(GO) test -race -count=1 -timeout 30m ./... # ten minutes a package, the usual, are not enough on a busy machine
 	$(GO) test -race -count=1 -tags trace -run Trace ./signer ./internal/provisioning ./integration
 
 calls: softhsm ## print the PKCS#11 calls of one sealed card, as in docs/pkcs11.md

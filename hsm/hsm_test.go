@@ -19,8 +19,8 @@ import (
 	"time"
 
 	"github.com/miekg/pkcs11"
-	"go.uber.org/goleak"
 
+	"github.com/mintmark/mintmark/internal/leaktest"
 	"github.com/mintmark/mintmark/softhsm"
 )
 
@@ -32,7 +32,8 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	startWithin = time.Minute
+	leaktest.Main(m)
 }
 
 // member is the name under which the tests open their token.
@@ -44,7 +45,8 @@ func ringOf(keys ...Key) *Keyring { return &Keyring{Environment: "test", Keys: k
 func configFor(on *softhsm.Token, ring *Keyring) Config {
 	return Config{
 		Name: member, Module: on.Module, TokenLabel: on.Label, PINFile: on.PINFile, Keyring: ring,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		CallTimeout: 5 * time.Minute, // RSA keys are made here, on whatever machine it is
+		Log:         slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 }
 

@@ -129,7 +129,6 @@ func (m *isolated) startProcess() (*process, error) {
 	m.starting.Lock()
 	defer m.starting.Unlock()
 	p.begin()
-	m.current.Store(p)
 	stuck := time.AfterFunc(m.cfg.beginTimeout(m.wanted.Load()), func() { p.lose(errProcessStuck) }) // it reads nothing
 	defer stuck.Stop()
 	hello, err := json.Marshal(settingsFor(m.cfg, m.wantedSettings()))
@@ -139,6 +138,10 @@ func (m *isolated) startProcess() (*process, error) {
 	if err != nil {
 		p.lose(err)
 	}
+	// In this order: a call that the last child was to do must not come before the
+	// configuration, and nobody may hear of a child that is ready and is not there.
+	m.current.Store(p)
+	go p.read()
 	if m.closed.Load() { // Close has seen no process, or the one before
 		p.lose(ErrClosed)
 	}
@@ -298,7 +301,7 @@ func (m *isolated) Close(ctx context.Context) error {
 	if m.closed.Swap(true) {
 		return nil
 	}
-	m.health.Load().end()
+	m.status.Load().end()
 	m.tryOver()
 	p := m.current.Load()
 	if p == nil {

@@ -390,23 +390,30 @@ func FuzzReadMessage(f *testing.F) {
 func TestCallerLeavesAndThePlaceIsKept(t *testing.T) {
 	on := softhsm.New(t)
 	tav, _, _ := stock(t, on)
-	shim(t, on)
+	calls := shim(t, on)
 	wherever(t, on, ringOf(tav), func(t *testing.T, m Member) {
 		end := misbehave(t, on, "hold")
 		defer end()
-		sign := func(within time.Duration) error {
-			ctx, cancel := context.WithTimeout(context.Background(), within)
-			defer cancel()
+		sign := func(ctx context.Context) error {
 			return second(m.Sign(ctx, tav.Name, sha("m"), crypto.SHA256))
 		}
-		if err := sign(100 * time.Millisecond); !errors.Is(err, errLate) || outcome(err) != "late" {
+		before := calls("C_Sign")
+		inside, leave := context.WithCancel(context.Background())
+		defer leave()
+		left := make(chan error, 1)
+		go func() { left <- sign(inside) }()
+		until(func() bool { return calls("C_Sign") > before })
+		leave()
+		if err := <-left; !errors.Is(err, errLate) || outcome(err) != "late" {
 			t.Errorf("the caller in the token: %v", err)
 		}
-		if err := sign(100 * time.Millisecond); !errors.Is(err, ErrBusy) {
+		queued, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		defer cancel()
+		if err := sign(queued); !errors.Is(err, ErrBusy) {
 			t.Errorf("the caller in the queue: %v", err)
 		}
 		end()
-		if err := sign(10 * time.Second); err != nil {
+		if err := sign(context.Background()); err != nil {
 			t.Errorf("after the end of it: %v", err)
 		}
 		if s := m.Status(); s.State != Ready {

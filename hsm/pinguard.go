@@ -158,7 +158,9 @@ func (g pinGuard) lock(name string) (unlock func(), err error) {
 	for began := time.Now(); ; {
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
-			return func() { _ = f.Close() }, nil // which releases the lock
+			// A program that this process is just starting has the descriptor too, until it
+			// executes: closing alone would leave the lock with it.
+			return func() { _, _ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close() }, nil
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Since(began) > loginWithin {
 			return nil, errors.Join(errLoginBusy, err, f.Close())

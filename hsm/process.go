@@ -50,11 +50,10 @@ var (
 	errProcessStuck = errors.New("the module's process does not answer")
 )
 
-// begin makes a process of a link and a started command, and reads what comes.
+// begin makes a process of a link and a started command. Nothing that comes is read yet.
 func (p *process) begin() {
 	p.waiting = map[uint64]*waiter{}
 	p.gone, p.end = context.WithCancel(context.Background())
-	go p.read()
 }
 
 // lose gives the process up: whoever waits for it is let go, and it is killed if it still

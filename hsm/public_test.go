@@ -34,9 +34,7 @@ func start(t *testing.T, ring *Keyring, members map[string]*softhsm.Token) *HSM 
 		}
 	})
 	for _, m := range h.Members() {
-		if err := m.Ready(); err != nil {
-			t.Fatal(err)
-		}
+		until(func() bool { return m.Ready() == nil })
 	}
 	return h
 }

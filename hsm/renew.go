@@ -79,7 +79,7 @@ func (t *Token) renew(ctx context.Context, old *epoch, lost bool) error {
 	defer limit.Stop()
 	select {
 	case t.mod.machine.op <- struct{}{}:
-	case <-t.health.Load().Done():
+	case <-t.status.Load().health.Done():
 		return t.down()
 	case <-limit.C:
 		return &unavailable{err: ErrBusy, after: time.Second}

@@ -149,10 +149,12 @@ func TestKeyThatDoesNotSignIsNoSigner(t *testing.T) {
 func TestSignerDoesNotWaitForEver(t *testing.T) {
 	on := softhsm.New(t)
 	_, _, api := signers(t, on)
-	tok := open(t, on, ringOf(api), func(c *Config) { c.CallTimeout = time.Second })
+	tok := open(t, on, ringOf(api))
 	if err := tok.tls.slots.Acquire(context.Background(), tlsConcurrency); err != nil {
 		t.Fatal(err)
 	}
+	within := tok.cfg.CallTimeout
+	tok.cfg.CallTimeout = 100 * time.Millisecond // of the waiting alone: the token is asked for nothing meanwhile
 	for name, ctx := range map[string]context.Context{"no deadline": context.Background(), "a deadline that has passed": expired()} {
 		signer, err := tok.Signer(ctx, api.Name)
 		if err != nil {
@@ -162,6 +164,7 @@ func TestSignerDoesNotWaitForEver(t *testing.T) {
 			t.Errorf("%s: error is %v, want ErrBusy", name, err)
 		}
 	}
+	tok.cfg.CallTimeout = within
 	tok.tls.slots.Release(tlsConcurrency)
 	requireSigns(t, tok, api.Name)
 }

@@ -83,29 +83,32 @@ type condition struct {
 	// closed is set when Close begins.
 	closed atomic.Bool
 
-	state  sync.Mutex // held while status and health change together
-	status atomic.Pointer[Status]
-	health atomic.Pointer[health]
+	state  sync.Mutex // held while the state changes
+	status atomic.Pointer[standing]
 	signed atomic.Int64 // when it last signed, Unix milliseconds
 }
 
-// health ends when the member leaves Ready.
-type health struct {
-	context.Context
-	end context.CancelFunc
+// standing is a member's state and, in one with it, its health: nobody sees a member that is
+// ready and does not work.
+type standing struct {
+	Status
+	health context.Context // ends when the member leaves Ready
+	end    context.CancelFunc
 }
 
-func newHealth() *health {
-	ctx, end := context.WithCancel(context.Background())
-	return &health{ctx, end}
+func stand(s Status) *standing {
+	now := &standing{Status: s}
+	now.health, now.end = context.WithCancel(context.Background())
+	if s.State != Ready {
+		now.end()
+	}
+	return now
 }
 
 // describe says whose condition it is. The member has not been opened yet.
 func (c *condition) describe(cfg Config) {
 	c.member, c.log, c.observer = cfg.Name, cfg.Log.With("member", cfg.Name), cfg.Observer
-	c.status.Store(&Status{Member: cfg.Name, State: Reinit, Since: time.Now(), Cause: notOpenYet})
-	c.health.Store(newHealth())
-	c.health.Load().end()
+	c.status.Store(stand(Status{Member: cfg.Name, State: Reinit, Since: time.Now(), Cause: notOpenYet}))
 }
 
 // Name is the member's name.
@@ -132,16 +135,14 @@ func (c *condition) enter(s MemberState, cause error) {
 	}
 	if old.State == s && old.Cause != notOpenYet { // the same trouble goes on, for a reason that may be another
 		now.Since = old.Since
-		c.status.Store(&now)
+		c.status.Store(&standing{now, old.health, old.end})
 		return
 	}
-	c.status.Store(&now)
+	c.status.Store(stand(now))
+	old.end()
 	level := slog.LevelError
 	if s == Ready {
 		level = slog.LevelInfo
-		c.health.Store(newHealth())
-	} else {
-		c.health.Load().end()
 	}
 	if c.announce != nil {
 		c.announce(now)
@@ -155,7 +156,7 @@ func (c *condition) enter(s MemberState, cause error) {
 
 // Status gives the member's state.
 func (c *condition) Status() Status {
-	s := *c.status.Load()
+	s := c.status.Load().Status
 	if ms := c.signed.Load(); ms != 0 {
 		s.LastSignature = time.UnixMilli(ms)
 	}
@@ -167,11 +168,11 @@ func (c *condition) healthy() (context.Context, error) {
 	if c.closed.Load() {
 		return nil, errClosed // rather than queue behind Close
 	}
-	h := c.health.Load()
-	if h.Err() != nil {
+	health := c.status.Load().health
+	if health.Err() != nil {
 		return nil, c.down()
 	}
-	return h, nil
+	return health, nil
 }
 
 // down says why no work can be taken.

@@ -222,7 +222,7 @@ func (t *Token) Close(ctx context.Context) error {
 	if t.finished.Load() {
 		return nil
 	}
-	t.health.Load().end() // a call under way that would open anew gives up instead
+	t.status.Load().end() // a call under way that would open anew gives up instead
 	machine := t.mod.machine
 	select {
 	case machine.op <- struct{}{}:

@@ -43,10 +43,11 @@ func takesUpUnderLoad(t *testing.T, tok Member, before *Keyring) {
 	}
 	handover := after.Handover(before)
 	stop := make(chan struct{})
-	var working sync.WaitGroup
+	var working, begun sync.WaitGroup
 	for range 4 {
+		begun.Add(1)
 		working.Go(func() {
-			for {
+			for first := true; ; first = false {
 				select {
 				case <-stop:
 					return
@@ -58,9 +59,13 @@ func takesUpUnderLoad(t *testing.T, tok Member, before *Keyring) {
 				if _, err := tok.HMAC(context.Background(), "index", []byte("x")); err != nil {
 					t.Errorf("the key that stays: %v", err)
 				}
+				if first {
+					begun.Done()
+				}
 			}
 		})
 	}
+	begun.Wait()
 	if err := tok.Use(context.Background(), handover); err != nil {
 		t.Fatal(err)
 	}
@@ -125,6 +130,7 @@ func TestEveryMemberTakesTheKeyringUp(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	until(func() bool { return h.Ready() == nil })
 	key.State = Retired
 	after := ringOf(key)
 	if err := h.Use(context.Background(), after); err != nil {

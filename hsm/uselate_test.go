@@ -115,7 +115,7 @@ func TestKeyringThatIsLateIsTakenUpAllTheSame(t *testing.T) {
 		if err := m.Use(ctx, after); err == nil {
 			t.Error("it was taken up by whom nobody could ask")
 		}
-		if err := m.Ready(); err == nil {
+		if m.Ready() == nil && m.keyring() == before { // a child may have been replaced by now
 			t.Error("it goes on by the keyring before")
 		}
 		release()

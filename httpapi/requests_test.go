@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -121,8 +122,13 @@ func TestRealConnectionsGetTheSameAnswers(t *testing.T) {
 			t.Errorf("answered %d: %s", got.status, got.body)
 		}
 	})
-	t.Run("a megabyte in chunks", func(t *testing.T) {
-		got := send(t, func(r *http.Request) { r.ContentLength, r.Body = -1, chunks(strings.Repeat(" ", 1<<20), 4096) })
+	t.Run("chunks without an end", func(t *testing.T) {
+		// More than package net/http takes off the wire before it answers, and then nothing: who
+		// goes on sending may be cut off before it has read the answer.
+		rest, end := io.Pipe()
+		defer func() { _ = end.Close() }()
+		body := io.MultiReader(chunks(strings.Repeat(" ", maxBody+288<<10), 4096), rest)
+		got := send(t, func(r *http.Request) { r.ContentLength, r.Body = -1, io.NopCloser(body) })
 		got.expect(t, http.StatusRequestEntityTooLarge, "body-too-large")
 	})
 	t.Run("HEAD has no body", func(t *testing.T) {

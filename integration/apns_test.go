@@ -110,9 +110,9 @@ func refusedCertificateStopsItsTypeAlone(t *testing.T, apple *actors.PushService
 	p.register(rsaPasses, "3", p.change(rsaPasses, "3", 0), other)
 	p.change(ecPasses, "3", 1)
 	p.await("the alarm is raised", func() bool { return p.metric(`mintmark_pass_push_stopped{type="` + ecPasses + `"} 1`) })
-	if !strings.Contains(p.stderr.String(), "the push service refuses the pass certificate") {
-		t.Error("the log does not say so")
-	}
+	p.await("the log says so", func() bool {
+		return strings.Contains(p.stderr.String(), "the push service refuses the pass certificate")
+	})
 	p.change(ecPasses, "3", 2)
 	p.change(rsaPasses, "3", 2)
 	p.await("the other type goes on", func() bool { return apple.Took(deviceToken(other)) == 1 })

@@ -39,11 +39,11 @@ func TestFullDiskPasses(t *testing.T) {
 			s.mustSeal(2)
 			ballast := filepath.Join(disk, "ballast")
 			fill(t, ballast)
-			s.answers(http.StatusServiceUnavailable, 10*time.Second)
+			s.answers(http.StatusServiceUnavailable)
 			if err := os.Remove(ballast); err != nil {
 				t.Fatal(err)
 			}
-			s.answers(http.StatusOK, 10*time.Second)
+			s.answers(http.StatusOK)
 			s.stop()
 			if out, ok := auditVerify(t, filepath.Join(data, "mintmark.db"), "--key", filepath.Join(dir, "keys", "audit-checkpoint.pem")); !ok {
 				t.Errorf("%s", out)
@@ -53,9 +53,9 @@ func TestFullDiskPasses(t *testing.T) {
 }
 
 // answers posts until it is answered with a status.
-func (s *server) answers(status int, within time.Duration) {
+func (s *server) answers(status int) {
 	s.t.Helper()
-	deadline := time.Now().Add(within)
+	deadline := time.Now().Add(patience)
 	for {
 		a := s.mustPost(s.newRequest())
 		if a.status == status {
@@ -68,7 +68,7 @@ func (s *server) answers(status int, within time.Duration) {
 			s.t.Errorf("answered %d: %s", a.status, a.body)
 		}
 		if time.Now().After(deadline) {
-			s.t.Fatalf("answered %d for %v, want %d", a.status, within, status)
+			s.t.Fatalf("answered %d for %v, want %d", a.status, patience, status)
 		}
 	}
 }

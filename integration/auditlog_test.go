@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,7 +80,7 @@ func (h *offHost) read(conn net.Conn) {
 // file.
 func (h *offHost) covers(t *testing.T, size uint64) (file string) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
 		h.mu.Lock()
 		c := h.last
@@ -98,7 +99,7 @@ func (h *offHost) covers(t *testing.T, size uint64) (file string) {
 }
 
 // startServe runs mintmark serve on a development directory that was made before, with
-// more of a configuration, and waits until it listens.
+// more of a configuration, and waits until it is ready.
 func startServe(t *testing.T, dir, more string, env ...string) *server {
 	t.Helper()
 	base, err := os.ReadFile(filepath.Join(dir, "mintmark.yaml"))
@@ -113,10 +114,11 @@ func startServe(t *testing.T, dir, more string, env ...string) *server {
 	s.dir = dir
 	s.await(func() bool {
 		at := listening.FindStringSubmatch(s.stderr.String())
-		if at != nil {
-			s.info.BaseURL, s.info.AdminURL = "http://"+at[1], "http://"+at[2]
+		if at == nil {
+			return false
 		}
-		return at != nil
+		s.info.BaseURL, s.info.AdminURL = "http://"+at[1], "http://"+at[2]
+		return s.get(s.info.AdminURL+"/readyz").status == http.StatusOK
 	})
 	return s
 }

@@ -55,7 +55,7 @@ func TestKilledWhileItTellsTheNetwork(t *testing.T) {
 	}
 	r.Mend()
 	srv := s.serve()
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if n := srv.count(`SELECT COUNT(*) FROM network_notices`); n != 0 {
 			return fmt.Errorf("%d notices wait", n)
 		}

@@ -166,10 +166,15 @@ func TestContractHoldsWhateverIsSent(t *testing.T) {
 		}
 		c.validate(t, req, body, a)
 	}
-	for range 4 { // of a hundred requests each, unless -rapid.checks says otherwise
+	reached := func() bool {
+		return statuses[200] != 0 && statuses[400] != 0 && statuses[404] != 0 && statuses[422] != 0
+	}
+	// Of a hundred requests each, unless -rapid.checks says otherwise. One in a hundred or so is
+	// understood and refused: chance may have it that none of the first four hundred is.
+	for n := 0; n < 4 || n < 40 && !reached() && !t.Failed(); n++ {
 		rapid.Check(t, check)
 	}
-	if statuses[200] == 0 || statuses[400] == 0 || statuses[404] == 0 || statuses[422] == 0 {
+	if !reached() {
 		t.Errorf("the requests did not reach far: %v", statuses)
 	}
 	if form := leaks([]byte(s.stderr.String()), canaryPAN); form != "" {

@@ -117,7 +117,7 @@ var reading = []string{
 // each operation, and each example of an error word for word.
 func TestEveryExampleOfTheContract(t *testing.T) {
 	t.Parallel()
-	s := start(t, t.TempDir(), nil, []string{"MINTMARK_API_REQUEST_TIMEOUT=5s", "MINTMARK_PASSES_MAX_REGISTRATIONS=1"})
+	s := start(t, t.TempDir(), nil, []string{"MINTMARK_API_REQUEST_TIMEOUT=8s", "MINTMARK_PASSES_MAX_REGISTRATIONS=1"})
 	r := newRehearsal(t, s)
 	r.invite()
 	r.cardsAndWallets()
@@ -462,7 +462,7 @@ func (r *rehearsal) withoutDatabase() {
 			all = append(all, s)
 		}
 	}
-	db, err := sql.Open("sqlite3", "file:"+filepath.Join(r.dir, "mintmark.db")+"?_txlock=immediate&_busy_timeout=5000")
+	db, err := sql.Open("sqlite3", "file:"+filepath.Join(r.dir, "mintmark.db")+"?_txlock=immediate&_busy_timeout=60000")
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -108,7 +108,7 @@ func TestPublishedClientKeys(t *testing.T) {
 	// A client whose URL is at an address that is not allowed.
 	s.party("private").claims["aud_fingerprints"] = fingerprint
 	clients += fmt.Sprintf("\n  - {issuer: private, tenant: a, audience: %s, jwksURL: %q}", sharedAudience, "https://[::1]:9/jwks")
-	s.configure(merchantRole(clients) + "outbound: {caFile: jwks-ca.pem, allowPrivate: [127.0.0.0/8]}\n")
+	s.configure(merchantRole(clients) + "outbound: {timeout: 20s, caFile: jwks-ca.pem, allowPrivate: [127.0.0.0/8]}\n")
 	srv := s.serve()
 	check := func(p *party) answer { return srv.send("/tokens/checkjwt", p.token(nil), nil) }
 	wants := func(what string, a answer, status int) {
@@ -151,7 +151,7 @@ func TestPublishedClientKeys(t *testing.T) {
 	defer tick.Stop()
 	until := func(done func() error) {
 		t.Helper()
-		eventually(t, 45*time.Second, func() error {
+		eventually(t, 2*patience, func() error {
 			<-tick.C
 			return done()
 		})

@@ -79,7 +79,7 @@ func (p *pair) start(policy hsm.Policy) *pair {
 	}
 	p.hsm = h
 	p.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := h.Close(ctx); err != nil {
 			p.t.Error(err)
@@ -93,10 +93,8 @@ func (p *pair) start(policy hsm.Policy) *pair {
 			p.t.Logf("log:\n%s", p.log)
 		}
 	})
-	for i, m := range h.Members() {
-		if err := m.Ready(); err != nil {
-			p.t.Fatalf("member %d: %v", i, err)
-		}
+	for _, m := range h.Members() {
+		eventually(p.t, patience, m.Ready)
 	}
 	return p
 }
@@ -202,7 +200,7 @@ func (p *pair) press() *pressure {
 					return
 				default:
 				}
-				ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
 				err := all[n%len(all)](ctx, fmt.Appendf(nil, "caller %d, input %d", i, n))
 				cancel()
 				switch {
@@ -224,7 +222,7 @@ func (p *pair) press() *pressure {
 func (pr *pressure) more(t *testing.T, n int64) {
 	t.Helper()
 	want := pr.ok.Load() + n
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if got := pr.ok.Load(); got < want {
 			return fmt.Errorf("%d successes of %d", got, want)
 		}
@@ -257,7 +255,7 @@ func TestOneMemberFailsAndTheOtherServes(t *testing.T) {
 			}
 
 			p.modules[0].Inject(faultmodule.Rule{RV: pkcs11.CKR_DEVICE_ERROR, Times: faultmodule.Forever})
-			eventually(t, 5*time.Second, func() error {
+			eventually(t, patience, func() error {
 				// While it drains, what it was given before still asks it for signatures.
 				if s := p.hsm.Members()[0].Status(); s.State != hsm.Reinit {
 					return fmt.Errorf("a is %s", s.State)
@@ -273,7 +271,7 @@ func TestOneMemberFailsAndTheOtherServes(t *testing.T) {
 			}
 
 			p.modules[0].Clear()
-			eventually(t, 10*time.Second, p.hsm.Members()[0].Ready)
+			eventually(t, patience, p.hsm.Members()[0].Ready)
 			a, b = p.busy(func() { pr.more(t, 200) })
 			if a == 0 {
 				t.Errorf("mended, a is asked for %d signatures and b for %d", a, b)
@@ -335,15 +333,16 @@ func TestMemberThatHangsAtLoginLeavesTheOtherAlone(t *testing.T) {
 	p.hsm = h
 	t.Cleanup(func() {
 		hang.Clear()
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := h.Close(ctx); err != nil {
 			t.Error(err)
 		}
 	})
 	hang.Await(1)
+	eventually(t, patience, h.Ready)
 	everything := func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		for _, operation := range p.operations() {
 			if err := operation(ctx, []byte("input")); err != nil {
@@ -363,7 +362,7 @@ func TestMemberThatHangsAtLoginLeavesTheOtherAlone(t *testing.T) {
 		t.Error("a is ready without a login")
 	}
 	hang.Clear()
-	eventually(t, 10*time.Second, func() error { return h.Members()[0].Ready() })
+	eventually(t, patience, func() error { return h.Members()[0].Ready() })
 	if err := everything(); err != nil {
 		t.Error(err)
 	}

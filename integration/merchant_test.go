@@ -324,6 +324,6 @@ func (s *server) testDeviceFails(t *testing.T, fault *faultmodule.Module) {
 		t.Errorf("JWKS answers %d: %s", a.status, a.body)
 	}
 	fault.Clear()
-	eventually(t, 10*time.Second, func() error { return s.send("/apple/proximity-token", m.token(nil), nil).want(200) })
-	eventually(t, 10*time.Second, func() error { return s.send("/v1/merchant-tokens", s.issuer().token(nil), order).want(200) })
+	eventually(t, patience, func() error { return s.send("/apple/proximity-token", m.token(nil), nil).want(200) })
+	eventually(t, patience, func() error { return s.send("/v1/merchant-tokens", s.issuer().token(nil), order).want(200) })
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -90,16 +91,20 @@ type lockedBuffer = actors.Buffer
 
 func lastLines(text string, n int) string { return actors.LastLines(text, n) }
 
-// unsigned is the environment of a server that signs no checkpoints after its start: the
-// calls to the token are then those of the test alone.
-var unsigned = []string{"MINTMARK_AUDIT_EVERY=1h", "MINTMARK_AUDIT_MAX_UNSIGNED_AGE=3h"}
+// unsigned is the environment of a server that signs no checkpoints after its start, and asks
+// its token for no signs of life: the calls to the token are then those of the test alone.
+var unsigned = []string{"MINTMARK_AUDIT_EVERY=1h", "MINTMARK_AUDIT_MAX_UNSIGNED_AGE=3h", "MINTMARK_HSM_KEEP_ALIVE=1h"}
+
+// patientNetwork is in the environment of every server: the payment network, which waits half
+// a second for a decision, waits here until the request's deadline.
+var patientNetwork = []string{"MINTMARK_PUSH_PROVISIONING_DECISIONS_WITHIN=1m"}
 
 // process starts mintmark with these arguments, and env added to the environment. It is
 // stopped when the test ends.
 func process(t *testing.T, env []string, args ...string) *server {
 	t.Helper()
 	cmd := exec.Command(mintmark, args...)
-	cmd.Env = append(os.Environ(), env...)
+	cmd.Env = slices.Concat(os.Environ(), patientNetwork, env)
 	return running(t, cmd)
 }
 
@@ -113,13 +118,14 @@ func running(t *testing.T, cmd *exec.Cmd) *server {
 // complaints are the lines of the log above the level of information.
 func (s *server) complaints() string { return s.process.Complaints() }
 
-// startWithin is the development mode's own promise.
-const startWithin = 20 * time.Second
+// patience is how long a test waits for what has to come. It is nobody's promise: it is
+// longer than a machine that has other work to do stands still.
+const patience = time.Minute
 
 // await waits until the server is ready, and fails the test if it ends before.
 func (s *server) await(ready func() bool) {
 	s.t.Helper()
-	s.process.Await(startWithin, ready)
+	s.process.Await(patience, ready)
 }
 
 // start runs mintmark dev in dir with further arguments and environment, and waits
@@ -272,7 +278,7 @@ func (s *server) get(url string) answer {
 // count asks the database, beside the server, for one number.
 func (s *server) count(query string, args ...any) int {
 	s.t.Helper()
-	db, err := sql.Open("sqlite3", "file:"+filepath.Join(s.dir, "mintmark.db")+"?mode=ro&_busy_timeout=5000")
+	db, err := sql.Open("sqlite3", "file:"+filepath.Join(s.dir, "mintmark.db")+"?mode=ro&_busy_timeout=60000")
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -168,7 +168,7 @@ func (s *server) hangup(texts ...string) {
 	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		s.t.Fatal(err)
 	}
-	eventually(s.t, 10*time.Second, func() error {
+	eventually(s.t, patience, func() error {
 		if s.logged(texts...) == before {
 			return fmt.Errorf("the log has no further line with %q", texts)
 		}

@@ -68,7 +68,7 @@ func (m *moving) mintmark(status int, say string, args ...string) string {
 func (m *moving) serve() *server {
 	m.t.Helper()
 	s := startServe(m.t, m.dir, "")
-	eventually(m.t, startWithin, func() error {
+	eventually(m.t, patience, func() error {
 		if a := s.get(s.info.AdminURL + "/readyz"); a.status != http.StatusOK {
 			return fmt.Errorf("not ready: %s", a.body)
 		}

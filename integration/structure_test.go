@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"internal/record":                 {},
 	"internal/span":                   {},
 	"internal/clocktest":              {},
+	"internal/leaktest":               {},
 	"internal/config":                 {},
 	"softhsm":                         {},
 	"hsm":                             {"internal/secret", "internal/span"},

@@ -10,12 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/hsm/hsmtest"
+	"github.com/mintmark/mintmark/internal/leaktest"
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/internal/secret"
 	"github.com/mintmark/mintmark/signer"
@@ -73,7 +72,7 @@ func TestReadyKnowsWhatAnOperationNeeds(t *testing.T) {
 }
 
 // No test leaves a goroutine behind.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // Tickets are made here as the recorder makes them, under a new id each.
 var lastTicket int

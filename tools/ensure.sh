@@ -150,11 +150,24 @@ as_root() {
 	fi
 }
 
+# What apt-get bears with: a mirror that breaks off, and another apt-get at work, which a
+# machine that has just started runs by itself.
+patience="-o Acquire::Retries=3 -o DPkg::Lock::Timeout=300"
+
 # apt PACKAGE...: installs, with fresh package lists only if the present ones do not
-# do: they may be missing (a new container) or name files that are gone.
+# do: they may be missing (a new container) or name files that are gone. A list that could not
+# be fetched is no failure of apt-get update, so that both are tried anew.
 apt() {
-	set -- env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
-	as_root "$@" || { as_root apt-get update && as_root "$@"; }
+	# Options have no blanks in them: they are meant to be split.
+	# shellcheck disable=SC2086
+	set -- env DEBIAN_FRONTEND=noninteractive apt-get $patience install -y --no-install-recommends "$@"
+	as_root "$@" && return
+	for pause in 0 10 30; do
+		sleep "$pause"
+		# shellcheck disable=SC2086
+		as_root apt-get $patience update && as_root "$@" && return
+	done
+	return 1
 }
 
 # apt_postgresql installs the server without the cluster that Debian makes and starts

@@ -183,7 +183,8 @@ static void *loop(void *of) {
 	atomic_fetch_add(w->ready, 1);
 	while (!atomic_load(w->go) && !atomic_load(w->stop))
 		nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
-	while (w->err.call == NULL && !atomic_load_explicit(w->stop, memory_order_relaxed)) {
+	// Each does one at least, however late it wakes: a load in which nothing was done gives no figures.
+	for (bool due = atomic_load(w->go); w->err.call == NULL && (due || !atomic_load_explicit(w->stop, memory_order_relaxed)); due = false) {
 		if (w->n == w->room) {
 			size_t room = w->room == 0 ? 4096 : 2 * w->room;
 			uint64_t *more = realloc(w->took, room * sizeof *more);

@@ -47,6 +47,7 @@ func conform(ctx context.Context, p *plan, members []hsm.Config, to conformanceO
 	var wrong []error
 	for _, m := range members {
 		to.meter.step("trying everything on %s", m.Name)
+		m.CallTimeout = max(keyWithin, m.CallTimeout) // it makes keys
 		r := conformance.Run(ctx, m, needsOf(p, m))
 		reports = append(reports, r)
 		wrong = append(wrong, r.Err())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -61,6 +62,9 @@ func runDev(c *cobra.Command, o devOptions) error {
 	}
 	var passService *passes.Service
 	prepare := func(s *service) error {
+		if err := awaitToken(ctx, s.hsm); err != nil {
+			return exit(exitHSM, err)
+		}
 		passService = s.passes
 		return errors.Join(d.StoreCards(ctx, s.provisioning), d.WritePublicKeys(s.hsm))
 	}
@@ -82,6 +86,30 @@ func runDev(c *cobra.Command, o devOptions) error {
 	}
 	err = serve(ctx, p, prepare, ready)
 	return errors.Join(err, devdir.RemoveInfo(o.data))
+}
+
+// tokenWithin is how long development mode waits for its token, on whatever machine it is: it
+// has cards to store before it serves, where serve would go on without.
+const tokenWithin = time.Minute
+
+// awaitToken waits until the token is ready, or nothing but another PIN or process helps.
+func awaitToken(ctx context.Context, h *hsm.HSM) error {
+	ctx, cancel := context.WithTimeout(ctx, tokenWithin)
+	defer cancel()
+	tick := time.NewTicker(wedgedEvery)
+	defer tick.Stop()
+	for {
+		var down *hsm.DownError
+		err := h.Ready()
+		if !errors.As(err, &down) || down.Status.State == hsm.Refused || down.Status.State == hsm.Wedged {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // greet says where the server is and how to call each API.

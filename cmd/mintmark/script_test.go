@@ -33,6 +33,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/porttest"
 	"github.com/mintmark/mintmark/internal/provisioning/appletest"
 	"github.com/mintmark/mintmark/internal/store"
 	"github.com/mintmark/mintmark/softhsm"
@@ -136,12 +137,13 @@ func waitOK(ts *testscript.TestScript, address, path string) {
 	ts.Fatalf("%s does not answer 200 at %s after %v", address, path, waitWithin)
 }
 
-// freeport VARIABLE sets an address that nobody listens on.
+// freeport VARIABLE sets an address that nobody listens on, and that is nobody else's until the
+// script ends.
 func freePort(ts *testscript.TestScript, _ bool, args []string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, release, err := porttest.Reserve()
 	ts.Check(err)
-	ts.Setenv(args[0], l.Addr().String())
-	ts.Check(l.Close())
+	ts.Defer(func() { _ = release() })
+	ts.Setenv(args[0], address)
 }
 
 // terminate sends SIGTERM, which kill does not know, to what runs in the background.

@@ -160,7 +160,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	defer b.raw.close()
 	b.report.Library, b.report.Token = b.raw.library, b.raw.token
 	defer func() { err = errors.Join(err, b.clean()) }()
-	if err := b.clean(); err != nil { // what a killed run has left
+	if err := b.destroyAll(); err != nil { // what a killed run has left
 		return err
 	}
 	if err := b.makeKeys(ctx); err != nil {
@@ -210,14 +210,15 @@ func (b *bench) open(ctx context.Context) (err error) {
 	return err
 }
 
-// closeWithin bounds what is done at the end, also of a run that was interrupted.
+// closeWithin bounds what is done at the end, beside the last call, which an interrupted run
+// waits for.
 const closeWithin = 30 * time.Second
 
 func (b *bench) close() error {
 	if b.tok == nil { // it could not be opened again
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin+b.cfg.CallTimeout)
 	defer cancel()
 	err := b.tok.Close(ctx)
 	if err == nil {
@@ -239,23 +240,32 @@ func (b *bench) reopen(ctx context.Context) error {
 	return b.open(ctx)
 }
 
-// clean destroys all disposable keys. A member that a check has left in trouble, or that is
-// not open, is opened anew for it.
+// clean closes the member, opens it anew and destroys all disposable keys. A call that an
+// interrupt has left in the token may be making one, trouble may still be passing, and a key
+// that is destroyed under a call crashes SoftHSM: all of this is over then.
 func (b *bench) clean() error {
-	left, err := b.raw.destroyAll()
-	if err != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
-		defer cancel()
-		b.cfg.Keyring = &hsm.Keyring{Environment: b.cfg.Keyring.Environment}
-		if err = errors.Join(b.close(), b.open(ctx)); err == nil {
-			left, err = b.raw.destroyAll()
-		}
+	if err := b.close(); err != nil {
+		return uncleaned(err)
 	}
-	b.report.Left = left
-	if err != nil {
-		return fmt.Errorf("remove the disposable keys (labels that begin with %s): %w", Prefix, err)
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	defer cancel()
+	b.cfg.Keyring = &hsm.Keyring{Environment: b.cfg.Keyring.Environment}
+	if err := b.open(ctx); err != nil {
+		return uncleaned(err)
+	}
+	return b.destroyAll()
+}
+
+// destroyAll destroys all disposable keys. Nobody else is at work.
+func (b *bench) destroyAll() (err error) {
+	if b.report.Left, err = b.raw.destroyAll(); err != nil {
+		return uncleaned(err)
 	}
 	return nil
+}
+
+func uncleaned(err error) error {
+	return fmt.Errorf("remove the disposable keys (labels that begin with %s): %w", Prefix, err)
 }
 
 // checks are all of them, in the order in which they are printed. What ends sessions and

@@ -9,22 +9,22 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/hsm/conformance"
 	"github.com/mintmark/mintmark/hsm/hsmtest/realtoken"
+	"github.com/mintmark/mintmark/internal/leaktest"
 	"github.com/mintmark/mintmark/softhsm"
 )
 
 // No run leaves a goroutine behind.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // on describes a token to the suite.
 func on(tok *softhsm.Token) hsm.Config {
 	return hsm.Config{
 		Name: "main", Module: tok.Module, TokenLabel: tok.Label, PINFile: tok.PINFile,
-		Keyring: &hsm.Keyring{Environment: "test"},
+		CallTimeout: 5 * time.Minute, // RSA keys are made, on whatever machine it is
+		Keyring:     &hsm.Keyring{Environment: "test"},
 	}
 }
 

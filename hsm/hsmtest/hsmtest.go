@@ -157,7 +157,8 @@ func (tok *Token) open(t softhsm.TB) *hsm.Token {
 	t.Helper()
 	opened, err := hsm.Open(context.Background(), hsm.Config{
 		Name: Member, Module: tok.on.Module, TokenLabel: tok.on.Label, PINFile: tok.on.PINFile,
-		Keyring: tok.ring, Observer: &tok.counts, Log: slog.New(slog.DiscardHandler),
+		CallTimeout: 5 * time.Minute, // RSA keys are made here, on whatever machine it is
+		Keyring:     tok.ring, Observer: &tok.counts, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

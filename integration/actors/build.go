@@ -2,11 +2,12 @@ package actors
 
 import (
 	"fmt"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/mintmark/mintmark/internal/porttest"
 )
 
 // Build builds mintmark into a folder and gives the binary's path.
@@ -19,15 +20,16 @@ func Build(dir string, race bool, tags string) (string, error) {
 	return path, nil
 }
 
-// FreeAddress is an address on loopback where nobody listens at the moment.
+// FreeAddress is an address on loopback where nobody listens, and that is nobody else's until
+// the test ends.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, release, err := porttest.Reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	t.Cleanup(func() { _ = release() })
+	return address
 }
 
 // Eventually tries until something holds, and says how long that took. It fails the test

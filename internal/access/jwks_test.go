@@ -11,12 +11,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/mintmark/mintmark/internal/access"
+	"github.com/mintmark/mintmark/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // These tests run in bubbles of testing/synctest: their time is not the world's, a
 // Sleep takes none, and a goroutine that is left behind fails the test.

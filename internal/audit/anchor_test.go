@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -222,7 +223,7 @@ func TestSyslogAnchorSendsWhatTheRFCSays(t *testing.T) {
 				r := bufio.NewReader(conn)
 				if _, err := fmt.Fscanf(r, "%d ", &n); err == nil {
 					b := make([]byte, n)
-					if _, err := r.Read(b); err == nil {
+					if _, err := io.ReadFull(r, b); err == nil {
 						messages <- string(b)
 					}
 				}
@@ -239,6 +240,7 @@ func TestSyslogAnchorSendsWhatTheRFCSays(t *testing.T) {
 			}
 			check(t, <-messages)
 			<-messages
+			audit.AwaitReset(a)
 		}
 	})
 	t.Run("unixgram", func(t *testing.T) {

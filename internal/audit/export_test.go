@@ -23,6 +23,13 @@ func Gathering(l *Log) bool {
 	return w.want != 0 || len(w.enough) != 0
 }
 
+// AwaitReset waits until this end of a connection knows that the other has gone away.
+func AwaitReset(s *SyslogAnchor) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, _ = s.conn.Read(make([]byte, 1))
+}
+
 // Busy reports whether somebody commits.
 func Busy(w *Writer) bool { return len(w.turn) != 0 }
 

@@ -135,10 +135,10 @@ func TestOutcomeOfWhatHasBegun(t *testing.T) {
 	if err := <-got; err != nil {
 		t.Errorf("who hung up: %v", err)
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
-	go func() { _, err := w.Append(ctx, line(1), nil); got <- err }()
+	ctx, cancel = context.WithCancel(context.Background())
+	go func() { _, err := w.Append(overdue{ctx}, line(1), nil); got <- err }()
 	<-h.began
+	cancel()
 	var later interface{ RetryAfter() time.Duration }
 	if err := <-got; !errors.As(err, &later) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("whose time is over: %v", err)
@@ -148,6 +148,16 @@ func TestOutcomeOfWhatHasBegun(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	requireWhole(t, s, 2) // the second stands, unknown to its caller
+}
+
+// overdue is a context that ends because its deadline is over, when the test cancels it.
+type overdue struct{ context.Context }
+
+func (o overdue) Err() error {
+	if o.Context.Err() != nil {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // An error after the commit leaves the outcome unknown: the next look finds out, and the

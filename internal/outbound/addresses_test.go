@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/mintmark/mintmark/internal/outbound"
@@ -31,8 +32,10 @@ func TestAddressesAreCheckedWhenDialled(t *testing.T) {
 		"127.0.0.1", "localhost", "127.1", "0x7f000001", "2130706433", "0177.0.0.1", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::1]", "0.0.0.0", "[::]",
 	} {
 		t.Run(host, func(t *testing.T) {
-			c := outbound.New(outbound.Config{})
+			c := outbound.New(outbound.Config{Timeout: patience})
 			t.Cleanup(c.Close)
+			resolver, _ := answering(t, "127.0.0.1") // the machine's own may take its time
+			c.Resolve(resolver)
 			_, err := c.Get(t.Context(), "https://"+net.JoinHostPort(strings.Trim(host, "[]"), port), "")
 			var e *outbound.Error
 			if !errors.As(err, &e) || e.Problem != outbound.ProblemAddress && e.Problem != outbound.ProblemName {
@@ -60,23 +63,28 @@ func TestARebindingNameGainsNothing(t *testing.T) {
 	})
 	_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
 	c := trusting(t, s)
-	c.Resolve(answering(t, "127.0.0.1", "127.0.0.2"))
+	resolver, rebind := answering(t, "127.0.0.1")
+	c.Resolve(resolver)
 	address := "https://" + net.JoinHostPort("example.com", port) // httptest's certificate has this name
 
 	if _, err := c.Get(t.Context(), address, ""); err != nil {
 		t.Fatal(err)
 	}
 	c.Close()
+	rebind("127.0.0.2")
 	_, err := c.Get(t.Context(), address, "")
 	if fails(t, err, outbound.ProblemAddress); reached.Load() != 1 {
 		t.Fatalf("reached %d times", reached.Load())
 	}
 }
 
-// answering is a resolver that gives each IPv4 address once, in turn, and then the
-// last for ever.
-func answering(t *testing.T, addresses ...string) *net.Resolver {
+// answering is a resolver for which every name has one IPv4 address, until it is bound to
+// another. A question that is asked again, as one whose answer is late, has the same answer.
+func answering(t *testing.T, address string) (resolver *net.Resolver, rebind func(address string)) {
 	t.Helper()
+	var bound atomic.Pointer[netip.Addr]
+	rebind = func(address string) { to := netip.MustParseAddr(address); bound.Store(&to) }
+	rebind(address)
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -95,15 +103,14 @@ func answering(t *testing.T, addresses ...string) *net.Resolver {
 			if binary.BigEndian.Uint16(query[end-4:]) == 1 { // A
 				answer[7] = 1
 				answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
-				answer = append(answer, netip.MustParseAddr(addresses[0]).AsSlice()...)
-				addresses = addresses[min(1, len(addresses)-1):]
+				answer = append(answer, bound.Load().AsSlice()...)
 			}
 			_, _ = server.WriteTo(answer, from)
 		}
 	})
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
-	}}
+	}}, rebind
 }
 
 func TestAddressesThatMayBeCalled(t *testing.T) {

@@ -19,8 +19,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
+	"github.com/mintmark/mintmark/internal/leaktest"
 	"github.com/mintmark/mintmark/internal/outbound"
 )
 
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
 		_ = os.Setenv(name, "http://127.0.0.1:1")
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // loopback is what a client of these tests may call although it is not public.
@@ -53,10 +54,13 @@ func serve(t *testing.T, handle http.HandlerFunc, change ...func(*httptest.Serve
 	return s, reached
 }
 
+// patience is the timeout of calls that are not about it.
+const patience = time.Minute
+
 // trusting is a client that may call s and believes its certificate, changed.
 func trusting(t *testing.T, s *httptest.Server, change ...func(*outbound.Config)) *outbound.Client {
 	t.Helper()
-	cfg := outbound.Config{Private: loopback, Roots: x509.NewCertPool()}
+	cfg := outbound.Config{Timeout: patience, Private: loopback, Roots: x509.NewCertPool()}
 	cfg.Roots.AddCert(s.Certificate())
 	for _, c := range change {
 		c(&cfg)
@@ -283,7 +287,8 @@ func TestPeersWithoutGoodTLSAreRefused(t *testing.T) {
 	t.Run("another host's certificate", func(t *testing.T) {
 		s, reached := serve(t, honest)
 		c := trusting(t, s)
-		c.Resolve(answering(t, "127.0.0.1"))
+		resolver, _ := answering(t, "127.0.0.1")
+		c.Resolve(resolver)
 		_, err := c.Get(t.Context(), strings.Replace(s.URL, "127.0.0.1", "issuer.test", 1), "")
 		if e := fails(t, err, outbound.ProblemCertificate); e.Detail != "issued to another host" || reached.Load() != 0 {
 			t.Fatalf("%v, reached %d", err, reached.Load())
@@ -307,17 +312,34 @@ func TestPeersWithoutGoodTLSAreRefused(t *testing.T) {
 	t.Run("plain HTTP on the port", func(t *testing.T) {
 		s := httptest.NewServer(http.HandlerFunc(honest))
 		defer s.Close()
-		c := outbound.New(outbound.Config{Private: loopback})
+		c := outbound.New(outbound.Config{Timeout: patience, Private: loopback})
+		t.Cleanup(c.Close)
 		_, err := c.Get(t.Context(), strings.Replace(s.URL, "http:", "https:", 1), "")
 		fails(t, err, outbound.ProblemTLS)
 	})
 	t.Run("nobody there", func(t *testing.T) {
 		s, _ := serve(t, honest)
-		c := trusting(t, s)
-		s.Close()
-		_, err := c.Get(t.Context(), s.URL, "")
+		_, err := trusting(t, s).Get(t.Context(), "https://"+silentAddress(t), "")
 		fails(t, err, outbound.ProblemConnect)
 	})
+}
+
+// silentAddress is one on which nobody listens, nor will before the test ends: it is taken.
+func silentAddress(t *testing.T) string {
+	t.Helper()
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(socket) })
+	if err := unix.Bind(socket, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := unix.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", bound.(*unix.SockaddrInet4).Port)
 }
 
 // What comes from the peer, and what stands behind the host, stays out of errors.

@@ -100,14 +100,27 @@ func (j *journey) statement(facts jwt.MapClaims) string {
 // decideOne has the network ask for a decision.
 func (j *journey) decideOne() {
 	flip := func(what string) bool { return rapid.Bool().Draw(j.r, what) }
-	a := asked{
+	j.decide(asked{
 		card:        rapid.SampledFrom([]string{"demo-mastercard-1", "demo-mastercard-2"}).Draw(j.r, "card"),
 		device:      rapid.SampledFrom([]string{"", "phone", "watch"}).Draw(j.r, "device"),
 		apple:       rapid.SampledFrom(path.Colors()).Draw(j.r, "Apple recommends"),
 		code0G:      flip("0G"),
 		multiFactor: flip("multi-factor"), called: flip("called"),
-		until: j.clock.Now().Add(24 * time.Hour),
-	}
+	})
+}
+
+// approveOne has the network ask about a token of owner's of which all is well, and owner for its
+// activation: what may be activated is no rarity.
+func (j *journey) approveOne() {
+	t := rapid.SampledFrom(j.tokens[:3]).Draw(j.r, "token")
+	j.decide(asked{card: t.ExternalCardID, device: t.DeviceID, apple: path.Green, multiFactor: true, called: true})
+	j.activate(t, owner)
+}
+
+// decide has the network ask for a decision from what is said.
+func (j *journey) decide(a asked) {
+	flip := func(what string) bool { return rapid.Bool().Draw(j.r, what) }
+	a.until = j.clock.Now().Add(24 * time.Hour)
 	req := provisioning.DecisionRequest{ExternalCardID: a.card, DeviceID: a.device, SessionID: "session", Apple: a.apple, Source: path.InApp}
 	if a.code0G {
 		req.ReasonCodes = []string{"0G"}
@@ -142,11 +155,14 @@ func (j *journey) tellOne() {
 	}
 }
 
-// activateOne has somebody ask for a token to be activated, and holds what comes of it
-// against the model.
+// activateOne has somebody ask for a token to be activated.
 func (j *journey) activateOne() {
 	t := rapid.SampledFrom(j.tokens).Draw(j.r, "token")
-	who := rapid.SampledFrom([]provisioning.Caller{owner, another, network}).Draw(j.r, "who")
+	j.activate(t, rapid.SampledFrom([]provisioning.Caller{owner, another, network}).Draw(j.r, "who"))
+}
+
+// activate asks for a token to be activated, and holds what comes of it against the model.
+func (j *journey) activate(t *aToken, who provisioning.Caller) {
 	outcome := rapid.SampledFrom([]provisioning.ActivationOutcome{provisioning.ActivationApproved, provisioning.ActivationDeclined, provisioning.ActivationFailed}).Draw(j.r, "network")
 	j.network.answers(outcome, "")
 	j.network.asked = 0
@@ -208,11 +224,13 @@ func TestNoSequenceOfCallsActivatesWhatIsForbidden(t *testing.T) {
 			j.tokens = append(j.tokens, &aToken{tk, true})
 		}
 		for range rapid.IntRange(2, 12).Draw(r, "calls") {
-			switch rapid.SampledFrom([]string{"decide", "decide", "activate", "activate", "activate", "tell", "wait"}).Draw(r, "call") {
+			switch rapid.SampledFrom([]string{"decide", "decide", "activate", "activate", "activate", "approve", "tell", "wait"}).Draw(r, "call") {
 			case "decide":
 				j.decideOne()
 			case "activate":
 				j.activateOne()
+			case "approve":
+				j.approveOne()
 			case "tell":
 				j.tellOne()
 			case "wait":

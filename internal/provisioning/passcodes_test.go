@@ -191,25 +191,19 @@ func passcodeEnds(t *testing.T, a *approval) {
 }
 
 func passcodeIsSealed(t *testing.T, a *approval) {
-	sent, err := a.svc.SendPasscode(context.Background(), owner, a.toTenured(a.newCard()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	files, err := filepath.Glob(a.path + "*") // while it waits in the outbox
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []byte
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
+	var body struct{ Passcode, ChannelID, ExternalCardID, Sub, ExpiresAt string }
+	var sent provisioning.Sent
+	var before, all []byte
+	for again := true; again; again = bytes.Contains(before, []byte(body.Passcode)) { // as six digits of some digest
+		before = a.files()
+		var err error
+		if sent, err = a.svc.SendPasscode(context.Background(), owner, a.toTenured(a.newCard())); err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, b...)
-	}
-	var body struct{ Passcode, ChannelID, ExternalCardID, Sub, ExpiresAt string }
-	if err := json.Unmarshal(a.deliver(), &body); err != nil {
-		t.Fatal(err)
+		all = a.files() // while it waits in the outbox
+		if err := json.Unmarshal(a.deliver(), &body); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if len(body.Passcode) != 6 || body.ChannelID != "sms" || body.Sub != owner.Subject || body.ExpiresAt != sent.Until.Format(time.RFC3339) {
 		t.Errorf("its receiver reads %+v", body)
@@ -222,4 +216,22 @@ func passcodeIsSealed(t *testing.T, a *approval) {
 	if k, err := a.token.Active(hsm.Passcode); err != nil || k.Algorithm != hsm.HMACSHA256 {
 		t.Errorf("key %+v, %v", k, err)
 	}
+}
+
+// files are the database's, one after the other.
+func (a *approval) files() []byte {
+	a.Helper()
+	names, err := filepath.Glob(a.path + "*")
+	if err != nil {
+		a.Fatal(err)
+	}
+	var all []byte
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			a.Fatal(err)
+		}
+		all = append(all, b...)
+	}
+	return all
 }

@@ -8,16 +8,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/leaktest"
 	"github.com/mintmark/mintmark/internal/provisioning"
 	"github.com/mintmark/mintmark/internal/secret"
 	"github.com/mintmark/mintmark/signer"
 )
 
 // No test leaves a request behind.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestServiceIsNotMadeFromAWrongConfiguration(t *testing.T) {
 	w := newWorld(t)

@@ -309,7 +309,7 @@ func (w *world) onlyThoseThatMayBeAdded() {
 	}
 	for _, e := range w.entries() {
 		for _, pan := range append([]string{"520424", "555555"}, demos[0].pan) {
-			if strings.Contains(string(e.Body), pan) {
+			if strings.Contains(chance.ReplaceAllString(string(e.Body), ""), pan) {
 				w.Errorf("on record is %s: %s", pan, e.Body)
 			}
 		}

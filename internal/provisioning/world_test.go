@@ -10,6 +10,7 @@ import (
 	"errors"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -183,6 +184,9 @@ func (w *world) entries() []audit.Entry {
 	}
 	return all
 }
+
+// chance is what stands in an entry by chance: digests and ids, in which any digits may be.
+var chance = regexp.MustCompile(`[0-9a-f]{64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
 // log is what has been recorded since the set-up: kind, outcome and reason.
 func (w *world) log() []string {

@@ -6,8 +6,11 @@ import (
 	"time"
 )
 
-// concludeWithin is the time that the writing of a result has at least.
-const concludeWithin = 2 * time.Second
+// The time that the writing of a result has.
+const (
+	concludeWithin = 2 * time.Second  // at least
+	unhurried      = 10 * time.Second // for who has no deadline: a disk may stall for seconds
+)
 
 // Working gives the context of an operation's work in the token, which ends early enough
 // for the result to be written before the request's deadline.
@@ -23,7 +26,10 @@ func Working(ctx context.Context) (context.Context, context.CancelFunc) {
 // disk that stalls for some seconds is no reason to make him do all of it again.
 func Conclude(ctx context.Context, r Recorder, t *Ticket, res Result, changes ...Change) (*Receipt, error) {
 	until := time.Now().Add(concludeWithin)
-	if deadline, ok := ctx.Deadline(); ok && ctx.Err() == nil && deadline.After(until) {
+	switch deadline, ok := ctx.Deadline(); {
+	case !ok:
+		until = time.Now().Add(unhurried)
+	case ctx.Err() == nil && deadline.After(until):
 		until = deadline
 	}
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)

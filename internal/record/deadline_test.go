@@ -70,25 +70,30 @@ func TestWorkOfACallerWhoIsGoneIsOver(t *testing.T) {
 // for a database for ever.
 func TestResultIsRecordedForACallerWhoIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		tk := ticket("1", record.SignCard)
-		held := hold(tk, "tav", "output")
-		slow := recorder{conclude: func(ctx context.Context, _ record.Result, _ []record.Change) error {
-			deadline, ok := ctx.Deadline()
-			if !ok || time.Until(deadline) != 2*time.Second || ctx.Err() != nil {
-				t.Errorf("the record has until %v, %v", deadline, ctx.Err())
+		for limit, want := range map[time.Duration]time.Duration{0: 10 * time.Second, time.Minute: 2 * time.Second} { // 0: no deadline
+			ctx, cancel := context.WithCancel(t.Context())
+			if limit != 0 {
+				ctx, cancel = context.WithTimeout(t.Context(), limit)
 			}
-			return nil
-		}}
-		receipt, err := record.Conclude(ctx, slow, tk, record.Done(held.Digest()))
-		if out, released := held.Release(receipt); err != nil || released != nil || string(out) != "output" {
-			t.Errorf("%q, %v, %v", out, err, released)
-		}
-		hung := recorder{conclude: func(ctx context.Context, _ record.Result, _ []record.Change) error { <-ctx.Done(); return ctx.Err() }}
-		began := time.Now()
-		if receipt, err := record.Conclude(ctx, hung, tk, record.Done()); receipt != nil || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 2*time.Second {
-			t.Errorf("%v, %v after %v", receipt, err, time.Since(began))
+			cancel()
+			tk := ticket("1", record.SignCard)
+			held := hold(tk, "tav", "output")
+			slow := recorder{conclude: func(ctx context.Context, _ record.Result, _ []record.Change) error {
+				deadline, ok := ctx.Deadline()
+				if !ok || time.Until(deadline) != want || ctx.Err() != nil {
+					t.Errorf("of %v: the record has until %v, %v", limit, deadline, ctx.Err())
+				}
+				return nil
+			}}
+			receipt, err := record.Conclude(ctx, slow, tk, record.Done(held.Digest()))
+			if out, released := held.Release(receipt); err != nil || released != nil || string(out) != "output" {
+				t.Errorf("of %v: %q, %v, %v", limit, out, err, released)
+			}
+			hung := recorder{conclude: func(ctx context.Context, _ record.Result, _ []record.Change) error { <-ctx.Done(); return ctx.Err() }}
+			began := time.Now()
+			if receipt, err := record.Conclude(ctx, hung, tk, record.Done()); receipt != nil || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != want {
+				t.Errorf("of %v: %v, %v after %v", limit, receipt, err, time.Since(began))
+			}
 		}
 	})
 }

@@ -89,7 +89,7 @@ func Copy(ctx context.Context, path, dsn, environment string, progress CopyProgr
 	if err != nil {
 		return nil, openError(cfg, err)
 	}
-	defer func() { err = errors.Join(err, c.target.Close(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, c.closeTarget(ctx)) }()
 	if err := c.begin(ctx, environment); err != nil {
 		return nil, openError(cfg, err)
 	}
@@ -179,9 +179,17 @@ func (c *copier) openTarget(ctx context.Context, cfg *pgx.ConnConfig, environmen
 		err = fitTarget(ctx, c.target, c.tables)
 	}
 	if err != nil {
-		return errors.Join(err, c.target.Close(context.WithoutCancel(ctx)))
+		return errors.Join(err, c.closeTarget(ctx))
 	}
 	return nil
+}
+
+// closeTarget gives the logs back, as closeWriting does, and closes the connection.
+func (c *copier) closeTarget(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
+	defer cancel()
+	_, _ = c.target.Exec(ctx, "SELECT pg_advisory_unlock_all()")
+	return c.target.Close(ctx)
 }
 
 // begin marks an empty target as half copied, or makes sure that it is the source's half copy.

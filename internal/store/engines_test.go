@@ -9,16 +9,16 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx", for connections beside the store's
-	"go.uber.org/goleak"
 
 	"github.com/mintmark/mintmark/internal/audit"
+	"github.com/mintmark/mintmark/internal/leaktest"
 	"github.com/mintmark/mintmark/internal/record"
 	"github.com/mintmark/mintmark/internal/store"
 	"github.com/mintmark/mintmark/internal/store/pgtest"
 )
 
 // No test leaves a connection behind.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(withServer{m}) }
+func TestMain(m *testing.M) { leaktest.Main(withServer{m}) }
 
 type withServer struct{ m *testing.M }
 

@@ -13,6 +13,12 @@ func OnWriter(s *Store, text string) error {
 	return err
 }
 
+// AskWriter asks the connection that writes for one number.
+func AskWriter(s *Store, text string) (n int, err error) {
+	err = s.write.DB.QueryRowContext(context.Background(), text).Scan(&n)
+	return n, err
+}
+
 // ApplyBeside makes a change in a transaction of its own on another connection, as a process
 // would that writes although one does.
 func ApplyBeside(ctx context.Context, db *sql.DB, s *Store, c record.Change) error {

@@ -68,8 +68,9 @@ func (l *logClaim) take(ctx context.Context, c *pgx.Conn) error {
 	}
 }
 
-// closeWithin bounds the good-bye to a server.
-const closeWithin = time.Second
+// closeWithin bounds the good-bye to a server: one that is busy answers, one that is gone is not
+// waited for.
+const closeWithin = 5 * time.Second
 
 // onConnect has something done on each new connection. One on which it fails is closed, with
 // the locks that it may have by then: nobody else sees it, to close it.

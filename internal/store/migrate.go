@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -150,13 +151,23 @@ func stepError(s Step, err error) error {
 	return fmt.Errorf("step %d (%s): %w", s.Version, s.Name, err)
 }
 
-// settlePostgres settles a database on a connection of its own, which holds the lock.
+// settlePostgres settles a database on a connection of its own, which holds the lock. It gives
+// the lock back before it closes: the server notices the end of a connection a moment later.
 func settlePostgres(ctx context.Context, cfg pgx.ConnConfig, environment string, how settling) error {
+	var held atomic.Bool
 	db := stdlib.OpenDB(cfg, onConnect(func(ctx context.Context, c *pgx.Conn) error {
-		return takeLock(ctx, c, schemaLock, how.within, ErrMigrating)
+		err := takeLock(ctx, c, schemaLock, how.within, ErrMigrating)
+		held.Store(err == nil)
+		return err
 	}))
 	db.SetMaxOpenConns(1)
-	return errors.Join(pool{db, postgres}.settle(ctx, environment, how), db.Close())
+	err := pool{db, postgres}.settle(ctx, environment, how)
+	if held.Load() {
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
+		defer cancel()
+		_, _ = db.ExecContext(ending, "SELECT pg_advisory_unlock($1)", schemaLock)
+	}
+	return errors.Join(err, db.Close())
 }
 
 // takeLock takes an advisory lock for as long as the connection lives, or gives up with

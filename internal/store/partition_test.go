@@ -64,6 +64,8 @@ func TestTablesInPartsAreAsBefore(t *testing.T) {
 	if err := appendTo(b, newClaim("before", noon, time.Minute)); !errors.Is(err, provisioning.ErrNonceUsed) {
 		t.Errorf("a nonce that was claimed before is given again: %v", err)
 	}
+	patient(t, a)
+	patient(t, b)
 	both := &cluster{T: t, dsn: c.dsn, two: [2]*opened{a, b}}
 	same(t, 1, both.race(is(provisioning.ErrNonceUsed), func(s *opened, _ int) error { return appendTo(s, newClaim("after", noon, time.Minute)) }))
 	if schema, err := store.SchemaOfPostgres(t.Context(), c.dsn, environment); err != nil || schema.Fit() != nil {

@@ -33,7 +33,19 @@ func newCluster(t *testing.T) *cluster {
 	// would be longer than a row is waited for.
 	execute(t, engines[1].beside(t, c.dsn), `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = 20', current_database()); END $$`)
 	c.two = [2]*opened{replica(t, c.dsn, "a"), replica(t, c.dsn, "b")}
+	for _, s := range c.two {
+		patient(t, s)
+	}
 	return c
+}
+
+// patient has a process wait for rows for as long as a busy machine takes to commit: how long it
+// waits for who stands still has its own test.
+func patient(t *testing.T, s *opened) {
+	t.Helper()
+	if err := store.OnWriter(s.Store, "SET lock_timeout = '1min'"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // callers is how many come at once, half of them to each process.
@@ -285,6 +297,9 @@ func TestProcessThatStandsStillHoldsUpItsRowsAlone(t *testing.T) {
 		{Entry: entry(`{"n":2}`), Changes: changes(use("b", "2026-11-22", 9))},
 		{Entry: entry(`{"n":3}`), Changes: changes(use("a", "2026-11-22", 9))},
 		{Entry: entry(`{"n":4}`)},
+	}
+	if err := store.OnWriter(c.two[1].Store, "RESET lock_timeout"); err != nil { // to the service's own
+		t.Fatal(err)
 	}
 	for i, err := range commitTogether(t, c.two[1], batch) {
 		if i%2 == 0 {

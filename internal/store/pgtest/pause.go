@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Pause stops the server with all its processes (SIGSTOP; Linux): connections stay open, and
@@ -21,6 +22,9 @@ func (s *Server) Continue() error { return s.signalAll(syscall.SIGCONT) }
 // has made, each of which leads a process group of its own.
 func (s *Server) signalAll(with syscall.Signal) error {
 	errs := []error{syscall.Kill(s.pid, with)}
+	if with == syscall.SIGSTOP {
+		s.awaitStopped()
+	}
 	all, err := os.ReadDir("/proc")
 	if err != nil {
 		return errors.Join(append(errs, err)...)
@@ -37,17 +41,33 @@ func (s *Server) signalAll(with syscall.Signal) error {
 	return errors.Join(errs...)
 }
 
+// awaitStopped waits until the server's first process stands still, or has ended: until then it
+// may be making another.
+func (s *Server) awaitStopped() {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for state, _ := status(s.pid); state != "" && !strings.ContainsAny(state, "TtZX"); state, _ = status(s.pid) {
+		<-tick.C
+	}
+}
+
 // parent is the process that made another; 0 if that has ended.
 func parent(pid int) int {
+	_, n := status(pid)
+	return n
+}
+
+// status is the state of a process and the process that made it; nothing if it has ended.
+func status(pid int) (state string, parent int) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0
+		return "", 0
 	}
 	_, after, _ := strings.Cut(string(stat), ") ") // of the name, which may hold anything else
 	fields := slices.Collect(strings.FieldsSeq(after))
 	if len(fields) < 2 {
-		return 0
+		return "", 0
 	}
-	n, _ := strconv.Atoi(fields[1])
-	return n
+	parent, _ = strconv.Atoi(fields[1])
+	return fields[0], parent
 }

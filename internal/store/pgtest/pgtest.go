@@ -186,9 +186,13 @@ func (s *Server) run(server *exec.Cmd) error {
 	return nil
 }
 
+// answersWithin is how long a server may take to start: after a crash it waits for the disk to
+// have every file.
+const answersWithin = 2 * time.Minute
+
 // await waits until the server answers.
 func (s *Server) await() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), answersWithin)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
