@@ -90,7 +90,7 @@ func TestRefusedPINFileOfTwoMembersIsTriedOnce(t *testing.T) {
 		}
 	}()
 	for _, m := range h.Members() { // for which Start waits five seconds
-		eventually(t, time.Minute, func() error {
+		eventually(t, patience, func() error {
 			if s := m.Status(); s.State != hsm.Refused {
 				return fmt.Errorf("state is %v", s)
 			}

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/mintmark/mintmark/hsm"
 )
@@ -104,7 +103,7 @@ func (r *reloading) testLevels(configuration string, want served) {
 	if err := r.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		r.t.Fatal(err)
 	}
-	eventually(r.t, time.Minute, func() error {
+	eventually(r.t, patience, func() error {
 		if n := r.reloads(); n != reloads+1 {
 			return fmt.Errorf("%d reloads are on record", n)
 		}
@@ -128,7 +127,7 @@ func (r *reloading) testLevels(configuration string, want served) {
 // answers; its log comes here on another way.
 func (r *reloading) logs(requests int) {
 	r.t.Helper()
-	eventually(r.t, time.Minute, func() error {
+	eventually(r.t, patience, func() error {
 		if n := r.logged("msg=request", "method=POST"); n != requests {
 			return fmt.Errorf("%d requests are logged instead of %d", n, requests)
 		}

@@ -157,7 +157,7 @@ func (r *rotation) putCard(id, message string) {
 func (r *rotation) since(at time.Time, n int) []asked {
 	r.t.Helper()
 	var after []asked
-	eventually(r.t, time.Minute, func() error {
+	eventually(r.t, patience, func() error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		after = nil

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
@@ -107,7 +106,7 @@ func TestATraceReachesFromTheRequestToTheToken(t *testing.T) {
 	}
 	refused := s.mustPost(s.newRequest().with(request{"walletType": "OTHER"}))
 	var ids []string
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		if ids = tracesOf(s, "signed-cards"); len(ids) != 2 {
 			return fmt.Errorf("the log names the traces %v", ids)
 		}
@@ -115,7 +114,7 @@ func TestATraceReachesFromTheRequestToTheToken(t *testing.T) {
 	})
 	// Every few seconds what there is goes; at its end the server waits for the collector no
 	// longer than two.
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		for _, id := range ids {
 			if len(r.tree(t, id)) == 0 {
 				return errors.New("not all traces have come")

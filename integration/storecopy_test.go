@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -116,7 +115,7 @@ func (m *moving) killedAt(lock string) {
 	}
 	// PostgreSQL notices the end of a client when it next has something for it: until then the
 	// copy has its locks.
-	eventually(m.t, time.Minute, func() error {
+	eventually(m.t, patience, func() error {
 		var others int
 		err := watcher.QueryRow(m.t.Context(), `SELECT COUNT(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()`).Scan(&others)
 		if err == nil && others != 0 {

@@ -174,7 +174,7 @@ func verificationsApart(t *testing.T, w *tenancy, own, other tenant) {
 	channel := "of-" + own.name
 	id := w.passcodeOf(t, own, own.card(), channel)
 	path := "/v1/one-time-passcodes/" + id + "/verifications"
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		if n := w.count(`SELECT COUNT(*) FROM network_notices`); n != 0 {
 			return fmt.Errorf("%d notices wait", n)
 		}

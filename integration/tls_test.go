@@ -179,12 +179,12 @@ api:
 
 	second := authority.server()
 	s.certificate(second)
-	eventually(t, time.Minute, func() error { return f.showsNow(second.cert) })
+	eventually(t, patience, func() error { return f.showsNow(second.cert) })
 	stillOpen()
 
 	complaints := f.logged("level=ERROR", "certificate not read again", "listener=api")
 	s.write("server.crt", "-----BEGIN CERTIFICATE-----\nbroken\n-----END CERTIFICATE-----\n")
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		if f.logged("level=ERROR", "certificate not read again", "listener=api") == complaints {
 			return errors.New("nobody complains of a broken file")
 		}
@@ -280,7 +280,7 @@ api:
 	}
 	s.must("keys", "certify", "--config", "keys-config.yaml", "--name", "api-tls", "--common-name", "mint", "--dns", "mint.example,localhost", "--out", "api-tls-2.crt", "--write")
 	f.roots.AddCert(parsePEM(t, s.dir+"/api-tls-2.crt"))
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		_, err := f.dial("api", func(cfg *tls.Config) { cfg.ServerName = "mint.example" })
 		return err
 	})
