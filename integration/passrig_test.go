@@ -147,7 +147,7 @@ func (p *passServer) addECKey(dev *server) {
 		p.t.Fatal(err)
 	}
 	p.t.(*testing.T).Setenv("SOFTHSM2_CONF", dev.info.HSM.Softhsm2Conf)
-	cfg := hsm.Config{Name: "dev", Module: dev.info.HSM.Module, TokenLabel: dev.info.HSM.TokenLabel, PINFile: dev.info.HSM.PinFile, Keyring: ring, Log: slog.New(slog.DiscardHandler)}
+	cfg := hsm.Config{Name: "dev", Module: dev.info.HSM.Module, TokenLabel: dev.info.HSM.TokenLabel, PINFile: dev.info.HSM.PinFile, Keyring: ring, Log: slog.New(slog.DiscardHandler), CallTimeout: keyWithin}
 	token, err := hsm.Open(context.Background(), cfg)
 	if err != nil {
 		p.t.Fatal(err)
@@ -237,7 +237,7 @@ func (p *passServer) kill() {
 // await waits for something that must come.
 func (p *passServer) await(what string, is func() bool) {
 	p.t.Helper()
-	p.awaitFor(30*time.Second, what, is)
+	p.awaitFor(time.Minute, what, is)
 }
 
 func (p *passServer) awaitFor(limit time.Duration, what string, is func() bool) {

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -88,10 +89,13 @@ func TestRefusedPINFileOfTwoMembersIsTriedOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	for _, m := range h.Members() {
-		if s := m.Status(); s.State != hsm.Refused {
-			t.Errorf("state is %v", s)
-		}
+	for _, m := range h.Members() { // for which Start waits five seconds
+		eventually(t, patience, func() error {
+			if s := m.Status(); s.State != hsm.Refused {
+				return fmt.Errorf("state is %v", s)
+			}
+			return nil
+		})
 	}
 	if n := p.modules[0].Counts()["C_Login"] + p.modules[1].Counts()["C_Login"]; n != 1 {
 		t.Errorf("C_Login was called %d times", n)

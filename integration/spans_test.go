@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -32,10 +33,13 @@ func newCollector(t *testing.T) *collector {
 	r := &collector{}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			return // the server ended while it sent
+		}
 		data := &traces.TracesData{}
-		if err != nil || req.URL.Path != "/v1/traces" || proto.Unmarshal(body, data) != nil {
+		if req.URL.Path != "/v1/traces" || proto.Unmarshal(body, data) != nil {
 			w.WriteHeader(http.StatusBadRequest)
-			t.Errorf("not what a collector takes: %s, %v", req.URL.Path, err)
+			t.Errorf("not what a collector takes: %s", req.URL.Path)
 			return
 		}
 		r.mu.Lock()
@@ -101,12 +105,25 @@ func TestATraceReachesFromTheRequestToTheToken(t *testing.T) {
 		t.Fatalf("answered %d: %s", a.status, a.body)
 	}
 	refused := s.mustPost(s.newRequest().with(request{"walletType": "OTHER"}))
+	var ids []string
+	eventually(t, patience, func() error {
+		if ids = tracesOf(s, "signed-cards"); len(ids) != 2 {
+			return fmt.Errorf("the log names the traces %v", ids)
+		}
+		return nil
+	})
+	// Every few seconds what there is goes; at its end the server waits for the collector no
+	// longer than two.
+	eventually(t, patience, func() error {
+		for _, id := range ids {
+			if len(r.tree(t, id)) == 0 {
+				return errors.New("not all traces have come")
+			}
+		}
+		return nil
+	})
 	s.stop()
 
-	ids := tracesOf(s, "signed-cards")
-	if len(ids) != 2 {
-		t.Fatalf("the log names the traces %v", ids)
-	}
 	want := []string{
 		"POST /issuer/push-provisioning/signed-cards POST /issuer/push-provisioning/signed-cards 200",
 		"  authenticate",

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"testing"
-	"time"
 
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/integration/faultmodule"
@@ -21,6 +20,6 @@ func TestSpoiltSignatureDoesNotLeave(t *testing.T) {
 		if err := r.signFor(other); err != nil {
 			t.Errorf("%s after a spoilt signature of %s: %v", other, purpose, err)
 		}
-		eventually(t, 10*time.Second, func() error { return r.signFor(purpose) })
+		eventually(t, patience, func() error { return r.signFor(purpose) })
 	}
 }

@@ -113,6 +113,16 @@ func (m *moving) killedAt(lock string) {
 	if err := holder.Close(m.t.Context()); err != nil {
 		m.t.Fatal(err)
 	}
+	// PostgreSQL notices the end of a client when it next has something for it: until then the
+	// copy has its locks.
+	eventually(m.t, patience, func() error {
+		var others int
+		err := watcher.QueryRow(m.t.Context(), `SELECT COUNT(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()`).Scan(&others)
+		if err == nil && others != 0 {
+			err = fmt.Errorf("%d sessions are open", others)
+		}
+		return err
+	})
 	m.mintmark(5, "run mintmark store copy again", "serve")
 }
 

@@ -105,7 +105,7 @@ func (s *site) storeCards(tenants ...tenant) {
 	s.check(err)
 	token, err := hsm.Open(ctx, hsm.Config{
 		Name: "hsm-a", Module: s.token.Module, TokenLabel: s.token.Label, PINFile: s.token.PINFile,
-		Keyring: ring, Log: slog.New(slog.DiscardHandler),
+		Keyring: ring, Log: slog.New(slog.DiscardHandler), CallTimeout: keyWithin,
 	})
 	s.check(err)
 	db, err := store.Open(ctx, filepath.Join(s.dir, "mintmark.db"), "test")

@@ -40,7 +40,7 @@ func (w *tenancy) networks(authority *ca, certificates map[string]identity) {
 	w.t.Cleanup(gateway.Close)
 	w.info.BaseURL, w.tlsURL, w.by = gateway.URL, behind.String(), map[string]*http.Client{}
 	for name, id := range certificates {
-		w.by[name] = &http.Client{Transport: by(id.tls()), Timeout: 20 * time.Second}
+		w.by[name] = &http.Client{Transport: by(id.tls()), Timeout: time.Minute}
 	}
 }
 
@@ -174,7 +174,7 @@ func verificationsApart(t *testing.T, w *tenancy, own, other tenant) {
 	channel := "of-" + own.name
 	id := w.passcodeOf(t, own, own.card(), channel)
 	path := "/v1/one-time-passcodes/" + id + "/verifications"
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if n := w.count(`SELECT COUNT(*) FROM network_notices`); n != 0 {
 			return fmt.Errorf("%d notices wait", n)
 		}

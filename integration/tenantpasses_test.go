@@ -30,7 +30,7 @@ func (s *site) passKeys(tenants ...string) {
 	s.check(err)
 	token, err := hsm.Open(ctx, hsm.Config{
 		Name: "hsm-a", Module: s.token.Module, TokenLabel: s.token.Label, PINFile: s.token.PINFile,
-		Keyring: ring, Log: slog.New(slog.DiscardHandler),
+		Keyring: ring, Log: slog.New(slog.DiscardHandler), CallTimeout: keyWithin,
 	})
 	s.check(err)
 	authority, err := passtest.New(time.Now())

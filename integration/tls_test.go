@@ -70,7 +70,7 @@ func (f *front) client(change func(*tls.Config), certificates ...tls.Certificate
 	}
 	transport := &http.Transport{TLSClientConfig: cfg, ForceAttemptHTTP2: true}
 	f.t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	return &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
 // check has the token of a caller checked over a listener.
@@ -84,7 +84,7 @@ func (f *front) dial(listener string, change func(*tls.Config)) (tls.ConnectionS
 	if change != nil {
 		change(cfg)
 	}
-	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 20 * time.Second}, "tcp", f.address(listener), cfg)
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: time.Minute}, "tcp", f.address(listener), cfg)
 	if err != nil {
 		return tls.ConnectionState{}, err
 	}
@@ -179,12 +179,12 @@ api:
 
 	second := authority.server()
 	s.certificate(second)
-	eventually(t, 15*time.Second, func() error { return f.showsNow(second.cert) })
+	eventually(t, patience, func() error { return f.showsNow(second.cert) })
 	stillOpen()
 
 	complaints := f.logged("level=ERROR", "certificate not read again", "listener=api")
 	s.write("server.crt", "-----BEGIN CERTIFICATE-----\nbroken\n-----END CERTIFICATE-----\n")
-	eventually(t, 15*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if f.logged("level=ERROR", "certificate not read again", "listener=api") == complaints {
 			return errors.New("nobody complains of a broken file")
 		}
@@ -249,9 +249,10 @@ api:
 	}
 	for _, version := range []func(*tls.Config){local, func(cfg *tls.Config) { local(cfg); atMost12(cfg) }} {
 		full := f.counter(signatures)
-		by := f.client(func(cfg *tls.Config) { version(cfg); cfg.ClientSessionCache = tls.NewLRUClientSessionCache(8) })
+		sessions := tls.NewLRUClientSessionCache(8)
 		resumed := 0
 		for range 10 {
+			by := f.client(func(cfg *tls.Config) { version(cfg); cfg.ClientSessionCache = sessions })
 			a, did := f.resumes(t, by, app.token(nil))
 			if a.status != 200 {
 				t.Errorf("answered %d: %s", a.status, a.body)
@@ -279,14 +280,14 @@ api:
 	}
 	s.must("keys", "certify", "--config", "keys-config.yaml", "--name", "api-tls", "--common-name", "mint", "--dns", "mint.example,localhost", "--out", "api-tls-2.crt", "--write")
 	f.roots.AddCert(parsePEM(t, s.dir+"/api-tls-2.crt"))
-	eventually(t, 15*time.Second, func() error {
+	eventually(t, patience, func() error {
 		_, err := f.dial("api", func(cfg *tls.Config) { cfg.ServerName = "mint.example" })
 		return err
 	})
 }
 
-// resumes sends a request over a connection of its own, and reports whether its session was
-// resumed.
+// resumes sends a request by a client without a connection, and reports whether its session
+// was resumed.
 func (f *front) resumes(t *testing.T, by *http.Client, token string) (answer, bool) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "https://"+f.address("api")+"/tokens/checkjwt", nil)
@@ -303,7 +304,6 @@ func (f *front) resumes(t *testing.T, by *http.Client, token string) (answer, bo
 	if err != nil {
 		t.Fatal(err)
 	}
-	by.CloseIdleConnections()
 	return a, state.DidResume
 }
 

@@ -55,7 +55,7 @@ func TestTLSKeyInTheTokenIsRotatedUnderLoad(t *testing.T) {
 	}
 	await := func(want *x509.Certificate) {
 		t.Helper()
-		limit := time.After(20 * time.Second)
+		limit := time.After(patience)
 		for {
 			select {
 			case got := <-seen:

@@ -97,12 +97,12 @@ clients:
 	if a := w.send(path, who.backend.token(nil), w.newRequest()); a.status != 200 || bytes.Contains(a.body, []byte("trace")) {
 		t.Errorf("without being asked: %d %s", a.status, a.body)
 	}
+	w.stop() // what it logged may still be on its way
 	for where, content := range map[string]string{"the log": w.stderr.String(), "the database": readFile(t, filepath.Join(s.dir, "mintmark.db"))} {
 		if strings.Contains(content, who.pan) {
 			t.Errorf("the card's number stands in %s", where)
 		}
 	}
-	w.stop()
 	w = serve("")
 	if a := w.send(path, who.backend.token(nil), w.newRequest().with(request{"trace": true})); a.status != 422 || a.problem() != "card" {
 		t.Errorf("a card of no test product: %d %s", a.status, a.body)

@@ -334,7 +334,7 @@ func cut(t *testing.T, token string) (input, sig []byte, kid string) {
 // checkRecorded looks the tokens up in the log.
 func checkRecorded(t *testing.T, s *server, all []made) {
 	t.Helper()
-	db, err := sql.Open("sqlite3", "file:"+filepath.Join(s.dir, "mintmark.db")+"?mode=ro&_busy_timeout=5000")
+	db, err := sql.Open("sqlite3", "file:"+filepath.Join(s.dir, "mintmark.db")+"?mode=ro&_busy_timeout=60000")
 	if err != nil {
 		t.Fatal(err)
 	}

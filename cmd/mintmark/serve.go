@@ -109,18 +109,22 @@ func (s *service) awaitWedged(ctx context.Context, wedged <-chan string, stop co
 // supervised tells systemd, where it is the supervisor, that a reload is under way, and that it
 // is over (sd_notify(3), RELOADING=1).
 func (s *service) supervised(reload func()) {
-	tell := func(state string) {
-		if _, err := daemon.SdNotify(false, state); err != nil {
-			s.plan.log.Warn("supervisor not told of a reload", "error", err)
-		}
-	}
-	tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+	s.tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 	reload()
-	tell(daemon.SdNotifyReady)
+	s.tell(daemon.SdNotifyReady)
+}
+
+// tellStopping tells systemd, where it is the supervisor, that the stop has begun.
+func (s *service) tellStopping() { s.tell(daemon.SdNotifyStopping) }
+
+func (s *service) tell(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		s.plan.log.Warn("supervisor not told", "state", state, "error", err)
+	}
 }
 
 // supervise tells systemd, where it is the supervisor, that the service is ready and
-// then that it lives, at half the interval of WatchdogSec. It ends with the context.
+// then that it lives, at half the interval of WatchdogSec, until the context ends.
 func supervise(ctx context.Context) error {
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		return fmt.Errorf("notify supervisor: %w", err)
@@ -135,7 +139,6 @@ func supervise(ctx context.Context) error {
 		for {
 			select {
 			case <-ctx.Done():
-				_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
 				return
 			case <-tick.C:
 				_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog)

@@ -37,7 +37,7 @@ type certificate struct {
 
 	// Owned by newCertificate, and then by watch.
 	files []string
-	seen  []os.FileInfo // of files, when they were last read
+	seen  []os.FileInfo // of files, before they were last read
 }
 
 // newCertificate reads a listener's certificate, with its key in a file or behind the gate.
@@ -91,15 +91,19 @@ func uncertified(name string) error {
 
 // reload reads the files again. What is wrong with them leaves the old certificate in use.
 func (c *certificate) reload() error {
-	cert, files, err := c.load()
-	if err != nil {
-		c.seen = c.stat() // the same fault is told once
+	for {
+		before := c.stat() // what changes while it is read is read again
+		cert, files, err := c.load()
+		if err == nil && !slices.Equal(files, c.files) {
+			c.files = files // others than were looked at
+			continue
+		}
+		c.seen = before // also of a fault: the same one is told once
+		if err == nil {
+			c.shown.show(cert)
+		}
 		return err
 	}
-	c.files = files
-	c.seen = c.stat()
-	c.shown.show(cert)
-	return nil
 }
 
 func (c *certificate) stat() []os.FileInfo {

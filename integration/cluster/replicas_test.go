@@ -21,7 +21,7 @@ import (
 // goes on for the other, and the logs of both together are whole. The steps share a rig, in
 // this order.
 func TestTwoReplicasAreOneService(t *testing.T) {
-	r := newRig(t, options{postgres: []string{"fsync=off"}})
+	r := newRig(t, options{postgres: []string{"fsync=off"}, times: patient})
 	for _, step := range []struct {
 		name string
 		do   func(t *testing.T, r *rig)
@@ -137,7 +137,7 @@ func (r *rig) sendPasscode(channel string) string {
 	r.t.Helper()
 	var sent struct{ PasscodeID string }
 	r.into(r.call(http.MethodPost, r.a.api+"/v1/one-time-passcodes", r.bearer(), map[string]string{"externalCardId": card, "channelId": channel}), 200, &sent)
-	actors.Eventually(r.t, 20*time.Second, func() error {
+	actors.Eventually(r.t, soon, func() error {
 		if r.network.Code(channel) == "" {
 			return errors.New("the passcode has not arrived")
 		}
@@ -185,7 +185,7 @@ func secondProcessEnds(t *testing.T, r *rig) {
 	second := actors.Start(t, r.a.command("MINTMARK_DATA_DIR="+t.TempDir(), "MINTMARK_API_LISTEN="+actors.FreeAddress(t), "MINTMARK_ADMIN_LISTEN="+actors.FreeAddress(t)))
 	select {
 	case <-second.Exited:
-	case <-time.After(startWithin):
+	case <-time.After(soon):
 		t.Fatal("it does not end")
 	}
 	var status *exec.ExitError
@@ -243,13 +243,13 @@ func passOf(value int) any {
 }
 
 // Of a replica that is killed -9 the other takes over a nonce that was claimed, and pushes and
-// notices that were leased, when the leases have run out.
+// notices that were leased, when the leases have run out: the test moves their end to now.
 func otherTakesUp(t *testing.T, r *rig) {
 	path, pushToken := r.setUpPass(1)
 	r.b.Stop() // so that what is leased is the first one's
 	r.pushes.Tell(pushToken, actors.PushAnswer{Never: true})
 	r.into(r.call(http.MethodPut, r.a.api+path, r.bearer(), passOf(1)), 200, nil)
-	actors.Eventually(t, 10*time.Second, func() error {
+	actors.Eventually(t, soon, func() error {
 		if r.pushes.Asked(pushToken) == 0 {
 			return errors.New("the push service was not asked")
 		}
@@ -259,7 +259,7 @@ func otherTakesUp(t *testing.T, r *rig) {
 	r.sendPasscode("mail")
 	request := r.sealing()
 	stuck := r.a.fault.Hang("C_DeriveKey", faultmodule.Forever)
-	lost, sent := make(chan error, 1), time.Now()
+	lost, asked := make(chan error, 1), time.Now()
 	go func() {
 		_, err := r.seal(r.a.api, request).By(client)
 		lost <- err
@@ -273,18 +273,28 @@ func otherTakesUp(t *testing.T, r *rig) {
 	r.pushes.Forget(pushToken)
 	r.network.Silence(false)
 	r.b.again()
-	actors.Eventually(t, nonceLease+20*time.Second, func() error {
+	r.leasesHold(request, asked)
+	for _, end := range []string{`UPDATE apple_nonces SET lease_until = 0 WHERE state = 'claimed'`, `UPDATE network_notices SET due_at = 0`, `UPDATE pass_pushes SET due_at = 0`} {
+		_, err := r.database().Exec(end)
+		r.check(err)
+	}
+	actors.Eventually(t, soon, func() error {
 		a, err := r.seal(r.b.api, request).By(client)
 		if err == nil && a.Status != 200 {
 			err = fmt.Errorf("the other answers %d: %s", a.Status, a.Body)
 		}
 		return err
 	})
-	if after := time.Since(sent); after < nonceLease {
-		t.Errorf("the other has the nonce after %v, while the lease runs", after)
+	actors.Eventually(t, soon, func() error {
+		if n := r.count(`SELECT COUNT(*) FROM network_notices`); n != 0 {
+			return fmt.Errorf("%d notices were not told", n)
+		}
+		return nil
+	})
+	if n := r.network.Acted()["mail"]; n != 1 {
+		t.Errorf("the network acted %d times", n)
 	}
-	r.noticeIsTakenOver("mail")
-	actors.Eventually(t, pushLease+20*time.Second, func() error {
+	actors.Eventually(t, soon, func() error {
 		if r.pushes.Took(pushToken) == 0 {
 			return errors.New("the device was not told")
 		}
@@ -294,25 +304,23 @@ func otherTakesUp(t *testing.T, r *rig) {
 	r.a.again()
 }
 
-// noticeIsTakenOver: the notice of a killed replica is left alone while its lease runs, which
-// is longer than all that was done since, and then told by the other. The test moves the
-// lease's end, a minute away, to now.
-func (r *rig) noticeIsTakenOver(channel string) {
+// leasesHold: what a killed replica had is left alone while its leases run, which for the nonce
+// of a request is as long as the configuration says from when it was asked for.
+func (r *rig) leasesHold(request map[string]any, asked time.Time) {
 	r.t.Helper()
-	const held = `SELECT COUNT(*) FROM network_notices WHERE fence = 1`
-	if n := r.count(held); n != 1 {
-		r.t.Errorf("%d notices are leased as the killed replica left them, want 1", n)
+	if a, err := r.seal(r.b.api, request).By(client); err != nil || a.Status != 409 {
+		r.t.Errorf("while the lease runs the other answers %d (%v): %s", a.Status, err, a.Body)
 	}
-	_, err := r.database().Exec(`UPDATE network_notices SET due_at = 0`)
-	r.check(err)
-	actors.Eventually(r.t, 20*time.Second, func() error {
-		if n := r.count(`SELECT COUNT(*) FROM network_notices`); n != 0 {
-			return fmt.Errorf("%d notices were not told", n)
+	if n := r.count(`SELECT COUNT(*) FROM apple_nonces WHERE state = 'claimed' AND lease_until >= $1`, asked.Add(patient.nonceLease).UnixMilli()); n != 1 {
+		r.t.Errorf("%d nonces are claimed for %v, want 1", n, patient.nonceLease)
+	}
+	for what, query := range map[string]string{
+		"notices": `SELECT COUNT(*) FROM network_notices WHERE fence = 1 AND due_at >= $1`,
+		"pushes":  `SELECT COUNT(*) FROM pass_pushes WHERE due_at >= $1`,
+	} {
+		if n := r.count(query, time.Now().UnixMilli()); n != 1 {
+			r.t.Errorf("%d %s are leased as the killed replica left them, want 1", n, what)
 		}
-		return nil
-	})
-	if n := r.network.Acted()[channel]; n != 1 {
-		r.t.Errorf("the network acted %d times", n)
 	}
 }
 
@@ -329,7 +337,7 @@ func databaseGoesAndComes(t *testing.T, r *rig) {
 		}
 	}
 	// The balancer has nobody left to ask, and says when to come again too.
-	actors.Eventually(t, 10*time.Second, func() error {
+	actors.Eventually(t, soon, func() error {
 		a, err := r.mint(r.balancer, r.bearer()).By(client)
 		if err == nil && (a.Status != 503 || a.Header.Get("Retry-After") == "" || strings.Contains(string(a.Body), "urn:mintmark")) {
 			err = fmt.Errorf("the balancer answers %d with Retry-After %q: %s", a.Status, a.Header.Get("Retry-After"), a.Body)
@@ -338,7 +346,7 @@ func databaseGoesAndComes(t *testing.T, r *rig) {
 	})
 	r.check(r.postgres.Resume())
 	for _, p := range r.replicas() {
-		actors.Eventually(t, 20*time.Second, func() error {
+		actors.Eventually(t, soon, func() error {
 			a, err := r.seal(p.api, r.sealing()).By(client)
 			if err == nil && a.Status != 200 {
 				err = fmt.Errorf("%s answers %d: %s", p.name, a.Status, a.Body)
@@ -352,7 +360,7 @@ func databaseGoesAndComes(t *testing.T, r *rig) {
 // awaitIn waits until so many replicas are in at the balancer, by whose log each answers.
 func (r *rig) awaitIn(n int) {
 	r.t.Helper()
-	actors.Eventually(r.t, 20*time.Second, func() error {
+	actors.Eventually(r.t, soon, func() error {
 		seen := map[string]bool{}
 		for range 16 {
 			a, err := actors.Call{Method: http.MethodGet, URL: r.balancer + "/v1/audit/checkpoint"}.By(client)

@@ -39,14 +39,24 @@ const (
 	quota    = 20 // merchant tokens a day of the client limited
 )
 
-// The times of the rig, short so that a test sees them run out.
+// The times of a rig, short so that a measurement sees them run out.
 const (
 	shutdownDelay  = 2 * time.Second
 	requestTimeout = 5 * time.Second
 	nonceLease     = 6 * time.Second
 	pushLease      = 5 * time.Second
-	startWithin    = 40 * time.Second
+	outboundWithin = 5 * time.Second
 )
+
+// soon is how long is waited for what must come, on a machine that may be busy.
+const soon = time.Minute
+
+// times are what a rig's replicas have others than those above.
+type times struct{ shutdownDelay, request, nonceLease, pushLease, outbound time.Duration }
+
+// patient are the times of tests that let nothing run out: they move a lease's end themselves,
+// and nobody gives up while the test, or the disk, stands still for some seconds.
+var patient = times{shutdownDelay: 4 * time.Second, request: 15 * time.Second, nonceLease: 10 * time.Minute, pushLease: 10 * time.Minute, outbound: time.Minute}
 
 // rig is two replicas with all that stands around them.
 type rig struct {
@@ -85,6 +95,7 @@ type replica struct {
 type options struct {
 	postgres []string // further settings, name=value
 	serve    []string // of the replicas' environment
+	times    times
 }
 
 // newRig makes everything and starts the replicas.
@@ -105,7 +116,10 @@ func newRig(t *testing.T, o options) *rig {
 	r.backend, r.limited = r.party("backend"), r.party("limited")
 	r.ada, r.grace = r.party("ada"), r.party("grace")
 	r.a, r.b = r.newReplica("a", image), r.newReplica("b", image)
-	r.configure()
+	if o.times == (times{}) {
+		o.times = times{shutdownDelay, requestTimeout, nonceLease, pushLease, outboundWithin}
+	}
+	r.configure(o.times)
 	for _, p := range r.replicas() {
 		p.start(o.serve...)
 	}
@@ -203,7 +217,7 @@ func (r *rig) newReplica(name string, image softhsm.Image) *replica {
 
 // configure writes the one configuration of both replicas. What differs is in their
 // environment.
-func (r *rig) configure() {
+func (r *rig) configure(at times) {
 	r.t.Helper()
 	r.write("apple-root.pem", string(r.apple.RootPEM()))
 	r.write("network.pem", r.network.PublicPEM())
@@ -223,7 +237,7 @@ pushProvisioning:
   testRootFile: apple-root.pem
   nonceLease: %v
   connector: %s
-outbound: {caFile: outbound-ca.pem, allowPrivate: [127.0.0.0/8]}
+outbound: {caFile: outbound-ca.pem, allowPrivate: [127.0.0.0/8], timeout: %v}
 merchant:
   audience: %s
   audFingerprints: [sha256/zc6c97JhKPZUa+rIrVqjknDE1lDcDK77G41sDo+1ay0=]
@@ -251,8 +265,8 @@ clients:
     rateLimit: {perSecond: -1}
   - {issuer: ada, tenant: ops, audience: %s, keys: [{kid: ada-1, publicKeyFile: ada.pem}], rights: [proposeChanges]}
   - {issuer: grace, tenant: ops, audience: %s, keys: [{kid: grace-1, publicKeyFile: grace.pem}], rights: [approveChanges]}
-`, shutdownDelay, requestTimeout, hsmtest.Member, module, r.a.token.Label, r.a.token.PINFile, nonceLease, r.network.Config("network.pem"),
-		audience, tenant, tenant, passType, pushLease, r.pushes.Config(), tenant, audience, tenant, audience, quota, audience, audience))
+`, at.shutdownDelay, at.request, hsmtest.Member, module, r.a.token.Label, r.a.token.PINFile, at.nonceLease, r.network.Config("network.pem"),
+		at.outbound, audience, tenant, tenant, passType, at.pushLease, r.pushes.Config(), tenant, audience, tenant, audience, quota, audience, audience))
 }
 
 // start starts the replica's process.
@@ -277,7 +291,7 @@ func (p *replica) command(env ...string) *exec.Cmd {
 // awaitReady waits until the replica is ready, and its log is its own.
 func (p *replica) awaitReady() {
 	p.rig.t.Helper()
-	p.Await(startWithin, p.ready)
+	p.Await(soon, p.ready)
 }
 
 func (p *replica) ready() bool {
