@@ -89,7 +89,7 @@ type condition struct {
 }
 
 // standing is a member's state and, in one with it, its health: nobody sees a member that is
-// ready and does not work.
+// ready and does not work, but for one that is being closed.
 type standing struct {
 	Status
 	health context.Context // ends when the member leaves Ready

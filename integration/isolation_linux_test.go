@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -227,10 +226,11 @@ func TestServiceOutlivesItsModulesAndNotTheReverse(t *testing.T) {
 	}
 	s.kill()
 	eventually(t, patience, func() error {
-		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0); n != 1 {
-			return fmt.Errorf("the child lives on: %w", err)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		if err == nil && n != 1 {
+			return errors.New("the child lives on")
 		}
-		return nil
+		return err
 	})
 }
 

@@ -120,7 +120,7 @@ func TestEveryFormOfTheRequestIsSealed(t *testing.T) {
 // work; every ephemeral object is destroyed.
 func TestOneNonceHasOneWinner(t *testing.T) {
 	spy := faultmodule.New(t, module(t))
-	s := start(t, t.TempDir(), []string{"--module", spy.Path}, append([]string{"MINTMARK_HSM_KEEP_ALIVE=1h"}, unsigned...))
+	s := start(t, t.TempDir(), []string{"--module", spy.Path}, unsigned)
 	before := spy.Totals()                                // making the development keys leaves four objects, which stay
 	if a := s.mustPost(s.newRequest()); a.status != 200 { // what is done once is done
 		t.Fatalf("answered %d: %s", a.status, a.body)

@@ -63,7 +63,7 @@ func runDev(c *cobra.Command, o devOptions) error {
 	var passService *passes.Service
 	prepare := func(s *service) error {
 		if err := awaitToken(ctx, s.hsm); err != nil {
-			return exit(exitHSM, err)
+			return err
 		}
 		passService = s.passes
 		return errors.Join(d.StoreCards(ctx, s.provisioning), d.WritePublicKeys(s.hsm))
@@ -94,20 +94,27 @@ const tokenWithin = time.Minute
 
 // awaitToken waits until the token is ready, or nothing but another PIN or process helps.
 func awaitToken(ctx context.Context, h *hsm.HSM) error {
-	ctx, cancel := context.WithTimeout(ctx, tokenWithin)
-	defer cancel()
+	enough := time.NewTimer(tokenWithin)
+	defer enough.Stop()
 	tick := time.NewTicker(wedgedEvery)
 	defer tick.Stop()
 	for {
 		var down *hsm.DownError
 		err := h.Ready()
-		if !errors.As(err, &down) || down.Status.State == hsm.Refused || down.Status.State == hsm.Wedged {
+		switch {
+		case !errors.As(err, &down):
 			return err
+		case down.Status.State == hsm.Refused:
+			return exit(exitRefusedPIN, err)
+		case down.Status.State == hsm.Wedged:
+			return exit(exitHSM, err)
 		}
 		select {
 		case <-tick.C:
+		case <-enough.C:
+			return exit(exitHSM, err)
 		case <-ctx.Done():
-			return err
+			return ctx.Err()
 		}
 	}
 }

@@ -134,11 +134,11 @@ func (s *service) listen(ctx context.Context, ready func(addresses) error) error
 		select {
 		case <-ctx.Done():
 			s.plan.log.Info("stopping", "delay", s.plan.cfg.ShutdownDelay)
-			s.tellStopping()
 		case err = <-failed:
 			err = fmt.Errorf("serve: %w", err)
 		}
 	}
+	s.tellStopping()
 	return errors.Join(err, drain(ctx, servers, s.plan.cfg.ShutdownDelay))
 }
 

@@ -114,8 +114,19 @@ func (s *service) supervised(reload func()) {
 	s.tell(daemon.SdNotifyReady)
 }
 
-// tellStopping tells systemd, where it is the supervisor, that the stop has begun.
-func (s *service) tellStopping() { s.tell(daemon.SdNotifyStopping) }
+// tellStopping tells systemd, where it is the supervisor, that the stop has begun. One that
+// reads nothing does not keep the stop waiting.
+func (s *service) tellStopping() {
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		s.tell(daemon.SdNotifyStopping)
+	}()
+	select {
+	case <-told:
+	case <-time.After(time.Second):
+	}
+}
 
 func (s *service) tell(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {

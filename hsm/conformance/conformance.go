@@ -159,7 +159,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	}
 	defer b.raw.close()
 	b.report.Library, b.report.Token = b.raw.library, b.raw.token
-	defer func() { err = errors.Join(err, b.clean()) }()
+	defer func() { err = errors.Join(err, b.clean(ctx)) }()
 	if err := b.destroyAll(); err != nil { // what a killed run has left
 		return err
 	}
@@ -240,14 +240,18 @@ func (b *bench) reopen(ctx context.Context) error {
 	return b.open(ctx)
 }
 
-// clean closes the member, opens it anew and destroys all disposable keys. A call that an
-// interrupt has left in the token may be making one, trouble may still be passing, and a key
-// that is destroyed under a call crashes SoftHSM: all of this is over then.
-func (b *bench) clean() error {
+// clean destroys all disposable keys. After an interrupt, and in trouble, it closes the member
+// first and opens it anew: a call that was left in the token may be making a key, and a key that
+// is destroyed under a call crashes SoftHSM.
+func (b *bench) clean(ctx context.Context) error {
+	if ctx.Err() == nil && b.tok != nil && b.tok.Ready() == nil && b.destroyAll() == nil {
+		return nil
+	}
 	if err := b.close(); err != nil {
+		b.tok = nil // it has had its time
 		return uncleaned(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin+b.cfg.CallTimeout)
 	defer cancel()
 	b.cfg.Keyring = &hsm.Keyring{Environment: b.cfg.Keyring.Environment}
 	if err := b.open(ctx); err != nil {

@@ -9,7 +9,7 @@ import (
 // The time that the writing of a result has.
 const (
 	concludeWithin = 2 * time.Second  // at least
-	unhurried      = 10 * time.Second // for who has no deadline: a disk may stall for seconds
+	unhurried      = 10 * time.Second // for who waits without a deadline: a disk may stall for seconds
 )
 
 // Working gives the context of an operation's work in the token, which ends early enough
@@ -27,9 +27,9 @@ func Working(ctx context.Context) (context.Context, context.CancelFunc) {
 func Conclude(ctx context.Context, r Recorder, t *Ticket, res Result, changes ...Change) (*Receipt, error) {
 	until := time.Now().Add(concludeWithin)
 	switch deadline, ok := ctx.Deadline(); {
-	case !ok:
+	case !ok && ctx.Err() == nil:
 		until = time.Now().Add(unhurried)
-	case ctx.Err() == nil && deadline.After(until):
+	case ok && ctx.Err() == nil && deadline.After(until):
 		until = deadline
 	}
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
