@@ -30,7 +30,7 @@ func adminListener(t *testing.T) *gin.Engine {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	l := logOf(t, 1)
-	return NewAdmin(NewMetrics("test"), slog.New(slog.DiscardHandler), nil, AuditRoutes(l, 0, l, log), KeyRoutes(func(context.Context) keys.Report { return keys.Report{} }),
+	return NewAdmin(NewMetrics("test"), log, nil, AuditRoutes(l, 0, l, log), KeyRoutes(func(context.Context) keys.Report { return keys.Report{} }),
 		ServiceRoute(func(context.Context) any { return nil }), ChangeRoutes(&changes{}, Config{Log: log}), DescriptionRoutes(),
 		CardRoutes(&keeper{}, log), EnablementRoutes(&flagKeeper{}, "test", log)).(*gin.Engine)
 }

@@ -15,7 +15,7 @@ import (
 func guarded(t *testing.T, k *keeper) http.Handler {
 	t.Helper()
 	l, log := logOf(t, 1), slog.New(slog.DiscardHandler)
-	return GuardAdmin(NewAdmin(NewMetrics("test"), slog.New(slog.DiscardHandler), nil, AuditRoutes(l, 0, l, log), CardRoutes(k, log), DescriptionRoutes(),
+	return GuardAdmin(NewAdmin(NewMetrics("test"), log, nil, AuditRoutes(l, 0, l, log), CardRoutes(k, log), DescriptionRoutes(),
 		KeyRoutes(func(context.Context) keys.Report { return keys.Report{} }),
 		ServiceRoute(func(context.Context) any { return nil })), []string{"admin.internal", "fd00::1"})
 }

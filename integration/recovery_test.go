@@ -164,8 +164,10 @@ func (r *rig) everything() error {
 }
 
 // refused is nil while the token's refusal of the PIN is what keeps the member from work.
-func (r *rig) refused() error {
-	if s := r.hsm.Members()[0].Status(); s.State != hsm.Refused {
+func (r *rig) refused() error { return refused(r.hsm.Members()[0]) }
+
+func refused(m hsm.Member) error {
+	if s := m.Status(); s.State != hsm.Refused {
 		return fmt.Errorf("state is %v", s)
 	}
 	return nil

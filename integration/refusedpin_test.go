@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -90,12 +89,7 @@ func TestRefusedPINFileOfTwoMembersIsTriedOnce(t *testing.T) {
 		}
 	}()
 	for _, m := range h.Members() { // for which Start waits five seconds
-		eventually(t, patience, func() error {
-			if s := m.Status(); s.State != hsm.Refused {
-				return fmt.Errorf("state is %v", s)
-			}
-			return nil
-		})
+		eventually(t, patience, func() error { return refused(m) })
 	}
 	if n := p.modules[0].Counts()["C_Login"] + p.modules[1].Counts()["C_Login"]; n != 1 {
 		t.Errorf("C_Login was called %d times", n)

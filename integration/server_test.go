@@ -275,13 +275,20 @@ func (s *server) get(url string) answer {
 	return a
 }
 
-// count asks the database, beside the server, for one number.
-func (s *server) count(query string, args ...any) int {
+// database opens the server's database beside it, to read (ro) or to write (rw).
+func (s *server) database(mode string) *sql.DB {
 	s.t.Helper()
-	db, err := sql.Open("sqlite3", "file:"+filepath.Join(s.dir, "mintmark.db")+"?mode=ro&_busy_timeout=60000")
+	db, err := sql.Open("sqlite3", "file:"+filepath.Join(s.dir, "mintmark.db")+"?_busy_timeout=60000&mode="+mode)
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return db
+}
+
+// count asks the database, beside the server, for one number.
+func (s *server) count(query string, args ...any) int {
+	s.t.Helper()
+	db := s.database("ro")
 	defer func() { _ = db.Close() }()
 	var n int
 	if err := db.QueryRow(query, args...).Scan(&n); err != nil {

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -237,11 +236,8 @@ func TestKilledBetweenClaimAndResult(t *testing.T) {
 // alter changes the database behind the service's back.
 func (s *server) alter(statement string, args ...any) {
 	s.t.Helper()
-	db, err := sql.Open("sqlite3", "file:"+filepath.Join(s.dir, "mintmark.db")+"?mode=rw&_busy_timeout=60000")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	_, err = db.Exec(statement, args...)
+	db := s.database("rw")
+	_, err := db.Exec(statement, args...)
 	if err := errors.Join(err, db.Close()); err != nil {
 		s.t.Fatal(err)
 	}

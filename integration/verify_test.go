@@ -3,7 +3,6 @@ package integration
 import (
 	"bytes"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
@@ -334,10 +333,7 @@ func cut(t *testing.T, token string) (input, sig []byte, kid string) {
 // checkRecorded looks the tokens up in the log.
 func checkRecorded(t *testing.T, s *server, all []made) {
 	t.Helper()
-	db, err := sql.Open("sqlite3", "file:"+filepath.Join(s.dir, "mintmark.db")+"?mode=ro&_busy_timeout=60000")
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := s.database("ro")
 	defer func() { _ = db.Close() }()
 	var log string
 	if err := db.QueryRow(`SELECT group_concat(body, char(10)) FROM audit_entries WHERE kind = 'operation'`).Scan(&log); err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -381,18 +380,8 @@ func TestDatabaseHoldsNoCardDataInTheClear(t *testing.T) {
 	for _, d := range demos {
 		canaries = append(canaries, d.pan, d.name)
 	}
-	files, err := filepath.Glob(filepath.Join(filepath.Dir(w.path), "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []byte
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, b...)
-	}
+	files := filepath.Join(filepath.Dir(w.path), "*")
+	all := w.files(files)
 	if !bytes.Contains(all, []byte("card-expired")) || !bytes.Contains(all, []byte("user-1")) {
 		t.Fatalf("the files %q do not hold the database", files)
 	}

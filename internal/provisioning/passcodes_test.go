@@ -6,8 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -195,12 +193,12 @@ func passcodeIsSealed(t *testing.T, a *approval) {
 	var sent provisioning.Sent
 	var before, all []byte
 	for again := true; again; again = bytes.Contains(before, []byte(body.Passcode)) { // as six digits of some digest
-		before = a.files()
+		before = a.files(a.path + "*")
 		var err error
 		if sent, err = a.svc.SendPasscode(context.Background(), owner, a.toTenured(a.newCard())); err != nil {
 			t.Fatal(err)
 		}
-		all = a.files() // while it waits in the outbox
+		all = a.files(a.path + "*") // while it waits in the outbox
 		if err := json.Unmarshal(a.deliver(), &body); err != nil {
 			t.Fatal(err)
 		}
@@ -216,22 +214,4 @@ func passcodeIsSealed(t *testing.T, a *approval) {
 	if k, err := a.token.Active(hsm.Passcode); err != nil || k.Algorithm != hsm.HMACSHA256 {
 		t.Errorf("key %+v, %v", k, err)
 	}
-}
-
-// files are the database's, one after the other.
-func (a *approval) files() []byte {
-	a.Helper()
-	names, err := filepath.Glob(a.path + "*")
-	if err != nil {
-		a.Fatal(err)
-	}
-	var all []byte
-	for _, name := range names {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			a.Fatal(err)
-		}
-		all = append(all, b...)
-	}
-	return all
 }

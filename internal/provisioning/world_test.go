@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -325,4 +326,22 @@ func (h *hands) OpenVault(ctx context.Context, t *record.Ticket, tenant, id stri
 
 func (h *hands) CardIndex(ctx context.Context, t *record.Ticket, tenant, externalCardID string) ([]byte, error) {
 	return around(h, "CardIndex", func() ([]byte, error) { return h.Gate.CardIndex(ctx, t, tenant, externalCardID) })
+}
+
+// files are those of a pattern, one after the other: the database's, among others.
+func (w *world) files(pattern string) []byte {
+	w.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil {
+		w.Fatal(err)
+	}
+	var all []byte
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			w.Fatal(err)
+		}
+		all = append(all, b...)
+	}
+	return all
 }
