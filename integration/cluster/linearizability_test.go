@@ -222,7 +222,7 @@ func (r *run) heal() {
 
 // look adds to the history what the database holds of each nonce.
 func (r *run) look() {
-	rows, err := r.database().Query(`SELECT encode(claim, 'hex') FROM apple_nonces WHERE state = 'used'`)
+	rows, err := r.database.Query(`SELECT encode(claim, 'hex') FROM apple_nonces WHERE state = 'used'`)
 	r.check(err)
 	defer func() { _ = rows.Close() }()
 	inUse := map[string]bool{}
@@ -266,7 +266,7 @@ func (r *run) claimTakenAwayIsFound() {
 	request := r.sealing()
 	r.history = nil
 	r.attempt(r.a, "forgotten", request)
-	if _, err := r.database().Exec(`DELETE FROM apple_nonces WHERE encode(claim, 'hex') = $1`, r.claimOf(request)); err != nil {
+	if _, err := r.database.Exec(`DELETE FROM apple_nonces WHERE encode(claim, 'hex') = $1`, r.claimOf(request)); err != nil {
 		r.t.Fatal(err)
 	}
 	r.attempt(r.b, "forgotten", request)

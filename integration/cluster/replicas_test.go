@@ -275,7 +275,7 @@ func otherTakesUp(t *testing.T, r *rig) {
 	r.b.again()
 	r.leasesHold(request, asked)
 	for _, end := range []string{`UPDATE apple_nonces SET lease_until = 0 WHERE state = 'claimed'`, `UPDATE network_notices SET due_at = 0`, `UPDATE pass_pushes SET due_at = 0`} {
-		_, err := r.database().Exec(end)
+		_, err := r.database.Exec(end)
 		r.check(err)
 	}
 	actors.Eventually(t, soon, func() error {
@@ -408,7 +408,7 @@ func (r *rig) stopBoth() {
 // logs of all replicas.
 func (r *rig) sealed() map[string]int {
 	r.t.Helper()
-	rows, err := r.database().Query(`SELECT i.body, o.body FROM audit_entries i JOIN audit_entries o ON o.ticket = i.ticket AND o.kind = 'result'
+	rows, err := r.database.Query(`SELECT i.body, o.body FROM audit_entries i JOIN audit_entries o ON o.ticket = i.ticket AND o.kind = 'result'
 		WHERE i.kind = 'intent'`)
 	r.check(err)
 	defer func() { _ = rows.Close() }()

@@ -65,6 +65,7 @@ type rig struct {
 	dir      string
 	postgres *pgtest.Server
 	dsn      string
+	database *sql.DB // the tests' own way in
 	apple    *appletest.Issued
 	pushes   *actors.PushService
 	network  *actors.Network
@@ -170,6 +171,10 @@ func (r *rig) startPostgres(settings []string) {
 	r.dsn, err = r.postgres.NewDatabase()
 	r.check(err)
 	r.write("dsn", r.dsn)
+	r.database, err = sql.Open("pgx", r.dsn)
+	r.check(err)
+	r.database.SetMaxIdleConns(0) // the server is stopped and killed under it
+	r.t.Cleanup(func() { _ = r.database.Close() })
 }
 
 // certifyPasses gives the pass key its certificate, which the push service knows too, and
@@ -369,20 +374,11 @@ func (r *rig) seal(at string, request map[string]any) actors.Call {
 	return actors.Call{Method: http.MethodPost, URL: at + "/issuer/push-provisioning/signed-cards", Token: r.bearer(), Body: request}
 }
 
-// database is a connection of the tests' own.
-func (r *rig) database() *sql.DB {
-	r.t.Helper()
-	db, err := sql.Open("pgx", r.dsn)
-	r.check(err)
-	r.t.Cleanup(func() { _ = db.Close() })
-	return db
-}
-
 // count asks the database for one number.
 func (r *rig) count(query string, args ...any) int {
 	r.t.Helper()
 	var n int
-	r.check(r.database().QueryRowContext(context.Background(), query, args...).Scan(&n))
+	r.check(r.database.QueryRowContext(context.Background(), query, args...).Scan(&n))
 	return n
 }
 
