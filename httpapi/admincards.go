@@ -42,7 +42,7 @@ const (
 func CardRoutes(cards CardKeeper, log *slog.Logger) func(gin.IRouter) {
 	a := &cardAdmin{cards, log}
 	return func(r gin.IRouter) {
-		r.POST("/cards/import", gin.WrapF(a.importCards))
+		r.POST("/cards/import", oncePerParameter, gin.WrapF(a.importCards))
 		r.POST("/cards/rekey", gin.WrapF(a.rekey))
 	}
 }

@@ -79,7 +79,7 @@ func publishCheckpoint(c *gin.Context, k audit.Checkpoint) {
 func AuditRoutes(logs DatabaseLogs, own int, last Checkpoints, log *slog.Logger) func(gin.IRouter) {
 	a := &auditRoutes{server: &server{log: log}, logs: logs, own: own, last: last}
 	return func(r gin.IRouter) {
-		g := r.Group("/v1/audit")
+		g := r.Group("/v1/audit", oncePerParameter)
 		g.GET("", a.state)
 		g.GET("/logs", a.list)
 		g.GET("/checkpoint", a.checkpoint)

@@ -59,7 +59,7 @@ var _ EnablementKeeper = (*provisioning.Service)(nil)
 // The environment is said with it, so that what was meant for a test does not open production.
 func EnablementRoutes(keeper EnablementKeeper, environment string, log *slog.Logger) func(gin.IRouter) {
 	a := &enablementAdmin{keeper, environment, log}
-	return func(r gin.IRouter) { r.PUT("/enablement", gin.WrapF(a.put)) }
+	return func(r gin.IRouter) { r.PUT("/enablement", oncePerParameter, gin.WrapF(a.put)) }
 }
 
 type enablementAdmin struct {

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/gin-gonic/gin"
 )
@@ -10,16 +11,23 @@ import (
 // stands twice is the caller's mistake; any other, such as an empty part of the path, names
 // nothing.
 func unboundParameter(c *gin.Context, _ error, _ int) {
+	if oncePerParameter(c); !c.IsAborted() {
+		notFound.write(c)
+	}
+}
+
+// oncePerParameter refuses a request that says something twice. Routes that are not generated
+// have it before them.
+func oncePerParameter(c *gin.Context) {
 	if standsTwice(c.Request) {
 		malformed("A parameter of the query, or If-Match, stands twice.").write(c)
-		return
 	}
-	notFound.write(c)
 }
 
 // standsTwice looks at the parameters of issuers and operators: Apple's table of what devices
 // are answered has nothing for theirs.
 func standsTwice(r *http.Request) bool {
 	query := r.URL.Query()
-	return len(query["groupBy"]) > 1 || len(query["log"]) > 1 || len(r.Header.Values("If-Match")) > 1
+	twice := func(name string) bool { return len(query[name]) > 1 }
+	return slices.ContainsFunc([]string{"groupBy", "log", "from", "limit", "tenant"}, twice) || len(r.Header.Values("If-Match")) > 1
 }

@@ -1,8 +1,10 @@
 package httpapi
 
 import (
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 )
 
@@ -25,5 +27,31 @@ func TestParameterThatStandsTwiceIsMalformed(t *testing.T) {
 			got.expect(t, http.StatusBadRequest, "malformed-member")
 			a.holdsNothingOf(got, canary)
 		})
+	}
+}
+
+// The admin listener has the same rule, and does nothing that was said twice.
+func TestOperatorsParameterThatStandsTwiceIsMalformed(t *testing.T) {
+	log, cards, rules := slog.New(slog.DiscardHandler), &keeper{}, &flagKeeper{}
+	l := logOf(t, 5)
+	h := NewAdmin(NewMetrics("test"), log, nil, AuditRoutes(l, 0, l, log), CardRoutes(cards, log), EnablementRoutes(rules, "test", log))
+	for _, test := range []struct{ method, target, mediaType, body string }{
+		{http.MethodGet, "/v1/audit?log=0&log=0", "", ""},
+		{http.MethodGet, "/v1/audit/checkpoint?log=0&log=mint-a", "", ""},
+		{http.MethodGet, "/v1/audit/entries?from=0&from=1", "", ""},
+		{http.MethodGet, "/v1/audit/checkpoints?limit=1&limit=1", "", ""},
+		{http.MethodGet, "/v1/audit/tile/0/000.p/5?log=0&log=1", "", ""},
+		{http.MethodPost, "/cards/import?tenant=bank-a&tenant=bank-b", importMediaType, `{"encryptedCard":"x"}`},
+		{http.MethodPut, "/enablement?tenant=bank-a&tenant=bank-b", "application/json", `{"environment":"test","rules":[]}`},
+	} {
+		req := httptest.NewRequest(test.method, test.target, strings.NewReader(test.body))
+		req.Header.Set("Content-Type", test.mediaType)
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, req)
+		got := answer{rec.Code, rec.Header(), rec.Body.String()}
+		got.expect(t, http.StatusBadRequest, "malformed-member")
+	}
+	if n := cards.imported.Load(); n != 0 || rules.rules != nil {
+		t.Errorf("%d cards are imported, and the rules changed to %v", n, rules.rules)
 	}
 }

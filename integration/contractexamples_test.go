@@ -386,7 +386,7 @@ func (r *rehearsal) published() {
 	for _, id := range []string{"getCheckpoint", "getDescription", "getDescriptionAsJSON"} {
 		r.send(id, 200)
 	}
-	r.send("getCheckpoint", 400, func(s *sending) { s.query["log"] = []string{"0", "0"} })
+	r.send("getCheckpoint", 400, twice("log"))
 }
 
 // atTheDoor sends what no operation looks at before it turns the caller away: to every operation

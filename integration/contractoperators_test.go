@@ -23,7 +23,7 @@ func (r *rehearsal) operators() {
 	}
 	for id, op := range r.ops {
 		if op.Responses.Value("421") != nil { // those on both listeners too: their examples go to the API's
-			r.send(id, 421, func(s *sending) { s.op.admin, s.host = true, "evil.example" })
+			r.send(id, 421, onAdmin, func(s *sending) { s.host = "evil.example" })
 		}
 	}
 	for _, id := range []string{"getLive", "getReady", "getHealth", "getMetrics", "getService", "listKeys", "getKey", "listLogs", "getLog", "listEntries", "listCheckpoints", "getTile"} {
@@ -37,6 +37,14 @@ func (r *rehearsal) operators() {
 	for _, id := range []string{"getCheckpoint", "getLog", "listEntries", "listCheckpoints", "getTile"} {
 		r.send(id, 200, queried("log", "0"))
 		r.send(id, 404, queried("log", "no-log"))
+		r.send(id, 400, onAdmin, twice("log"))
+	}
+	for _, id := range []string{"listEntries", "listCheckpoints"} {
+		r.send(id, 400, twice("from"))
+		r.send(id, 400, twice("limit"))
+	}
+	for _, id := range []string{"importCards", "putEnablement"} {
+		r.send(id, 400, twice("tenant"))
 	}
 	r.changes()
 }

@@ -141,6 +141,13 @@ func named(name, value string) change {
 func queried(name, value string) change {
 	return func(s *sending) { s.query.Set(name, value) }
 }
+func twice(name string) change {
+	return func(s *sending) { s.query[name] = []string{"0", "0"} }
+}
+
+// onAdmin sends what both listeners have to the admin one.
+func onAdmin(s *sending) { s.op.admin = true }
+
 func headed(name, value string) change {
 	return func(s *sending) { s.header.Set(name, value) }
 }
