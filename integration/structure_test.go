@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 	"internal/outbound":               {},
 	"internal/telemetry":              {"internal/outbound", "internal/secret", "internal/span"},
 	"internal/keys":                   {"hsm"},
-	"internal/ceremony":               {"hsm", "passkit/cms"},
+	"internal/ceremony":               {"hsm", "passkit", "passkit/cms"},
 	"internal/report":                 {"hsm", "internal/audit"},
 	"passkit":                         {"passkit/cms"},
 	"passkit/cms":                     {},

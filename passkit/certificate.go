@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/mintmark/mintmark/passkit/cms"
 )
 
 // What marks a pass certificate ("Pass Type ID: …").
@@ -88,4 +90,26 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 		return nil, fmt.Errorf("%w: no block is whole", ErrCertificates)
 	}
 	return found, nil
+}
+
+// CheckCertificates reports a certificate, the first of chain, that is none for passes; whose
+// issuer is neither behind it in chain nor among known, so that each pass would be refused, since
+// a signature encloses both; or, unless roots is nil, whose issuer none of them issued. It looks
+// at no dates.
+func CheckCertificates(chain, known []*x509.Certificate, roots *x509.CertPool) error {
+	leaf := chain[0]
+	if ReadMarks(leaf).PassTypeIdentifier == "" {
+		return errors.New("it names no pass type, which a certificate of Apple's for a pass does")
+	}
+	issuer, err := cms.Signer{Certificate: leaf, Intermediates: slices.Concat(chain[1:], known)}.Issuer()
+	if err != nil {
+		return fmt.Errorf("no pass can be signed with it, for want of its issuer, %s: get that from https://www.apple.com/certificateauthority/ and put it behind it, both in PEM", leaf.Issuer)
+	}
+	if roots == nil { // nil would mean the system's
+		return nil
+	}
+	if fault := pathFault(leaf, issuer, []*x509.Certificate{issuer}, roots); fault != "" {
+		return fmt.Errorf("no device takes a pass that is signed with it: %s; get one from Apple's developer portal", fault)
+	}
+	return nil
 }

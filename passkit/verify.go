@@ -220,8 +220,7 @@ func (v *verifier) signature() Result {
 	return r
 }
 
-// chain checks who vouches for the certificate. Dates are left to time: the path is
-// built at a moment when leaf and issuer were valid.
+// chain checks who vouches for the certificate. Dates are left to time.
 func (v *verifier) chain() Result {
 	if v.leaf == nil {
 		return withoutLeaf(CheckChain)
@@ -233,30 +232,39 @@ func (v *verifier) chain() Result {
 		return failed(CheckChain, "the certificate is not for passes: it lacks the extended key usage 1.2.840.113635.100.4.14",
 			"sign with a certificate of the kind Pass Type ID")
 	}
-	intermediates := x509.NewCertPool()
-	from := v.leaf.NotBefore
-	for _, c := range v.signed.Certificates {
-		if !bytes.Equal(c.Raw, v.leaf.Raw) {
-			intermediates.AddCert(c)
-		}
-	}
-	if v.issuer != nil && v.issuer.NotBefore.After(from) {
-		from = v.issuer.NotBefore
-	}
-	_, err := v.leaf.Verify(x509.VerifyOptions{
-		Roots:         v.options.Roots,
-		Intermediates: intermediates,
-		CurrentTime:   from,
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
-	if err != nil {
-		return failed(CheckChain, chainFault(v.leaf, v.issuer, err), "sign with a certificate that Apple issued, and enclose the intermediate that issued it")
+	if fault := pathFault(v.leaf, v.issuer, v.signed.Certificates, v.options.Roots); fault != "" {
+		return failed(CheckChain, fault, "sign with a certificate that Apple issued, and enclose the intermediate that issued it")
 	}
 	r := Result{Check: CheckChain, Status: Passed}
 	if !slices.Contains(v.leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
 		r.Notes = append(r.Notes, "the certificate lacks the extended key usage clientAuth, without which it cannot send updates")
 	}
 	return r
+}
+
+// pathFault says why no path leads from a leaf to a root; it is empty where one does. The path
+// is built at a moment when leaf and issuer were valid. issuer may be nil.
+func pathFault(leaf, issuer *x509.Certificate, between []*x509.Certificate, roots *x509.CertPool) string {
+	intermediates := x509.NewCertPool()
+	for _, c := range between {
+		if !bytes.Equal(c.Raw, leaf.Raw) {
+			intermediates.AddCert(c)
+		}
+	}
+	from := leaf.NotBefore
+	if issuer != nil && issuer.NotBefore.After(from) {
+		from = issuer.NotBefore
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{
+		Roots:         roots,
+		Intermediates: intermediates,
+		CurrentTime:   from,
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	if err != nil {
+		return chainFault(leaf, issuer, err)
+	}
+	return ""
 }
 
 // chainFault says why a path was not found; x509's own words name certificates that

@@ -39,6 +39,9 @@ func configCommand() *cobra.Command {
 			for _, name := range p.cfg.Ignored() {
 				fmt.Fprintf(out, "warning: environment variable %s names no field\n", name)
 			}
+			for _, err := range p.passWarnings() {
+				fmt.Fprintf(out, "warning: %v\n", err)
+			}
 			return w.Flush()
 		},
 	}

@@ -13,7 +13,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,7 +21,6 @@ import (
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/passkit"
-	"github.com/mintmark/mintmark/passkit/cms"
 	"github.com/mintmark/mintmark/signer"
 )
 
@@ -179,24 +177,12 @@ func checkedChain(ring *hsm.Keyring, key, path string, now time.Time) ([]*x509.C
 		err = k.CheckCertificate(chain[0], now)
 	}
 	if err == nil && k.Purpose == hsm.Pass {
-		err = checkPassChain(chain, passkit.AppleIntermediates())
+		err = passkit.CheckCertificates(chain, passkit.AppleIntermediates(), nil)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("certificate %s for key %s: %w", path, key, err)
 	}
 	return chain, nil
-}
-
-// checkPassChain reports a certificate that is none for passes, or whose issuer is neither in
-// its file nor known here: each pass would be refused, since a signature encloses both.
-func checkPassChain(chain, known []*x509.Certificate) error {
-	if passkit.ReadMarks(chain[0]).PassTypeIdentifier == "" {
-		return errors.New("it names no pass type, which a certificate of Apple's for a pass does")
-	}
-	if _, err := (cms.Signer{Certificate: chain[0], Intermediates: slices.Concat(chain[1:], known)}).Issuer(); err != nil {
-		return fmt.Errorf("no pass can be signed with it, for want of its issuer, %s: get that from https://www.apple.com/certificateauthority/ and put it behind it, both in PEM", chain[0].Issuer)
-	}
-	return nil
 }
 
 // warnAlone says so where a listener would give its callers a certificate without an

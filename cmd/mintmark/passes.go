@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -40,6 +41,32 @@ func passSettings(cfg *config.Config, ring *hsm.Keyring) (passes.Settings, error
 		s.Types[passes.TypeID{Tenant: t.Tenant, Type: t.PassTypeIdentifier}] = passes.TypeSetting{Key: t.Key, Chain: chain}
 	}
 	return s, errors.Join(wrong...)
+}
+
+// passWarnings say which certificates of the keyring no pass can be signed with, or none that a
+// device takes. A service runs nevertheless: a tenant may have given the pass type another.
+func (p *plan) passWarnings() (all []error) {
+	var roots *x509.CertPool
+	if p.cfg.Environment == config.Production { // elsewhere anybody's are good enough
+		roots = passkit.AppleRoots()
+	}
+	for i, t := range p.cfg.Passes.Types {
+		chain := p.passes.Types[passes.TypeID{Tenant: t.Tenant, Type: t.PassTypeIdentifier}].Chain
+		if len(chain) == 0 {
+			continue
+		}
+		if err := passkit.CheckCertificates(chain, passkit.AppleIntermediates(), roots); err != nil {
+			all = append(all, fmt.Errorf("passes.types[%d].key: the keyring's certificate of %s: %w", i, t.Key, err))
+		}
+	}
+	return all
+}
+
+// warnOfPasses logs them.
+func (p *plan) warnOfPasses() {
+	for _, err := range p.passWarnings() {
+		p.log.Warn("pass certificate", "error", err)
+	}
 }
 
 // openPasses makes the pass service and, unless it is disabled, the pusher.

@@ -86,6 +86,7 @@ func (s *service) turn(next *plan) error {
 	if s.passes == nil {
 		return err
 	}
+	next.warnOfPasses()
 	settings := next.passes
 	// Only the types change under way; whether there is a pusher was decided at the start.
 	inUse := s.passes.Settings()

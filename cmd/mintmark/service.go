@@ -285,6 +285,7 @@ func (p *plan) warnings() {
 	for _, name := range p.cfg.Ignored() {
 		p.log.Warn("environment variable names no field and is ignored", "name", name)
 	}
+	p.warnOfPasses()
 	if p.cfg.Environment != config.Production {
 		p.log.Warn("not for production", "environment", p.cfg.Environment, "trusts", p.trusts())
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mintmark/mintmark/hsm"
+	"github.com/mintmark/mintmark/passkit"
 )
 
 // The files that a ceremony makes beside the certificates and requests.
@@ -148,6 +149,9 @@ func (c Certificate) read(at Place, k hsm.Key) ([]byte, error) {
 	chain, err := hsm.ParseChain(b)
 	if err == nil {
 		err = k.CheckCertificate(chain[0], at.Now())
+	}
+	if err == nil && k.Purpose == hsm.Pass {
+		err = passkit.CheckCertificates(chain, passkit.AppleIntermediates(), nil)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("certificate %s for key %s: %w", c.File, k.Name, err)
