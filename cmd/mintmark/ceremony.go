@@ -128,7 +128,7 @@ func (r *rite) run(ctx context.Context) (err error) {
 	}
 	var pinFile string
 	if r.flags.prompt {
-		file, remove, err := promptPIN(r.c.ErrOrStderr(), r.plan.Member)
+		file, remove, err := promptPIN(ctx, r.c.ErrOrStderr(), r.plan.Member)
 		if err != nil {
 			return exit(exitUsage, err)
 		}

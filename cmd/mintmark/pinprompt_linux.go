@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -13,15 +15,15 @@ import (
 
 // promptPIN asks for a PIN on the terminal, without showing it, and gives the path of a file
 // that holds it: in memory, of this process alone, until remove. A PIN is never an argument
-// or a variable of the environment, which others can read.
-func promptPIN(to io.Writer, member string) (path string, remove func(), err error) {
+// or a variable of the environment, which others can read. It asks until ctx ends.
+func promptPIN(ctx context.Context, to io.Writer, member string) (path string, remove func(), err error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
 		return "", nil, fmt.Errorf("ask for the PIN: there is no terminal: %w", err)
 	}
 	defer func() { err = errors.Join(err, tty.Close()) }()
 	fmt.Fprintf(to, "PIN of %s: ", member)
-	line, err := readUnseen(tty)
+	line, err := readUnseen(ctx, tty)
 	fmt.Fprintln(to)
 	defer secret.Wipe(line)
 	if err != nil {
@@ -41,25 +43,48 @@ func promptPIN(to io.Writer, member string) (path string, remove func(), err err
 	return fmt.Sprintf("/proc/self/fd/%d", fd), func() { _ = file.Close() }, nil
 }
 
-// readUnseen reads a line of a terminal that does not show it.
-func readUnseen(tty *os.File) ([]byte, error) {
-	fd := int(tty.Fd())
-	was, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+// readUnseen reads a line of a terminal that does not show it, until ctx ends. However it
+// returns, the terminal is as it was.
+func readUnseen(ctx context.Context, tty *os.File) ([]byte, error) {
+	was, err := changeTerminal(tty, func(t *unix.Termios) {
+		t.Lflag &^= unix.ECHO
+		t.Lflag |= unix.ICANON | unix.ISIG
+	})
 	if err != nil {
 		return nil, err
 	}
-	hidden := *was
-	hidden.Lflag &^= unix.ECHO
-	hidden.Lflag |= unix.ICANON | unix.ISIG
-	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &hidden); err != nil {
-		return nil, err
-	}
-	defer func() { _ = unix.IoctlSetTermios(fd, unix.TCSETS, was) }()
+	defer func() { _, _ = changeTerminal(tty, func(t *unix.Termios) { *t = was }) }()
+	stop := context.AfterFunc(ctx, func() { _ = tty.SetReadDeadline(time.Now()) })
+	defer stop()
 	line := make([]byte, 512) // the terminal gives one line at a time
 	n, err := tty.Read(line)
+	if ctx.Err() != nil {
+		secret.Wipe(line)
+		return nil, ctx.Err()
+	}
 	if err != nil || n == 0 || line[n-1] != '\n' {
 		secret.Wipe(line)
 		return nil, errors.Join(err, errors.New("no line of at most 511 bytes was given"))
 	}
 	return line[:n], nil
+}
+
+// changeTerminal changes a terminal's settings and gives those before. It leaves it one that
+// deadlines count for, which Fd would not.
+func changeTerminal(tty *os.File, change func(*unix.Termios)) (was unix.Termios, err error) {
+	raw, err := tty.SyscallConn()
+	if err != nil {
+		return was, err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		var t *unix.Termios
+		if t, failed = unix.IoctlGetTermios(int(fd), unix.TCGETS); failed != nil {
+			return
+		}
+		was = *t
+		change(t)
+		failed = unix.IoctlSetTermios(int(fd), unix.TCSETS, t)
+	})
+	return was, errors.Join(err, failed)
 }

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal gives a terminal, and what has been written to it when it is closed.
-func terminal(t *testing.T) (tty *os.File, shown func() string) {
+// pseudoTerminal gives both sides of a terminal.
+func pseudoTerminal(t *testing.T) (screen, tty *os.File) {
 	t.Helper()
 	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -31,6 +31,13 @@ func terminal(t *testing.T) (tty *os.File, shown func() string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return screen, tty
+}
+
+// terminal gives a terminal, and what has been written to it when it is closed.
+func terminal(t *testing.T) (tty *os.File, shown func() string) {
+	t.Helper()
+	screen, tty := pseudoTerminal(t)
 	return tty, func() string {
 		const end = "~" // which nothing here writes: a read may give a part
 		if _, err := tty.WriteString(end); err != nil {
