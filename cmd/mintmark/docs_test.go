@@ -90,6 +90,7 @@ coloured. ` + "`mintmark completion SHELL`" + ` prints completion for bash, zsh,
 | 4 | HSM |
 | 5 | storage |
 | 6 | refused PIN: a command that cannot go on without the token; serve stays up, unready |
+| 130 | interrupted (SIGINT, Ctrl-C) while it was stopping, and ended at once as by ` + "`kill -9`" + `; a second SIGTERM does not |
 `)
 	eachCommand(newCommand(), func(c *cobra.Command) {
 		if c.HasParent() {

@@ -25,17 +25,15 @@
 //	mintmark version
 //
 // Exit status: 0 well, 1 failure, 2 usage, 3 configuration, 4 HSM, 5 storage,
-// 6 refused PIN (a command that cannot go on without the token; serve stays up, unready).
+// 6 refused PIN (a command that cannot go on without the token; serve stays up, unready),
+// 130 interrupted (SIGINT) while it was stopping, and ended at once.
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -50,6 +48,7 @@ const (
 	exitHSM           = 4
 	exitStorage       = 5
 	exitRefusedPIN    = 6
+	exitInterrupted   = 130 // 128 + SIGINT, as shells say it
 )
 
 // exitError is an error that decides the exit status.
@@ -70,7 +69,7 @@ func exit(status int, err error) error {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilInterrupted()
 	defer stop()
 	err := newCommand().ExecuteContext(ctx)
 	if err == nil {

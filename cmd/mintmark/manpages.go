@@ -70,7 +70,7 @@ func writeManPage(c *cobra.Command, pages []*cobra.Command, path string) (err er
 	r.line(manName(c) + " - " + lowerFirst(c.Short))
 	r.command(c, ".SH", c.Parent() != nil)
 	fmt.Fprintln(r, ".SH EXIT STATUS")
-	r.line("0 well, 1 failure, 2 usage, 3 configuration, 4 HSM, 5 storage, 6 refused PIN")
+	r.line("0 well, 1 failure, 2 usage, 3 configuration, 4 HSM, 5 storage, 6 refused PIN, 130 interrupted again while it was stopping")
 	fmt.Fprintln(r, ".SH SEE ALSO")
 	var others []string
 	for _, p := range pages {
