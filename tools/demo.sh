@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs a development server, the whole journey against it, and stops it.
+# Runs a development server, the whole journey against it, and stops it. One that runs in the
+# directory already is left alone.
 # usage: tools/demo.sh BINARY DATA-DIRECTORY
 set -eu
 
@@ -8,16 +9,17 @@ data=$2
 log=$data/demo.log
 
 mkdir -p "$data"
-rm -f "$data/dev.json" # an old one would be taken for this server's
 "$bin" dev --data "$data" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 >"$log" 2>&1 &
 server=$!
 trap 'kill "$server" 2>/dev/null || true' EXIT INT TERM
 
 waited=0
-while [ ! -f "$data/dev.json" ]; do
-	if ! kill -0 "$server" 2>/dev/null || [ "$waited" -ge 200 ]; then
+# Another server's dev.json may be there, of one that runs or was killed.
+until grep -q "\"pid\": $server,\{0,1\}\$" "$data/dev.json" 2>/dev/null; do
+	if ! kill -0 "$server" 2>/dev/null || [ "$waited" -ge 1800 ]; then
 		echo "the development server did not become ready; its log:" >&2
 		cat "$log" >&2
+		echo "where one runs in $data already: $bin demo --data $data" >&2
 		exit 1
 	fi
 	sleep 0.1

@@ -55,7 +55,9 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // or each command would take a second more
-			return nil
+			tools, err := filepath.Abs("../../tools")
+			e.Setenv("TOOLS", tools)
+			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":     exits,
