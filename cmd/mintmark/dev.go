@@ -39,7 +39,7 @@ func dataFlag(c *cobra.Command, dir *string) {
 	c.Flags().StringVar(dir, "data", ".mintmark", "development `directory`")
 }
 
-func runDev(c *cobra.Command, o devOptions) error {
+func runDev(c *cobra.Command, o devOptions) (err error) {
 	ctx, out := c.Context(), c.OutOrStdout()
 	meter := meterTo(c.ErrOrStderr())
 	meter.step("making a token, keys and certificates in %s, or finding them there", o.data)
@@ -53,6 +53,7 @@ func runDev(c *cobra.Command, o devOptions) error {
 	case err != nil:
 		return exit(exitHSM, err)
 	}
+	defer func() { err = errors.Join(err, d.Release()) }()
 	if err := d.WriteConfig(o.listen, o.admin); err != nil {
 		return err
 	}

@@ -121,7 +121,8 @@ func PublicKey(root string, p hsm.Purpose) string {
 // Make makes what is missing under root, which may exist and hold foreign files. module
 // is any PKCS#11 library with a SoftHSM behind it; empty for the SoftHSM found. A
 // second call finds everything there and changes nothing; dev.json of a server that was killed
-// is removed. While another server works there it is refused with ErrRunning.
+// is removed. While another server works there it is refused with ErrRunning. The caller
+// releases what it gives.
 func Make(ctx context.Context, root, module string) (*Dir, error) {
 	abs, err := filepath.Abs(root)
 	if err != nil {
@@ -163,9 +164,13 @@ func (d *Dir) hold() error {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return errors.Join(ErrRunning, f.Close())
 	}
-	d.held = f // or it would be closed, and the lock given up, when it is collected
+	d.held = f
 	return nil
 }
+
+// Release gives the directory up, of a Make that succeeded. It is to be called however short the
+// process lives on: a Dir that nothing refers to any more is collected, and its lock with it.
+func (d *Dir) Release() error { return d.held.Close() }
 
 // ErrForeign is returned for a directory where a name that is needed belongs to somebody
 // else: a folder of sources called softhsm, a real configuration, a real key.
