@@ -82,10 +82,7 @@ func newField(t *testing.T, keys int, where hsm.Isolation) *field {
 // serve starts the server on the field's directory.
 func (f *field) serve(t *testing.T) *server {
 	t.Helper()
-	env := append([]string{
-		"MINTMARK_HSM_ISOLATION=" + string(f.isolation),
-		"MINTMARK_AUDIT_MAX_UNSIGNED=10000000", // a key that is lost for seconds is refused, and that recorded, more than 10 000 times
-	}, unsigned...)
+	env := append([]string{"MINTMARK_HSM_ISOLATION=" + string(f.isolation)}, unsigned...)
 	s := start(t, f.dir, []string{"--module", f.module.Path}, env)
 	f.server.Store(s)
 	return s
