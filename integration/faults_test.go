@@ -166,7 +166,7 @@ var faults = []fault{
 		other.rsa = freshRSA()
 		operate(f.t, f.token, func(o *operator) { o.deleteKey(f.tav.entry); o.importKey(other) })
 		// Between the two the server may have seen that the key is missing.
-		eventually(f.t, 65*time.Second, func() error {
+		eventually(f.t, 2*patience, func() error {
 			if !strings.Contains(f.server.Load().stderr.String(), string(hsm.KeyLost)) {
 				return errors.New("the log does not say that the key differs from its pin")
 			}
@@ -200,7 +200,7 @@ var faults = []fault{
 		}
 		select {
 		case <-s.exited:
-		case <-time.After(time.Minute):
+		case <-time.After(2 * patience):
 			f.t.Error("the process does not end")
 			s.kill()
 		}
@@ -241,7 +241,7 @@ var crashes = []fault{
 // childEnds waits until so many processes of the member have ended.
 func (f *field) childEnds(times int) {
 	f.t.Helper()
-	eventually(f.t, time.Minute, func() error {
+	eventually(f.t, patience, func() error {
 		if n := strings.Count(f.server.Load().stderr.String(), ended); n < times {
 			return fmt.Errorf("%d processes of the member have ended", n)
 		}
@@ -276,7 +276,7 @@ func (tb *table) measure(t *testing.T, f *field, keys int, all []fault) {
 			f.t, f.restarts = t, 0
 			s := f.serve(t)
 			f.load = newLoad(s, f.where)
-			if !f.load.served(5*clients, time.Now(), 20*time.Second) {
+			if !f.load.served(5*clients, time.Now(), patience) {
 				t.Fatal("the load does not run")
 			}
 			before := strings.Count(s.stderr.String(), "\n")
