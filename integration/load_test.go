@@ -60,19 +60,21 @@ type load struct {
 	certs []string
 	card  string
 
-	stop    chan struct{}
-	running sync.WaitGroup
+	stop     chan struct{}
+	stopping sync.Once
+	running  sync.WaitGroup
 
 	mu  sync.Mutex
 	all []exchange // guarded by mu
 }
 
-// newLoad starts the clients.
+// newLoad starts the clients, which end before the test does.
 func newLoad(s *server, where func() (url, token string)) *load {
 	l := &load{
 		t: s.t, where: where, stop: make(chan struct{}), card: s.info.Cards[0].ExternalCardID,
 		certs: []string{s.certificate(s.info.Apple.LeafCert), s.certificate(s.info.Apple.SubCert)},
 	}
+	s.t.Cleanup(func() { l.end() })
 	for range clients {
 		l.running.Add(1)
 		go func() {
@@ -93,6 +95,9 @@ func (l *load) client() {
 		default:
 		}
 		e := l.one()
+		if e.status != http.StatusOK {
+			e.answer = answer{status: e.status} // there may be a hundred thousand
+		}
 		l.mu.Lock()
 		l.all = append(l.all, e)
 		l.mu.Unlock()
@@ -161,7 +166,7 @@ func (l *load) served(n int, since time.Time, within time.Duration) bool {
 
 // end stops the clients and gives all that happened.
 func (l *load) end() []exchange {
-	close(l.stop)
+	l.stopping.Do(func() { close(l.stop) })
 	l.running.Wait()
 	return l.all
 }
