@@ -122,15 +122,20 @@ func (s *site) serve() *server {
 	s.t.Helper()
 	srv := process(s.t, []string{"MINTMARK_LOG_FORMAT=text", "GORACE=atexit_sleep_ms=0"}, "serve", "--config", filepath.Join(s.dir, "mintmark.yaml"))
 	srv.dir = s.dir
-	srv.await(func() bool {
-		at := listening.FindStringSubmatch(srv.stderr.String())
-		if at == nil {
-			return false
-		}
-		srv.info.BaseURL, srv.info.AdminURL = "http://"+at[1], "http://"+at[2]
-		return srv.get(srv.info.AdminURL+"/readyz").status == http.StatusOK
-	})
+	srv.await(func() bool { return srv.isUp(srv.stderr.String()) })
 	return srv
+}
+
+// isUp takes the addresses of mintmark serve from its log, and reports whether it is ready
+// there. A look that comes to nothing is no fault: there is a next one.
+func (s *server) isUp(log string) bool {
+	at := listening.FindStringSubmatch(log)
+	if at == nil {
+		return false
+	}
+	s.info.BaseURL, s.info.AdminURL = "http://"+at[1], "http://"+at[2]
+	a, err := call{method: http.MethodGet, url: s.info.AdminURL + "/readyz"}.by(client)
+	return err == nil && a.status == http.StatusOK
 }
 
 // address is where a listener listens, by its name in the configuration.
