@@ -136,8 +136,9 @@ func (p *Process) Err() error {
 // Signal sends a signal to the process, if it still runs.
 func (p *Process) Signal(s syscall.Signal) { _ = p.Cmd.Process.Signal(s) }
 
-// stopWithin is longer than any process of ours takes to answer what is under way.
-const stopWithin = 40 * time.Second
+// stopWithin is longer than any process of ours takes to stop: to answer what is under way, to
+// put its stop on record, and to close.
+const stopWithin = 90 * time.Second
 
 // Stop asks the process to end, and waits for it.
 func (p *Process) Stop() {
