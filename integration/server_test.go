@@ -125,7 +125,7 @@ const patience = time.Minute
 // await waits until the server is ready, and fails the test if it ends before.
 func (s *server) await(ready func() bool) {
 	s.t.Helper()
-	s.process.Await(patience, ready)
+	s.process.Await(s.t, patience, ready)
 }
 
 // start runs mintmark dev in dir with further arguments and environment, and waits

@@ -296,7 +296,7 @@ func (p *replica) command(env ...string) *exec.Cmd {
 // awaitReady waits until the replica is ready, and its log is its own.
 func (p *replica) awaitReady() {
 	p.rig.t.Helper()
-	p.Await(soon, p.ready)
+	p.Await(p.rig.t, soon, p.ready)
 }
 
 func (p *replica) ready() bool {
