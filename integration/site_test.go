@@ -181,10 +181,13 @@ func (s *server) hangup(texts ...string) {
 	})
 }
 
+// entriesOf counts the entries of the log that are of a kind and hold a text.
+const entriesOf = `SELECT COUNT(*) FROM audit_entries WHERE kind = ? AND instr(body, ?) > 0`
+
 // entries is how many entries of the log are of a kind and hold a text.
 func (s *server) entries(kind, text string) int {
 	s.t.Helper()
-	return s.count(`SELECT COUNT(*) FROM audit_entries WHERE kind = ? AND instr(body, ?) > 0`, kind, text)
+	return s.count(entriesOf, kind, text)
 }
 
 // counter is the value of a metric, by its full name with labels; 0 if nothing was counted

@@ -286,10 +286,11 @@ func otherTakesUp(t *testing.T, r *rig) {
 		return err
 	})
 	actors.Eventually(t, soon, func() error {
-		if n := r.count(`SELECT COUNT(*) FROM network_notices`); n != 0 {
-			return fmt.Errorf("%d notices were not told", n)
+		n, err := r.counted(`SELECT COUNT(*) FROM network_notices`)
+		if err == nil && n != 0 {
+			err = fmt.Errorf("%d notices were not told", n)
 		}
-		return nil
+		return err
 	})
 	if n := r.network.Acted()["mail"]; n != 1 {
 		t.Errorf("the network acted %d times", n)

@@ -377,9 +377,15 @@ func (r *rig) seal(at string, request map[string]any) actors.Call {
 // count asks the database for one number.
 func (r *rig) count(query string, args ...any) int {
 	r.t.Helper()
-	var n int
-	r.check(r.database.QueryRowContext(context.Background(), query, args...).Scan(&n))
+	n, err := r.counted(query, args...)
+	r.check(err)
 	return n
+}
+
+// counted is count for those who ask again.
+func (r *rig) counted(query string, args ...any) (n int, err error) {
+	err = r.database.QueryRowContext(context.Background(), query, args...).Scan(&n)
+	return n, err
 }
 
 // verifyLogs has `mintmark audit verify` look at all logs of the database, and gives what it
