@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,14 +108,7 @@ func startServe(t *testing.T, dir, more string, env ...string) *server {
 	}
 	s := process(t, env, "serve", "--config", path)
 	s.dir = dir
-	s.await(func() bool {
-		at := listening.FindStringSubmatch(s.stderr.String())
-		if at == nil {
-			return false
-		}
-		s.info.BaseURL, s.info.AdminURL = "http://"+at[1], "http://"+at[2]
-		return s.get(s.info.AdminURL+"/readyz").status == http.StatusOK
-	})
+	s.await(func() bool { return s.isUp(s.stderr.String()) })
 	return s
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -127,7 +128,7 @@ const patience = time.Minute
 // await waits until the server is ready, and fails the test if it ends before.
 func (s *server) await(ready func() bool) {
 	s.t.Helper()
-	s.process.Await(patience, ready)
+	s.process.Await(s.t, patience, ready)
 }
 
 // start runs mintmark dev in dir with further arguments and environment, and waits
@@ -290,13 +291,19 @@ func (s *server) database(mode string) *sql.DB {
 // count asks the database, beside the server, for one number.
 func (s *server) count(query string, args ...any) int {
 	s.t.Helper()
-	db := s.database("ro")
-	defer func() { _ = db.Close() }()
-	var n int
-	if err := db.QueryRow(query, args...).Scan(&n); err != nil {
+	n, err := s.counted(query, args...)
+	if err != nil {
 		s.t.Fatal(err)
 	}
 	return n
+}
+
+// counted is count for those who ask again.
+func (s *server) counted(query string, args ...any) (n int, err error) {
+	s.t.Helper()
+	db := s.database("ro")
+	err = db.QueryRow(query, args...).Scan(&n)
+	return n, errors.Join(err, db.Close())
 }
 
 // node runs a script of testdata with JSON in, and decodes the JSON that comes out.
