@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -40,12 +41,21 @@ func newCluster(t *testing.T) *cluster {
 }
 
 // patient has a process wait for rows for as long as a busy machine takes to commit: how long it
-// waits for who stands still has its own test.
+// waits for who stands still has its own test. The writer's limit on a transaction is shorter, and
+// where it ends one the connection goes, with what is set here.
 func patient(t *testing.T, s *opened) {
 	t.Helper()
+	s.writer = audit.NewWriter(unhurried{s.Store}, clock)
 	if err := store.OnWriter(s.Store, "SET lock_timeout = '1min'"); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// unhurried is a store whose transactions last until the database ends them.
+type unhurried struct{ *store.Store }
+
+func (u unhurried) Commit(ctx context.Context, batch []*audit.Append, number func([]*audit.Append) []audit.Row) error {
+	return u.Store.Commit(context.WithoutCancel(ctx), batch, number)
 }
 
 // callers is how many come at once, half of them to each process.
