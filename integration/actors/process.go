@@ -12,6 +12,7 @@ package actors
 
 import (
 	"bytes"
+	"fmt"
 	"os/exec"
 	"strings"
 	"sync"
@@ -75,15 +76,26 @@ func Start(t testing.TB, cmd *exec.Cmd) *Process {
 		close(p.Exited)
 	}()
 	t.Cleanup(func() {
+		was := p.state()
 		p.Stop()
 		if t.Failed() {
-			t.Logf("what the log complains of, and its end:\n%s%s", LastLines(p.Complaints(), 30), LastLines(p.Stderr.String(), 30))
+			t.Logf("process %d %s; what its log complains of, and its end:\n%s...\n%s", cmd.Process.Pid, was, LastLines(p.Complaints(), 10), LastLines(p.Stderr.String(), 6))
 		}
 		if strings.Contains(p.Stderr.String(), "DATA RACE") {
 			t.Errorf("the race detector found something:\n%s", p.Stderr)
 		}
 	})
 	return p
+}
+
+// state says whether the process runs, or how it ended.
+func (p *Process) state() string {
+	select {
+	case <-p.Exited:
+		return fmt.Sprintf("had ended (%v)", p.Cmd.ProcessState)
+	default:
+		return "was running"
+	}
 }
 
 // Complaints are the lines of the log above the level of information.

@@ -12,10 +12,10 @@
 // Where the module finds its settings: in FILE.conf beside its own file, then in the
 // environment.
 //
-//	module         MINTMARK_FAULT_MODULE         the real module; required
-//	control        MINTMARK_FAULT_CONTROL        the control file; without it: no rules
-//	softhsm2_conf  MINTMARK_FAULT_SOFTHSM2_CONF  SOFTHSM2_CONF for the real C_Initialize
-//	reserved       MINTMARK_FAULT_PRESERVED      pReserved for the real C_Initialize
+//	module         FAULTMODULE_MODULE         the real module; required
+//	control        FAULTMODULE_CONTROL        the control file; without it: no rules
+//	softhsm2_conf  FAULTMODULE_SOFTHSM2_CONF  SOFTHSM2_CONF for the real C_Initialize
+//	reserved       FAULTMODULE_PRESERVED      pReserved for the real C_Initialize
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -147,10 +147,10 @@ static void read_settings(void) {
 		char *to;
 		size_t size;
 	} known[] = {
-		{"module", "MINTMARK_FAULT_MODULE", setting.module, sizeof setting.module},
-		{"control", "MINTMARK_FAULT_CONTROL", setting.control, sizeof setting.control},
-		{"softhsm2_conf", "MINTMARK_FAULT_SOFTHSM2_CONF", setting.softhsm2_conf, sizeof setting.softhsm2_conf},
-		{"reserved", "MINTMARK_FAULT_PRESERVED", setting.reserved, sizeof setting.reserved},
+		{"module", "FAULTMODULE_MODULE", setting.module, sizeof setting.module},
+		{"control", "FAULTMODULE_CONTROL", setting.control, sizeof setting.control},
+		{"softhsm2_conf", "FAULTMODULE_SOFTHSM2_CONF", setting.softhsm2_conf, sizeof setting.softhsm2_conf},
+		{"reserved", "FAULTMODULE_PRESERVED", setting.reserved, sizeof setting.reserved},
 	};
 	const size_t n = sizeof known / sizeof *known;
 	for (size_t i = 0; i < n; i++)

@@ -148,10 +148,10 @@ type variable struct{ key, env, value string }
 
 func (m *Module) variables() []variable {
 	return []variable{
-		{"module", "MINTMARK_FAULT_MODULE", m.config.Inner},
-		{"control", "MINTMARK_FAULT_CONTROL", m.control},
-		{"softhsm2_conf", "MINTMARK_FAULT_SOFTHSM2_CONF", m.config.SoftHSMConf},
-		{"reserved", "MINTMARK_FAULT_PRESERVED", m.config.Reserved},
+		{"module", "FAULTMODULE_MODULE", m.config.Inner},
+		{"control", "FAULTMODULE_CONTROL", m.control},
+		{"softhsm2_conf", "FAULTMODULE_SOFTHSM2_CONF", m.config.SoftHSMConf},
+		{"reserved", "FAULTMODULE_PRESERVED", m.config.Reserved},
 	}
 }
 
