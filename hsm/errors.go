@@ -167,6 +167,7 @@ const (
 	KeyRetired   KeyProblem = "is retired"
 	KeyNext      KeyProblem = "is next in line and makes nothing yet"
 	KeyNotBound  KeyProblem = "is for a role that this process does not have"
+	KeyUnknown   KeyProblem = "is not known while the member is down"
 	// KeyUnreadable: crypto11 reads less than this package; a CKA_EC_POINT, for one, only as
 	// a DER OCTET STRING.
 	KeyUnreadable KeyProblem = "is not in a form that can be signed with"

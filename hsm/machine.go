@@ -59,7 +59,8 @@ func (m *machine) add(t *Token) {
 	m.look()
 }
 
-// remove takes a member out; the machine ends with the last one.
+// remove takes a member out. The machine ends with the last one, whose Close finalizes the
+// module: what was wrong with it is no matter of the next one's.
 func (m *machine) remove(t *Token) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -68,6 +69,9 @@ func (m *machine) remove(t *Token) {
 			m.members = append(m.members[:i], m.members[i+1:]...)
 			break
 		}
+	}
+	if len(m.members) == 0 {
+		m.broken = nil
 	}
 	m.look()
 }
@@ -107,7 +111,7 @@ func (m *machine) run() {
 		}
 		m.mu.Lock()
 		if len(m.members) == 0 {
-			m.running, m.broken = false, nil // the last Close has finalized the module
+			m.running = false
 			m.mu.Unlock()
 			return
 		}

@@ -77,12 +77,14 @@ func (r *Keyring) activeOf(p Purpose, usable func(name string, inactive bool) (*
 func (r *Keyring) statuses(found tokenKeys) []KeyStatus {
 	all := make([]KeyStatus, 0, len(r.Keys))
 	for _, k := range r.Keys {
-		problem := KeyNotListed // when this epoch began, or there is none
+		problem := KeyNotListed // when this epoch began
 		switch {
 		case found[k.Name] != nil:
 			problem = found[k.Name].problemNow()
 		case !r.binds(k.Purpose):
 			problem = KeyNotBound
+		case found == nil:
+			problem = KeyUnknown
 		}
 		all = append(all, KeyStatus{Key: k, Problem: problem})
 	}
