@@ -35,6 +35,7 @@ type HSM struct {
 	turn    atomic.Uint32
 	using   sync.Mutex // held while another keyring is taken up
 
+	tried   chan struct{} // closed when each member has been tried once
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
@@ -50,7 +51,7 @@ func Start(ctx context.Context, policy Policy, configs []Config) (*HSM, error) {
 		return nil, fmt.Errorf("start HSM: policy %q is neither failover nor spread", policy)
 	}
 	alive, stop := context.WithCancel(context.Background())
-	h := &HSM{policy: policy, stop: stop}
+	h := &HSM{policy: policy, tried: make(chan struct{}), stop: stop}
 	h.ring.Store(configs[0].Keyring)
 	for _, cfg := range configs {
 		m, err := newMember(cfg)
@@ -63,6 +64,7 @@ func Start(ctx context.Context, policy Policy, configs []Config) (*HSM, error) {
 	for _, m := range h.members {
 		m.launch(alive, &h.running)
 	}
+	h.running.Go(func() { h.awaitTries(alive) })
 	if err := h.awaitFirstTries(ctx); err != nil {
 		return nil, err
 	}
@@ -90,6 +92,21 @@ func (h *HSM) awaitFirstTries(ctx context.Context) error {
 	}
 	return nil
 }
+
+func (h *HSM) awaitTries(alive context.Context) {
+	for _, m := range h.members {
+		select {
+		case <-m.firstTry():
+		case <-alive.Done():
+			return
+		}
+	}
+	close(h.tried)
+}
+
+// Tried gives a channel that is closed when each member has been tried once, which may be long
+// after Start returned: only then is the cause known why none is ready.
+func (h *HSM) Tried() <-chan struct{} { return h.tried }
 
 // startWithin is how long Start waits for members that have not answered yet. One that
 // hangs does not keep the others from serving. The tests wait longer: in a few seconds a child

@@ -88,8 +88,12 @@ func (m *isolated) supervise(alive context.Context) {
 			m.attend(p)
 			select {
 			case <-p.ended:
-				m.log.Log(context.Background(), m.endLevel(), "process of HSM member has ended", "pid", p.cmd.Process.Pid, "how", p.cmd.ProcessState.String())
 			case <-time.After(goneWithin):
+			}
+			select {
+			case <-p.ended: // which counts, also where both came while this process stood still
+				m.log.Log(context.Background(), m.endLevel(), "process of HSM member has ended", "pid", p.cmd.Process.Pid, "how", p.cmd.ProcessState.String())
+			default:
 				m.log.Error("process of HSM member does not end", "pid", p.cmd.Process.Pid)
 			}
 		} else {

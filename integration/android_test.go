@@ -87,6 +87,7 @@ func androidsAreTold(t *testing.T, apple *actors.PushService, android *androidSe
 	}
 	p.change(ecPasses, "9", 1)
 	want := "POST /push key=android-secret {" + ecPasses + " [android-token-1]}"
+	p.await("the Android is asked for", func() bool { return len(android.asked) != 0 })
 	if got := <-android.asked; got != want {
 		t.Errorf("asked for %q, want %q", got, want)
 	}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // A disk that is full gives 503 and no output, and when there is room again the service
@@ -55,22 +54,16 @@ func TestFullDiskPasses(t *testing.T) {
 // answers posts until it is answered with a status.
 func (s *server) answers(status int) {
 	s.t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
+	eventually(s.t, patience, func() error {
 		a := s.mustPost(s.newRequest())
-		if a.status == status {
-			if status == http.StatusServiceUnavailable && a.header.Get("Retry-After") == "" {
-				s.t.Error("503 without Retry-After")
-			}
-			return
+		if a.status == http.StatusServiceUnavailable && a.header.Get("Retry-After") == "" {
+			s.t.Error("503 without Retry-After")
 		}
 		if a.status != http.StatusOK && a.status != http.StatusServiceUnavailable {
 			s.t.Errorf("answered %d: %s", a.status, a.body)
 		}
-		if time.Now().After(deadline) {
-			s.t.Fatalf("answered %d for %v, want %d", a.status, patience, status)
-		}
-	}
+		return a.want(status)
+	})
 }
 
 // fill writes a file until the disk is full.

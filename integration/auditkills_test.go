@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -37,9 +38,12 @@ func TestKilledAtRandomPoints(t *testing.T) {
 		for range 8 {
 			clients.Go(func() { s.sealUntil(stop, got) })
 		}
-		for tick := time.NewTicker(2 * time.Millisecond); got.count() == before; {
-			<-tick.C
-		}
+		eventually(t, patience, func() error {
+			if got.count() == before {
+				return errors.New("nothing is released")
+			}
+			return nil
+		})
 		// At a random point of what follows, not at one that the test is waiting for.
 		<-time.After(rand.N(600 * time.Millisecond))
 		s.kill()

@@ -13,14 +13,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/mintmark/mintmark/internal/audit"
 	"github.com/mintmark/mintmark/internal/store"
@@ -80,22 +78,20 @@ func (h *offHost) read(conn net.Conn) {
 // file.
 func (h *offHost) covers(t *testing.T, size uint64) (file string) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
+	var c audit.Checkpoint
+	eventually(t, patience, func() error {
 		h.mu.Lock()
-		c := h.last
-		h.mu.Unlock()
-		if c.Size >= size {
-			file = filepath.Join(t.TempDir(), "anchor")
-			if err := os.WriteFile(file, []byte(c.Note), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			return file
+		defer h.mu.Unlock()
+		if c = h.last; c.Size < size {
+			return fmt.Errorf("the anchor has a checkpoint of %d entries, want %d", c.Size, size)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the anchor has a checkpoint of %d entries, want %d", c.Size, size)
-		}
+		return nil
+	})
+	file = filepath.Join(t.TempDir(), "anchor")
+	if err := os.WriteFile(file, []byte(c.Note), 0o600); err != nil {
+		t.Fatal(err)
 	}
+	return file
 }
 
 // startServe runs mintmark serve on a development directory that was made before, with
@@ -112,14 +108,7 @@ func startServe(t *testing.T, dir, more string, env ...string) *server {
 	}
 	s := process(t, env, "serve", "--config", path)
 	s.dir = dir
-	s.await(func() bool {
-		at := listening.FindStringSubmatch(s.stderr.String())
-		if at == nil {
-			return false
-		}
-		s.info.BaseURL, s.info.AdminURL = "http://"+at[1], "http://"+at[2]
-		return s.get(s.info.AdminURL+"/readyz").status == http.StatusOK
-	})
+	s.await(func() bool { return s.isUp(s.stderr.String()) })
 	return s
 }
 

@@ -110,15 +110,7 @@ func (r *benchRig) run(v variant, dir, config string) *server {
 	})
 	s := running(r.t, cmd)
 	s.dir = dir
-	s.await(func() bool {
-		text := readFile(r.t, log.Name())
-		at := listening.FindStringSubmatch(text)
-		if at == nil {
-			return false
-		}
-		s.info.BaseURL, s.info.AdminURL = "http://"+at[1], "http://"+at[2]
-		return s.get(s.info.AdminURL+"/readyz").status == http.StatusOK
-	})
+	s.await(func() bool { return s.isUp(readFile(r.t, log.Name())) })
 	return s
 }
 

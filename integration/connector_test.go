@@ -38,6 +38,7 @@ func TestKilledWhileItTellsTheNetwork(t *testing.T) {
 	s.write("mintmark.yaml", strings.Join(lines, "")+"outbound: {caFile: network-ca.pem, allowPrivate: [127.0.0.0/8]}\n")
 	told := map[string]string{} // the ids of passcodes that are on their way, by channelId
 	token := dev.issuer().token(nil)
+	began := time.Now()
 	for round := range 3 {
 		srv := s.serve()
 		for i := range 4 {
@@ -55,7 +56,8 @@ func TestKilledWhileItTellsTheNetwork(t *testing.T) {
 	}
 	r.Mend()
 	srv := s.serve()
-	eventually(t, patience, func() error {
+	// A notice is tried again after half as long again, at most, as it was tried for.
+	eventually(t, patience+2*time.Since(began), func() error {
 		if n := srv.count(`SELECT COUNT(*) FROM network_notices`); n != 0 {
 			return fmt.Errorf("%d notices wait", n)
 		}

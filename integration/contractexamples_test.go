@@ -12,11 +12,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mintmark/mintmark/passkit/passtest"
 )
@@ -472,19 +472,21 @@ func (r *rehearsal) withoutDatabase() {
 		r.t.Fatal(err)
 	}
 	defer func() { _ = taken.Rollback() }()
-	type got struct {
-		answer
-		req *http.Request
-	}
-	answers := make([]got, len(all))
-	var sending sync.WaitGroup
+	requests, answers := make([]*http.Request, len(all)), make([]answer, len(all))
+	var sending errgroup.Group
 	for i, s := range all {
-		sending.Go(func() { answers[i].answer, answers[i].req = r.transmit(s) })
+		requests[i] = r.made(s)
+		sending.Go(func() (err error) {
+			answers[i], err = do(requests[i])
+			return err
+		})
 	}
-	sending.Wait()
+	if err := sending.Wait(); err != nil {
+		r.t.Fatal(err)
+	}
 	for i, a := range answers {
 		if a.status == http.StatusServiceUnavailable {
-			r.judge(all[i].op, a.req, a.answer)
+			r.judge(all[i].op, requests[i], a)
 		}
 	}
 }

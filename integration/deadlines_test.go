@@ -98,7 +98,7 @@ func TestRequestIsAnsweredByItsDeadline(t *testing.T) {
 // However many requests meet a fault, the log has one line for each change of state.
 func TestOneLogLineAChangeOfState(t *testing.T) {
 	r := newRig(t).start()
-	pr := &pressure{stop: make(chan struct{})}
+	pr := newPressure(t)
 	for range callers {
 		pr.running.Add(1)
 		go func() {

@@ -21,7 +21,7 @@ func serveConfig(t *testing.T, like *server, where hsm.Isolation) *server {
 	t.Helper()
 	s := process(t, []string{"MINTMARK_HSM_ISOLATION=" + string(where)}, "serve", "--config", filepath.Join(like.dir, "mintmark.yaml"))
 	s.dir, s.info = like.dir, like.info
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		at := listening.FindStringSubmatch(s.stderr.String())
 		if at == nil {
 			return fmt.Errorf("does not listen: %s", s.stderr)
@@ -89,7 +89,7 @@ func testWrongPIN(t *testing.T, where hsm.Isolation) {
 
 	replacePIN(t, f.token, string(right))
 	replaced := time.Now()
-	took := eventually(t, 10*time.Second, func() error {
+	took := eventually(t, patience, func() error {
 		if a := s.mustPost(s.newRequest()); a.status != http.StatusOK {
 			return fmt.Errorf("answered %d: %s", a.status, a.body)
 		}

@@ -44,7 +44,7 @@ func (r *remote) serve() {
 	if err := r.cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}
-	eventually(r.t, 5*time.Second, func() error {
+	eventually(r.t, patience, func() error {
 		_, err := os.Stat(r.socket)
 		return err
 	})
@@ -136,7 +136,7 @@ func testRemoteModule(t *testing.T, where hsm.Isolation) {
 	}
 	more := func() {
 		want := ok.Load() + 100
-		eventually(t, 30*time.Second, func() error {
+		eventually(t, patience, func() error {
 			if ok.Load() < want {
 				return errors.New("too few signatures")
 			}
@@ -145,7 +145,7 @@ func testRemoteModule(t *testing.T, where hsm.Isolation) {
 	}
 	more()
 	r.kill()
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if h.Ready() == nil {
 			return errors.New("ready without its module")
 		}
@@ -154,7 +154,7 @@ func testRemoteModule(t *testing.T, where hsm.Isolation) {
 	<-time.After(2 * time.Second)
 	r.serve()
 	back := time.Now()
-	took := eventually(t, 30*time.Second, sign)
+	took := eventually(t, patience, sign)
 	more()
 	close(stop)
 	running.Wait()

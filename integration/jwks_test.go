@@ -118,6 +118,7 @@ func TestPublishedClientKeys(t *testing.T) {
 		}
 	}
 
+	began := time.Now()
 	wants("a key that is published", check(rotating.party), 200)
 	wants("a key that is published", check(lost.party), 200)
 	for range 3 {
@@ -144,8 +145,8 @@ func TestPublishedClientKeys(t *testing.T) {
 	for range 20 {
 		wants("made-up kid", check(rotating.rotated("made-up")), 401)
 	}
-	if n := rotating.count(); n != 1 {
-		t.Errorf("tokens with made-up kids have the set asked for %d times", n)
+	if n, most := rotating.count(), 1+int(time.Since(began)/(30*time.Second)); n > most {
+		t.Errorf("tokens with made-up kids have the set asked for %d times, more than %d", n, most)
 	}
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()

@@ -60,19 +60,21 @@ type load struct {
 	certs []string
 	card  string
 
-	stop    chan struct{}
-	running sync.WaitGroup
+	stop     chan struct{}
+	stopping sync.Once
+	running  sync.WaitGroup
 
 	mu  sync.Mutex
 	all []exchange // guarded by mu
 }
 
-// newLoad starts the clients.
+// newLoad starts the clients, which end before the test does.
 func newLoad(s *server, where func() (url, token string)) *load {
 	l := &load{
 		t: s.t, where: where, stop: make(chan struct{}), card: s.info.Cards[0].ExternalCardID,
 		certs: []string{s.certificate(s.info.Apple.LeafCert), s.certificate(s.info.Apple.SubCert)},
 	}
+	s.t.Cleanup(func() { l.end() })
 	for range clients {
 		l.running.Add(1)
 		go func() {
@@ -93,6 +95,9 @@ func (l *load) client() {
 		default:
 		}
 		e := l.one()
+		if e.status != http.StatusOK {
+			e.answer = answer{status: e.status} // there may be a hundred thousand
+		}
 		l.mu.Lock()
 		l.all = append(l.all, e)
 		l.mu.Unlock()
@@ -128,37 +133,40 @@ func (l *load) one() exchange {
 	return e
 }
 
-// count gives the number of exchanges so far that are as asked for.
-func (l *load) count(which func(exchange) bool) int {
+// after gives the exchanges since the first so many.
+func (l *load) after(looked int) []exchange {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := 0
-	for _, e := range l.all {
-		if which(e) {
-			n++
-		}
-	}
-	return n
+	return l.all[looked:]
 }
 
 // served waits until n requests that began after since are answered with 200, and
-// reports whether they were.
+// reports whether they were. It looks at each exchange once: while a fault lasts there are a
+// hundred thousand of them.
 func (l *load) served(n int, since time.Time, within time.Duration) bool {
 	deadline := time.Now().Add(within)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for l.count(func(e exchange) bool { return e.status == http.StatusOK && e.began.After(since) }) < n {
+	for looked := 0; ; <-tick.C {
+		fresh := l.after(looked)
+		looked += len(fresh)
+		for _, e := range fresh {
+			if e.status == http.StatusOK && e.began.After(since) {
+				n--
+			}
+		}
+		if n <= 0 {
+			return true
+		}
 		if time.Now().After(deadline) {
 			return false
 		}
-		<-tick.C
 	}
-	return true
 }
 
 // end stops the clients and gives all that happened.
 func (l *load) end() []exchange {
-	close(l.stop)
+	l.stopping.Do(func() { close(l.stop) })
 	l.running.Wait()
 	return l.all
 }

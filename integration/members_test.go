@@ -179,6 +179,7 @@ func (p *pair) roundTrip(ctx context.Context, input []byte) error {
 // pressure is callers that mix all operations, and what came of them.
 type pressure struct {
 	stop       chan struct{}
+	stopping   sync.Once
 	running    sync.WaitGroup
 	ok, failed atomic.Int64
 }
@@ -186,9 +187,17 @@ type pressure struct {
 // callers is how many call at once.
 const callers = 16
 
+// newPressure is without callers yet. Those it gets end before the test does, which they may
+// write to.
+func newPressure(t *testing.T) *pressure {
+	pr := &pressure{stop: make(chan struct{})}
+	t.Cleanup(pr.end)
+	return pr
+}
+
 // press starts the callers. Wrong outputs fail the test.
 func (p *pair) press() *pressure {
-	pr := &pressure{stop: make(chan struct{})}
+	pr := newPressure(p.t)
 	for i := range callers {
 		pr.running.Add(1)
 		go func() {
@@ -231,7 +240,7 @@ func (pr *pressure) more(t *testing.T, n int64) {
 }
 
 func (pr *pressure) end() {
-	close(pr.stop)
+	pr.stopping.Do(func() { close(pr.stop) })
 	pr.running.Wait()
 }
 

@@ -208,12 +208,8 @@ func (p *passServer) run() {
 	cmd, exited := p.cmd, p.exited
 	go func() { _ = cmd.Wait(); close(exited) }()
 	p.await("the server is ready", func() bool {
-		res, err := http.Get(p.admin + "/readyz")
-		if err != nil {
-			return false
-		}
-		_ = res.Body.Close()
-		return res.StatusCode == http.StatusOK
+		a, err := call{method: http.MethodGet, url: p.admin + "/readyz"}.by(client)
+		return err == nil && a.status == http.StatusOK
 	})
 }
 

@@ -286,11 +286,13 @@ func TestImportSurvivesKill9(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() { cut <- importing.Wait() }()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for s.count(`SELECT COUNT(*) FROM cards`)-before < cards/5 {
-		<-tick.C
-	}
+	eventually(t, patience, func() error {
+		n, err := s.counted(`SELECT COUNT(*) FROM cards`)
+		if err == nil && n-before < cards/5 {
+			err = fmt.Errorf("%d cards are stored", n-before)
+		}
+		return err
+	})
 	s.kill()
 	_ = importing.Process.Kill()
 	if err := <-cut; err == nil {

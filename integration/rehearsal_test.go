@@ -189,6 +189,17 @@ func (r *rehearsal) deliver(s *sending, status int) answer {
 // transmit sends the request, and does no more.
 func (r *rehearsal) transmit(s *sending) (answer, *http.Request) {
 	r.t.Helper()
+	req := r.made(s)
+	a, err := do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return a, req
+}
+
+// made is the request, ready to be sent.
+func (r *rehearsal) made(s *sending) *http.Request {
+	r.t.Helper()
 	at := s.op.path
 	for name, value := range s.names {
 		escaped := url.PathEscape(value)
@@ -223,11 +234,7 @@ func (r *rehearsal) transmit(s *sending) (answer, *http.Request) {
 		req.Header.Set("Authorization", s.authorization)
 	}
 	req.Host = s.host
-	a, err := do(req)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return a, req
+	return req
 }
 
 // judge holds an answer against its schema and its examples.

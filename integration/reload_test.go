@@ -46,7 +46,10 @@ func (r *reloading) expect(when string, want served, reloads int) {
 	}
 }
 
-func (r *reloading) reloads() int { return r.entries("lifecycle", `"event":"reload"`) }
+// reloadEntry is what an entry of a reload holds.
+const reloadEntry = `"event":"reload"`
+
+func (r *reloading) reloads() int { return r.entries("lifecycle", reloadEntry) }
 
 // makesProximity is a client that makes proximity tokens.
 const makesProximity = "    rights: [createAppleProximityToken]\n    acquirer: acquirer"
@@ -104,10 +107,11 @@ func (r *reloading) testLevels(configuration string, want served) {
 		r.t.Fatal(err)
 	}
 	eventually(r.t, patience, func() error {
-		if n := r.reloads(); n != reloads+1 {
-			return fmt.Errorf("%d reloads are on record", n)
+		n, err := r.counted(entriesOf, "lifecycle", reloadEntry)
+		if err == nil && n != reloads+1 {
+			err = fmt.Errorf("%d reloads are on record", n)
 		}
-		return nil
+		return err
 	})
 	before := r.asked
 	r.expect("with the level error", want, reloads+1)

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -92,8 +93,10 @@ type lockedBuffer = actors.Buffer
 func lastLines(text string, n int) string { return actors.LastLines(text, n) }
 
 // unsigned is the environment of a server that signs no checkpoints after its start, and asks
-// its token for no signs of life: the calls to the token are then those of the test alone.
-var unsigned = []string{"MINTMARK_AUDIT_EVERY=1h", "MINTMARK_AUDIT_MAX_UNSIGNED_AGE=3h", "MINTMARK_HSM_KEEP_ALIVE=1h"}
+// its token for no signs of life: the calls to the token are then those of the test alone. It
+// goes on however many entries they leave: whoever asks again and again until it is well makes
+// thousands.
+var unsigned = []string{"MINTMARK_AUDIT_EVERY=1h", "MINTMARK_AUDIT_MAX_UNSIGNED_AGE=3h", "MINTMARK_AUDIT_MAX_UNSIGNED=10000000", "MINTMARK_HSM_KEEP_ALIVE=1h"}
 
 // patientNetwork is in the environment of every server: the payment network, which waits half
 // a second for a decision, waits here until the request's deadline.
@@ -125,7 +128,7 @@ const patience = time.Minute
 // await waits until the server is ready, and fails the test if it ends before.
 func (s *server) await(ready func() bool) {
 	s.t.Helper()
-	s.process.Await(patience, ready)
+	s.process.Await(s.t, patience, ready)
 }
 
 // start runs mintmark dev in dir with further arguments and environment, and waits
@@ -288,13 +291,19 @@ func (s *server) database(mode string) *sql.DB {
 // count asks the database, beside the server, for one number.
 func (s *server) count(query string, args ...any) int {
 	s.t.Helper()
-	db := s.database("ro")
-	defer func() { _ = db.Close() }()
-	var n int
-	if err := db.QueryRow(query, args...).Scan(&n); err != nil {
+	n, err := s.counted(query, args...)
+	if err != nil {
 		s.t.Fatal(err)
 	}
 	return n
+}
+
+// counted is count for those who ask again.
+func (s *server) counted(query string, args ...any) (n int, err error) {
+	s.t.Helper()
+	db := s.database("ro")
+	err = db.QueryRow(query, args...).Scan(&n)
+	return n, errors.Join(err, db.Close())
 }
 
 // node runs a script of testdata with JSON in, and decodes the JSON that comes out.

@@ -64,11 +64,13 @@ func TestTheSupervisorIsTold(t *testing.T) {
 	}
 
 	s := newSite(t, hsm.MerchantJWT)
+	const listen = "api: {listen: \"127.0.0.1:0\"}\n" // not where every service is that was told nothing
+	s.configure(listen + "roles: [merchant]\nmerchant: {audFingerprints: [" + fingerprint + "]}\n")
 	srv := process(t, []string{"NOTIFY_SOCKET=" + path, "WATCHDOG_USEC=200000"}, "serve", "--config", filepath.Join(s.dir, "mintmark.yaml"))
 	hears("READY=1")
 	const reload = `, RELOADING=1 MONOTONIC_USEC=\d+, READY=1`
 	for n, text := range []string{"merchant: {audFingerprints: [" + fingerprint + "]}\nroles: [merchant]\n", "nonsense: [\n"} { // also one that changes nothing
-		s.configure(text)
+		s.configure(listen + text)
 		if err := srv.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}

@@ -175,10 +175,11 @@ func verificationsApart(t *testing.T, w *tenancy, own, other tenant) {
 	id := w.passcodeOf(t, own, own.card(), channel)
 	path := "/v1/one-time-passcodes/" + id + "/verifications"
 	eventually(t, patience, func() error {
-		if n := w.count(`SELECT COUNT(*) FROM network_notices`); n != 0 {
-			return fmt.Errorf("%d notices wait", n)
+		n, err := w.counted(`SELECT COUNT(*) FROM network_notices`)
+		if err == nil && n != 0 {
+			err = fmt.Errorf("%d notices wait", n)
 		}
-		return nil
+		return err
 	})
 	body := request{"passcode": w.delivered(t)[channel]}
 	w.refuses(t, path, 401, body, impostors(own.backend, other.backend))

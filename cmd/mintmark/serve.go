@@ -58,9 +58,7 @@ func serve(ctx context.Context, p *plan, prepare func(*service) error, ready fun
 		return err
 	}
 	go s.awaitWedged(ctx, wedged, stop)
-	if down := s.hsm.Ready(); down != nil {
-		p.log.Warn("no HSM member is ready; the service waits for one", "error", down, "advice", adviceOn(down))
-	}
+	s.sayUnready(ctx)
 	err = prepare(s)
 	if err == nil {
 		err = s.serve(ctx, ready)
@@ -70,6 +68,36 @@ func serve(ctx context.Context, p *plan, prepare func(*service) error, ready fun
 		return exit(exitHSM, errors.Join(cause, err, s.store.Close()))
 	}
 	return errors.Join(err, s.close())
+}
+
+// sayUnready says what to do where no member is ready, and again when each has been tried, if
+// that takes longer than the start waited: only then is it known why.
+func (s *service) sayUnready(ctx context.Context) {
+	var late <-chan struct{}
+	select {
+	case <-s.hsm.Tried():
+	default:
+		late = s.hsm.Tried()
+	}
+	if !s.unready() || late == nil {
+		return
+	}
+	go func() {
+		select {
+		case <-late:
+			s.unready()
+		case <-ctx.Done():
+		}
+	}()
+}
+
+// unready reports whether no member is ready, and logs it.
+func (s *service) unready() bool {
+	down := s.hsm.Ready()
+	if down != nil {
+		s.plan.log.Warn("no HSM member is ready; the service waits for one", "error", down, "advice", adviceOn(down))
+	}
+	return down != nil
 }
 
 // collectLess lets the heap grow further before it is collected: what lives in it is a few

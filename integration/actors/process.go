@@ -4,7 +4,7 @@
 // both give their plays with them.
 //
 //	server := actors.Start(t, exec.Command(mintmark, "serve", "--config", path))
-//	server.Await(20*time.Second, func() bool { … })
+//	server.Await(t, 20*time.Second, func() bool { … })
 //	app := actors.NewParty(t, "app", "mint.example")
 //	answer, err := actors.Call{Method: "POST", URL: url, Token: app.Token(nil)}.By(client)
 //	server.Kill() // kill -9
@@ -109,19 +109,19 @@ func (p *Process) Complaints() string {
 	return b.String()
 }
 
-// Await waits until the process is ready, and fails the test if it ends before or takes
-// longer.
-func (p *Process) Await(within time.Duration, ready func() bool) {
-	p.t.Helper()
+// Await waits until the process is ready, and fails the test that waits, which may be a part of
+// the one that started it, if the process ends before or takes longer.
+func (p *Process) Await(t testing.TB, within time.Duration, ready func() bool) {
+	t.Helper()
 	limit := time.After(within)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !ready() {
 		select {
 		case <-p.Exited:
-			p.t.Fatalf("the process ended: %v\n%s", p.err, p.Stderr)
+			t.Fatalf("the process ended: %v\n%s", p.err, p.Stderr)
 		case <-limit:
-			p.t.Fatalf("the process is not ready after %v\n%s", within, p.Stderr)
+			t.Fatalf("the process is not ready after %v\n%s", within, p.Stderr)
 		case <-tick.C:
 		}
 	}
@@ -136,8 +136,9 @@ func (p *Process) Err() error {
 // Signal sends a signal to the process, if it still runs.
 func (p *Process) Signal(s syscall.Signal) { _ = p.Cmd.Process.Signal(s) }
 
-// stopWithin is longer than any process of ours takes to answer what is under way.
-const stopWithin = 40 * time.Second
+// stopWithin is longer than any process of ours takes to stop: to answer what is under way, to
+// put its stop on record, and to close.
+const stopWithin = 90 * time.Second
 
 // Stop asks the process to end, and waits for it.
 func (p *Process) Stop() {

@@ -41,7 +41,7 @@ func (r *rig) balance() {
 	r.balancer = "http://" + at
 	balancer := actors.Start(r.t, cmd)
 	r.t.Cleanup(balancer.Kill) // it ends by the signal when it is asked to, too
-	balancer.Await(soon, func() bool {
+	balancer.Await(r.t, soon, func() bool {
 		a, err := actors.Call{Method: http.MethodGet, URL: r.balancer + "/.well-known/jwks.json"}.By(client)
 		return err == nil && a.Status == http.StatusOK
 	})

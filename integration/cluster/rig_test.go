@@ -43,6 +43,7 @@ const (
 const (
 	shutdownDelay  = 2 * time.Second
 	requestTimeout = 5 * time.Second
+	tokenCall      = 10 * time.Second
 	nonceLease     = 6 * time.Second
 	pushLease      = 5 * time.Second
 	outboundWithin = 5 * time.Second
@@ -51,12 +52,16 @@ const (
 // soon is how long is waited for what must come, on a machine that may be busy.
 const soon = time.Minute
 
-// times are what a rig's replicas have others than those above.
-type times struct{ shutdownDelay, request, nonceLease, pushLease, outbound time.Duration }
+// times are what a rig's replicas have others than those above, and how long a token may take
+// for a call.
+type times struct{ shutdownDelay, request, call, nonceLease, pushLease, outbound time.Duration }
 
 // patient are the times of tests that let nothing run out: they move a lease's end themselves,
 // and nobody gives up while the test, or the disk, stands still for some seconds.
-var patient = times{shutdownDelay: 4 * time.Second, request: 15 * time.Second, nonceLease: 10 * time.Minute, pushLease: 10 * time.Minute, outbound: time.Minute}
+var patient = times{
+	shutdownDelay: 4 * time.Second, request: 50 * time.Second, call: 50 * time.Second,
+	nonceLease: 10 * time.Minute, pushLease: 10 * time.Minute, outbound: 5 * time.Minute,
+}
 
 // rig is two replicas with all that stands around them.
 type rig struct {
@@ -118,7 +123,7 @@ func newRig(t *testing.T, o options) *rig {
 	r.ada, r.grace = r.party("ada"), r.party("grace")
 	r.a, r.b = r.newReplica("a", image), r.newReplica("b", image)
 	if o.times == (times{}) {
-		o.times = times{shutdownDelay, requestTimeout, nonceLease, pushLease, outboundWithin}
+		o.times = times{shutdownDelay, requestTimeout, tokenCall, nonceLease, pushLease, outboundWithin}
 	}
 	r.configure(o.times)
 	for _, p := range r.replicas() {
@@ -234,6 +239,7 @@ shutdownDelay: %v
 roles: [issuer, merchant, passes]
 api: {requestTimeout: %v}
 hsm:
+  callTimeout: %v
   members:
     - {name: %s, module: %q, tokenLabel: %q, pinFile: %q}
 keyring: keyring.yaml
@@ -270,7 +276,7 @@ clients:
     rateLimit: {perSecond: -1}
   - {issuer: ada, tenant: ops, audience: %s, keys: [{kid: ada-1, publicKeyFile: ada.pem}], rights: [proposeChanges]}
   - {issuer: grace, tenant: ops, audience: %s, keys: [{kid: grace-1, publicKeyFile: grace.pem}], rights: [approveChanges]}
-`, at.shutdownDelay, at.request, hsmtest.Member, module, r.a.token.Label, r.a.token.PINFile, at.nonceLease, r.network.Config("network.pem"),
+`, at.shutdownDelay, at.request, at.call, hsmtest.Member, module, r.a.token.Label, r.a.token.PINFile, at.nonceLease, r.network.Config("network.pem"),
 		at.outbound, audience, tenant, tenant, passType, at.pushLease, r.pushes.Config(), tenant, audience, tenant, audience, quota, audience, audience))
 }
 
@@ -296,7 +302,7 @@ func (p *replica) command(env ...string) *exec.Cmd {
 // awaitReady waits until the replica is ready, and its log is its own.
 func (p *replica) awaitReady() {
 	p.rig.t.Helper()
-	p.Await(soon, p.ready)
+	p.Await(p.rig.t, soon, p.ready)
 }
 
 func (p *replica) ready() bool {
@@ -311,7 +317,8 @@ func (p *replica) again() {
 	p.awaitReady()
 }
 
-var client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 128, MaxConnsPerHost: 128}}
+// client waits for longer than a replica for anything.
+var client = &http.Client{Timeout: soon, Transport: &http.Transport{MaxIdleConnsPerHost: 128, MaxConnsPerHost: 128}}
 
 // call makes a call at a base URL with a token, and fails the test if there is no answer.
 func (r *rig) call(method, url, token string, body any) actors.Answer {
@@ -377,9 +384,15 @@ func (r *rig) seal(at string, request map[string]any) actors.Call {
 // count asks the database for one number.
 func (r *rig) count(query string, args ...any) int {
 	r.t.Helper()
-	var n int
-	r.check(r.database.QueryRowContext(context.Background(), query, args...).Scan(&n))
+	n, err := r.counted(query, args...)
+	r.check(err)
 	return n
+}
+
+// counted is count for those who ask again.
+func (r *rig) counted(query string, args ...any) (n int, err error) {
+	err = r.database.QueryRowContext(context.Background(), query, args...).Scan(&n)
+	return n, err
 }
 
 // verifyLogs has `mintmark audit verify` look at all logs of the database, and gives what it

@@ -21,7 +21,6 @@ var sqlBlock = regexp.MustCompile("(?s)```sql\n(.*?)```")
 func TestTablesInPartsAreAsBefore(t *testing.T) {
 	t.Parallel()       // much of it is waiting
 	c := newCluster(t) // logs 1 and 2
-	db := engines[1].beside(t, c.dsn)
 	for i, s := range c.two {
 		for range 5 + i {
 			mustAppend(t, s)
@@ -40,7 +39,7 @@ func TestTablesInPartsAreAsBefore(t *testing.T) {
 	blocks := sqlBlock.FindAllStringSubmatch(string(page), -1)
 	same(t, 2, len(blocks))
 	for _, block := range blocks {
-		execute(t, db, strings.NewReplacer(":= 100000000;", ":= 4;", ":= 20; ", ":= 2; ").Replace(block[1]))
+		execute(t, c.db, strings.NewReplacer(":= 100000000;", ":= 4;", ":= 20; ", ":= 2; ").Replace(block[1]))
 	}
 
 	a, b := replica(t, c.dsn, "a"), replica(t, c.dsn, "b")
@@ -54,7 +53,7 @@ func TestTablesInPartsAreAsBefore(t *testing.T) {
 	same(t, "audit_entries_1_2 4, audit_entries_1_3 1, audit_entries_2_2 4, audit_entries_2_3 1, audit_entries_rest 16",
 		c.rows(`SELECT tableoid::regclass || ' ' || COUNT(*) FROM audit_entries GROUP BY tableoid ORDER BY tableoid::regclass::text`))
 	for _, part := range []string{"audit_entries_1_2", "audit_entries_rest"} {
-		if _, err := db.Exec(`INSERT INTO audit_entries SELECT * FROM ` + part + ` LIMIT 1`); err == nil || !strings.Contains(err.Error(), "23505") {
+		if _, err := c.db.Exec(`INSERT INTO audit_entries SELECT * FROM ` + part + ` LIMIT 1`); err == nil || !strings.Contains(err.Error(), "23505") {
 			t.Errorf("a number of %s is taken a second time: %v", part, err)
 		}
 	}
@@ -66,7 +65,7 @@ func TestTablesInPartsAreAsBefore(t *testing.T) {
 	}
 	patient(t, a)
 	patient(t, b)
-	both := &cluster{T: t, dsn: c.dsn, two: [2]*opened{a, b}}
+	both := &cluster{T: t, dsn: c.dsn, db: c.db, two: [2]*opened{a, b}}
 	same(t, 1, both.race(is(provisioning.ErrNonceUsed), func(s *opened, _ int) error { return appendTo(s, newClaim("after", noon, time.Minute)) }))
 	if schema, err := store.SchemaOfPostgres(t.Context(), c.dsn, environment); err != nil || schema.Fit() != nil {
 		t.Errorf("the schema does not fit: %v, %v", err, schema.Fit())

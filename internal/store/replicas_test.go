@@ -1,6 +1,8 @@
 package store_test
 
 import (
+	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -23,15 +25,17 @@ import (
 type cluster struct {
 	*testing.T
 	dsn string
+	db  *sql.DB // beside both
 	two [2]*opened
 }
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := &cluster{T: t, dsn: engines[1].newPlace(t)}
+	c.db = engines[1].beside(t, c.dsn)
 	// Deadlocks are sought here: each is found at once, and not after a second, of which several
 	// would be longer than a row is waited for.
-	execute(t, engines[1].beside(t, c.dsn), `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = 20', current_database()); END $$`)
+	execute(t, c.db, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = 20', current_database()); END $$`)
 	c.two = [2]*opened{replica(t, c.dsn, "a"), replica(t, c.dsn, "b")}
 	for _, s := range c.two {
 		patient(t, s)
@@ -40,12 +44,21 @@ func newCluster(t *testing.T) *cluster {
 }
 
 // patient has a process wait for rows for as long as a busy machine takes to commit: how long it
-// waits for who stands still has its own test.
+// waits for who stands still has its own test. The writer's limit on a transaction is shorter, and
+// where it ends one the connection goes, with what is set here.
 func patient(t *testing.T, s *opened) {
 	t.Helper()
+	s.writer = audit.NewWriter(unhurried{s.Store}, clock)
 	if err := store.OnWriter(s.Store, "SET lock_timeout = '1min'"); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// unhurried is a store whose transactions last until the database ends them.
+type unhurried struct{ *store.Store }
+
+func (u unhurried) Commit(ctx context.Context, batch []*audit.Append, number func([]*audit.Append) []audit.Row) error {
+	return u.Store.Commit(context.WithoutCancel(ctx), batch, number)
 }
 
 // callers is how many come at once, half of them to each process.
@@ -74,7 +87,7 @@ func (c *cluster) race(lost func(error) bool, do func(s *opened, i int) error) (
 // rows asks the database, beside both.
 func (c *cluster) rows(query string) string {
 	c.Helper()
-	return strings.Join(rowsOf(c, engines[1].beside(c, c.dsn), query), ", ")
+	return strings.Join(rowsOf(c, c.db, query), ", ")
 }
 
 func is(want error) func(error) bool { return func(err error) bool { return errors.Is(err, want) } }
@@ -164,7 +177,6 @@ func TestWhatIsNumberedIsNumberedAcrossProcesses(t *testing.T) {
 // has committed.
 func TestWhatIsCountedWaitsForWhoCounts(t *testing.T) {
 	c := newCluster(t)
-	db := engines[1].beside(t, c.dsn)
 	passcode := func(id string) record.Change {
 		r := passcodeRow(id, 3)
 		r.PerHour = 1
@@ -186,7 +198,7 @@ func TestWhatIsCountedWaitsForWhoCounts(t *testing.T) {
 		"files":     {file("first"), file("second"), as[*passes.QuotaError], "SELECT sha256 FROM pass_assets", "first"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			open, err := store.ApplyOpen(t.Context(), db, c.two[0].Store, tc.first)
+			open, err := store.ApplyOpen(t.Context(), c.db, c.two[0].Store, tc.first)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -194,7 +206,7 @@ func TestWhatIsCountedWaitsForWhoCounts(t *testing.T) {
 			got := make(chan error, 1)
 			go func() { got <- appendTo(c.two[1], tc.second) }()
 			for waiting := 0; waiting == 0; {
-				if err := db.QueryRow(`SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting); err != nil {
+				if err := c.db.QueryRow(`SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting); err != nil {
 					t.Fatal(err)
 				}
 				select {
@@ -285,7 +297,7 @@ func TestProcessesThatWaitForEachOtherGetThrough(t *testing.T) {
 func TestProcessThatStandsStillHoldsUpItsRowsAlone(t *testing.T) {
 	c := newCluster(t)
 	mustAppend(t, c.two[0], use("a", "2026-11-22", 9))
-	stopped, err := engines[1].beside(t, c.dsn).BeginTx(t.Context(), nil)
+	stopped, err := c.db.BeginTx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
