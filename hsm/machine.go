@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -84,11 +85,11 @@ func (m *machine) look() {
 }
 
 // trouble says that the module's device is lost. It returns at once; from then on every
-// member's work fails at once.
+// member's work fails at once. Where there is no member it comes late, from one that was closed.
 func (m *machine) trouble(cause error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.broken != nil {
+	if m.broken != nil || len(m.members) == 0 {
 		return
 	}
 	m.broken = cause
@@ -115,10 +116,10 @@ func (m *machine) run() {
 			m.mu.Unlock()
 			return
 		}
-		broken := m.broken
+		members, broken := slices.Clone(m.members), m.broken
 		m.mu.Unlock()
 		if broken != nil {
-			if !m.finalize() {
+			if !m.finalize(members, broken) {
 				return // wedged: nothing more can be done in this process
 			}
 			// A module that opens well and fails at work is not opened at the rate of requests.
@@ -179,19 +180,18 @@ func backoff(failures int) time.Duration {
 func (m *machine) snapshot() []*Token {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return append([]*Token(nil), m.members...)
+	return slices.Clone(m.members)
 }
 
-// finalize drains every member and finalizes the module. It reports false when it
-// cannot: then the module is wedged.
-func (m *machine) finalize() bool {
-	members := m.snapshot()
+// finalize drains the members, one at least, and finalizes the module; cause is why. It
+// reports false when it cannot: then the module is wedged.
+func (m *machine) finalize(members []*Token, cause error) bool {
 	// Whoever holds op, and every call under way, is given its own time before it counts
 	// as one that does not come back.
 	var begin, call time.Duration
 	for _, t := range members {
 		if t.status.Load().State == Ready { // became ready while the trouble began
-			t.enter(Draining, m.cause())
+			t.enter(Draining, cause)
 		}
 		begin = max(begin, t.cfg.beginTimeout(t.wanted.Load())+t.cfg.DrainTimeout)
 		call = max(call, t.cfg.CallTimeout+t.cfg.DrainTimeout)

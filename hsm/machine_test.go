@@ -22,6 +22,10 @@ func TestTroubleEndsWithTheLastMember(t *testing.T) {
 	if cause := machine.cause(); cause != nil {
 		t.Errorf("the next member inherits: %v", cause)
 	}
+	first.Restart(errors.New("as a call's timer may say that has only just been stopped"))
+	if cause := machine.cause(); cause != nil {
+		t.Errorf("the next member inherits what was said after the close: %v", cause)
+	}
 }
 
 // Of a member that is down nothing is known of its keys: not that they are unlisted.
