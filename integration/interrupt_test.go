@@ -3,6 +3,8 @@ package integration
 import (
 	"errors"
 	"net/http"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -13,7 +15,7 @@ import (
 )
 
 // A command that waits for a call which does not come back from its module ends when it is
-// interrupted again.
+// interrupted again, also where nobody reads what it says then.
 func TestSecondInterruptEndsACommandAtOnce(t *testing.T) {
 	s := newSite(t)
 	fault := faultmodule.New(t, s.token.Module)
@@ -23,6 +25,34 @@ func TestSecondInterruptEndsACommandAtOnce(t *testing.T) {
 	p := process(t, nil, "doctor", "--conformance", "--config", path)
 	hang.Await(1)
 	p.interruptUntilEnded()
+	p.saidSo()
+
+	unread := exec.Command(mintmark, "doctor", "--conformance", "--config", path)
+	unread.Stderr = fullPipe(t)
+	p = running(t, unread)
+	hang.Await(2)
+	p.interruptUntilEnded()
+}
+
+// fullPipe is the end to write to of a pipe that takes no more.
+func fullPipe(t *testing.T) *os.File {
+	t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = read.Close(), write.Close() })
+	fd := int(write.Fd())
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = syscall.Write(fd, make([]byte, 4096))
+	}
+	if err := syscall.SetNonblock(fd, false); err != nil {
+		t.Fatal(err)
+	}
+	return write
 }
 
 // A service that drains goes on doing so, whatever else a supervisor sends, until somebody
@@ -38,6 +68,7 @@ func TestInterruptEndsAServiceThatDrains(t *testing.T) {
 		t.Errorf("while it drains /livez answers %d", a.status)
 	}
 	srv.interruptUntilEnded()
+	srv.saidSo()
 }
 
 // interruptUntilEnded sends SIGINT until the process has ended, as somebody does who leans on
@@ -53,7 +84,15 @@ func (s *server) interruptUntilEnded() {
 			return errors.New("the process does not end")
 		}
 	})
-	if status := s.cmd.ProcessState.ExitCode(); status != 130 || !strings.Contains(s.stderr.String(), "mintmark: interrupted again") {
+	if status := s.cmd.ProcessState.ExitCode(); status != 130 {
 		s.t.Errorf("the process ended with %d\n%s", status, s.stderr)
+	}
+}
+
+// saidSo: the last word of a process that was interrupted again is why it ended.
+func (s *server) saidSo() {
+	s.t.Helper()
+	if !strings.Contains(s.stderr.String(), "mintmark: interrupted again") {
+		s.t.Errorf("the process does not say why it ended:\n%s", s.stderr)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // untilInterrupted gives the context of a command, which the first SIGINT or SIGTERM ends: then
@@ -23,6 +24,8 @@ func untilInterrupted() (ctx context.Context, stop context.CancelFunc) {
 		again := make(chan os.Signal, 1)
 		signal.Notify(again, os.Interrupt)
 		<-again
+		// Whoever does not read what it says does not keep it.
+		time.AfterFunc(time.Second, func() { os.Exit(exitInterrupted) })
 		fmt.Fprintln(os.Stderr, "\nmintmark: interrupted again, and ended at once; what was under way is left as it was")
 		os.Exit(exitInterrupted)
 	}()
