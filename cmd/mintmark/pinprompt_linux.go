@@ -44,8 +44,9 @@ func promptPIN(ctx context.Context, to io.Writer, member string) (path string, r
 }
 
 // readUnseen reads a line of a terminal that does not show it, until ctx ends. However it
-// returns, the terminal is as it was.
-func readUnseen(ctx context.Context, tty *os.File) ([]byte, error) {
+// returns, the terminal is as it was; with an error nothing is left there of what was typed,
+// which the shell would show.
+func readUnseen(ctx context.Context, tty *os.File) (_ []byte, err error) {
 	was, err := changeTerminal(tty, func(t *unix.Termios) {
 		t.Lflag &^= unix.ECHO
 		t.Lflag |= unix.ICANON | unix.ISIG
@@ -53,7 +54,12 @@ func readUnseen(ctx context.Context, tty *os.File) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _, _ = changeTerminal(tty, func(t *unix.Termios) { *t = was }) }()
+	defer func() {
+		if err != nil {
+			forget(tty)
+		}
+		_, _ = changeTerminal(tty, func(t *unix.Termios) { *t = was })
+	}()
 	stop := context.AfterFunc(ctx, func() { _ = tty.SetReadDeadline(time.Now()) })
 	defer stop()
 	line := make([]byte, 512) // the terminal gives one line at a time
@@ -67,6 +73,13 @@ func readUnseen(ctx context.Context, tty *os.File) ([]byte, error) {
 		return nil, errors.Join(err, errors.New("no line of at most 511 bytes was given"))
 	}
 	return line[:n], nil
+}
+
+// forget drops what was typed on a terminal and not read.
+func forget(tty *os.File) {
+	if raw, err := tty.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.IoctlSetInt(int(fd), unix.TCFLSH, unix.TCIFLUSH) })
+	}
 }
 
 // changeTerminal changes a terminal's settings and gives those before. It leaves it one that

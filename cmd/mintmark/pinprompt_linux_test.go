@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -20,13 +21,21 @@ func shows(t *testing.T, tty *os.File) bool {
 }
 
 // A PIN is read without being shown, and whoever interrupts the question has a terminal that
-// shows again what is typed.
+// shows again what is typed. Of a line that is too long nothing is left for the next reader.
 func TestPINPromptLeavesTheTerminalAsItWas(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	screen, tty := pseudoTerminal(t)
-	if _, err := screen.WriteString("123456\n"); err != nil {
-		t.Fatal(err)
+	typed := func(line string) {
+		t.Helper()
+		if _, err := screen.WriteString(line + "\n"); err != nil {
+			t.Fatal(err)
+		}
 	}
+	typed(strings.Repeat("7", 600))
+	if line, err := readUnseen(ctx, tty); err == nil {
+		t.Errorf("of a line that is too long it read %q", line)
+	}
+	typed("123456")
 	if line, err := readUnseen(ctx, tty); err != nil || string(line) != "123456\n" {
 		t.Errorf("read %q, %v", line, err)
 	}
