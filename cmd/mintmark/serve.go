@@ -71,33 +71,31 @@ func serve(ctx context.Context, p *plan, prepare func(*service) error, ready fun
 }
 
 // sayUnready says what to do where no member is ready, and again when each has been tried, if
-// that takes longer than the start waited: only then is it known why.
+// that is after the start: only then is it known why.
 func (s *service) sayUnready(ctx context.Context) {
-	var late <-chan struct{}
-	select {
-	case <-s.hsm.Tried():
-	default:
-		late = s.hsm.Tried()
-	}
-	if !s.unready() || late == nil {
+	said := s.unready("")
+	if said == "" {
 		return
 	}
 	go func() {
 		select {
-		case <-late:
-			s.unready()
+		case <-s.hsm.Tried():
+			s.unready(said)
 		case <-ctx.Done():
 		}
 	}()
 }
 
-// unready reports whether no member is ready, and logs it.
-func (s *service) unready() bool {
+// unready gives why no member is ready, and logs it unless it was said; empty if one is.
+func (s *service) unready(said string) string {
 	down := s.hsm.Ready()
-	if down != nil {
+	if down == nil {
+		return ""
+	}
+	if down.Error() != said {
 		s.plan.log.Warn("no HSM member is ready; the service waits for one", "error", down, "advice", adviceOn(down))
 	}
-	return down != nil
+	return down.Error()
 }
 
 // collectLess lets the heap grow further before it is collected: what lives in it is a few
