@@ -27,10 +27,11 @@ func TestSecondInterruptEndsACommandAtOnce(t *testing.T) {
 	p.interruptUntilEnded()
 	p.saidSo()
 
+	before := hang.Fired()
 	unread := exec.Command(mintmark, "doctor", "--conformance", "--config", path)
 	unread.Stderr = fullPipe(t)
 	p = running(t, unread)
-	hang.Await(2)
+	hang.Await(before + 1)
 	p.interruptUntilEnded()
 }
 
