@@ -22,11 +22,9 @@ func serveConfig(t *testing.T, like *server, where hsm.Isolation) *server {
 	s := process(t, []string{"MINTMARK_HSM_ISOLATION=" + string(where)}, "serve", "--config", filepath.Join(like.dir, "mintmark.yaml"))
 	s.dir, s.info = like.dir, like.info
 	eventually(t, patience, func() error {
-		at := listening.FindStringSubmatch(s.stderr.String())
-		if at == nil {
+		if !s.listens(s.stderr.String()) {
 			return fmt.Errorf("does not listen: %s", s.stderr)
 		}
-		s.info.BaseURL, s.info.AdminURL = "http://"+at[1], "http://"+at[2]
 		return nil
 	})
 	return s

@@ -207,10 +207,7 @@ func (p *passServer) run() {
 	}
 	cmd, exited := p.cmd, p.exited
 	go func() { _ = cmd.Wait(); close(exited) }()
-	p.await("the server is ready", func() bool {
-		a, err := call{method: http.MethodGet, url: p.admin + "/readyz"}.by(client)
-		return err == nil && a.status == http.StatusOK
-	})
+	p.await("the server is ready", func() bool { return isReady(p.admin) })
 }
 
 // as is the same server for a subtest, which does not stop it.

@@ -116,10 +116,6 @@ var (
 	listenerAt = regexp.MustCompile(`msg=listening listener=(\S+) address=(\S+)`)
 )
 
-// uncovered is in the environment of a site's server. Most sites have no key that signs
-// checkpoints, and without them a service refuses all work after a minute.
-var uncovered = []string{"MINTMARK_AUDIT_MAX_UNSIGNED_AGE=3h", "MINTMARK_AUDIT_MAX_UNSIGNED=10000000"}
-
 // serve runs mintmark serve on the site until the test ends, and waits until it is ready.
 // TLS or not, BaseURL has no certificate to fit: tests that need one take the address.
 func (s *site) serve() *server {
@@ -130,15 +126,23 @@ func (s *site) serve() *server {
 	return srv
 }
 
-// isUp takes the addresses of mintmark serve from its log, and reports whether it is ready
-// there. A look that comes to nothing is no fault: there is a next one.
-func (s *server) isUp(log string) bool {
+// isUp takes the addresses of mintmark serve from its log, and reports whether it is ready there.
+func (s *server) isUp(log string) bool { return s.listens(log) && isReady(s.info.AdminURL) }
+
+// listens takes the addresses of mintmark serve from its log, and reports whether they are there.
+func (s *server) listens(log string) bool {
 	at := listening.FindStringSubmatch(log)
 	if at == nil {
 		return false
 	}
 	s.info.BaseURL, s.info.AdminURL = "http://"+at[1], "http://"+at[2]
-	a, err := call{method: http.MethodGet, url: s.info.AdminURL + "/readyz"}.by(client)
+	return true
+}
+
+// isReady looks whether the service with an admin listener is ready. A look that comes to
+// nothing is no fault: there is a next one.
+func isReady(admin string) bool {
+	a, err := call{method: http.MethodGet, url: admin + "/readyz"}.by(client)
 	return err == nil && a.status == http.StatusOK
 }
 

@@ -20,7 +20,7 @@ import (
 	"github.com/mintmark/mintmark/cmd/mintmark/internal/keycert"
 	"github.com/mintmark/mintmark/hsm"
 	"github.com/mintmark/mintmark/internal/audit"
-	"github.com/mintmark/mintmark/passkit"
+	"github.com/mintmark/mintmark/internal/ceremony"
 	"github.com/mintmark/mintmark/signer"
 )
 
@@ -172,17 +172,7 @@ func checkedChain(ring *hsm.Keyring, key, path string, now time.Time) ([]*x509.C
 	if err != nil {
 		return nil, err
 	}
-	chain, err := hsm.ParseChain(b)
-	if err == nil {
-		err = k.CheckCertificate(chain[0], now)
-	}
-	if err == nil && k.Purpose == hsm.Pass {
-		err = passkit.CheckCertificates(chain, passkit.AppleIntermediates(), nil)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("certificate %s for key %s: %w", path, key, err)
-	}
-	return chain, nil
+	return ceremony.CheckedChain(b, path, k, now)
 }
 
 // warnAlone says so where a listener would give its callers a certificate without an

@@ -146,21 +146,32 @@ func (c Certificate) read(at Place, k hsm.Key) ([]byte, error) {
 	if digest(b) != c.SHA256 {
 		return nil, fmt.Errorf("certificate %s is another file than the one that was reviewed", c.File)
 	}
-	chain, err := hsm.ParseChain(b)
-	if err == nil {
-		err = k.CheckCertificate(chain[0], at.Now())
-	}
-	if err == nil && k.Purpose == hsm.Pass {
-		err = passkit.CheckCertificates(chain, passkit.AppleIntermediates(), nil)
-	}
+	chain, err := CheckedChain(b, c.File, k, at.Now())
 	if err != nil {
-		return nil, fmt.Errorf("certificate %s for key %s: %w", c.File, k.Name, err)
+		return nil, err
 	}
 	var text []byte
 	for _, link := range chain {
 		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: link.Raw})...)
 	}
 	return text, nil
+}
+
+// CheckedChain reads what a certificate's file holds, in PEM or DER, the key's own first. One
+// that is not the key's, has ended, or, for passes, lacks its issuer is refused by the name of
+// its file: no certificate that cannot serve comes to a key, in a ceremony or beside one.
+func CheckedChain(b []byte, file string, k hsm.Key, now time.Time) ([]*x509.Certificate, error) {
+	chain, err := hsm.ParseChain(b)
+	if err == nil {
+		err = k.CheckCertificate(chain[0], now)
+	}
+	if err == nil && k.Purpose == hsm.Pass {
+		err = passkit.CheckCertificates(chain, passkit.AppleIntermediates(), nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("certificate %s for key %s: %w", file, k.Name, err)
+	}
+	return chain, nil
 }
 
 // Run carries the plan out, after Rehearse. Keys are made, the keyring changes, requests are
